@@ -1,0 +1,20 @@
+//! The one write path: decode → default → mutate → validate → admit → store → watch.
+//!
+//! A kind is a [`ResourceDef`] and a short [`Strategy`]; [`Registry`] owns the order of the hooks, resourceVersion
+//! conflicts, finalizers, generateName and dry-run; the API server sees only `dyn` [`Resource`].
+//! Names no kind (`xtask layers` forbids `k8s_openapi::api` here). See README.md for the diagram.
+
+pub mod admission;
+pub mod def;
+pub mod request;
+pub mod resource;
+pub mod strategy;
+
+pub use admission::{Admission, Attributes, Operation};
+pub use def::{Column, ResourceDef, Scope, SubresourceDef, Verb};
+pub use request::{
+    Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,
+    UpdateOptions, UserInfo,
+};
+pub use resource::{Resource, SubresourceHandler};
+pub use strategy::Strategy;

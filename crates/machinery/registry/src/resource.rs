@@ -1,0 +1,93 @@
+//! A kind with its type erased: what the API server calls.
+
+use std::sync::Arc;
+
+use base_meta::Status;
+use futures::stream::BoxStream;
+use machinery_storage::{Object, Revision};
+use serde_json::Value;
+
+use crate::{
+    Body, CreateOptions, DeleteOptions, ListOptions, Patch, Payload, RequestContext, ResourceDef, UpdateOptions,
+};
+
+/// What a write answers with: the stored object, or (dry run) the one that would have been.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub object: Arc<Object>,
+    /// Whether an update or apply made the object.
+    pub created: bool,
+}
+
+/// A subresource's own body (`Scale`, `Binding`'s Status) is a plain value.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Object(Written),
+    Value(Value),
+}
+
+#[derive(Clone, Debug)]
+pub enum Deleted {
+    /// Gone from the store: answered with a `Status` of success (`details` name the object), except where the
+    /// kind answers with the object itself, as pods and services do.
+    Gone(Arc<Object>),
+    /// Marked: finalizers or a grace period hold it; answered with the object.
+    Pending(Arc<Object>),
+}
+
+#[derive(Debug)]
+pub struct List {
+    /// In key order, already filtered.
+    pub items: Vec<Arc<Object>>,
+    pub revision: Revision,
+    pub continue_token: String,
+    pub remaining: Option<u64>,
+}
+
+/// One event for one watcher, after its selectors.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    Added(Arc<Object>),
+    Modified(Arc<Object>),
+    /// The object as it was last; its revision is the deletion's. Also sent when an object leaves the selector.
+    Deleted(Arc<Object>),
+    Bookmark { revision: Revision, initial_events_end: bool },
+    /// Ends the stream.
+    Error(Status),
+}
+
+/// A subresource that is not plain storage: binding, eviction, log, exec, attach, portforward, proxy, token.
+#[async_trait::async_trait]
+pub trait SubresourceHandler: Send + Sync {
+    async fn handle(&self, ctx: &RequestContext, name: &str, request: http::Request<Body>) -> Result<http::Response<Body>, Status>;
+}
+
+#[async_trait::async_trait]
+pub trait Resource: Send + Sync + 'static {
+    fn def(&self) -> &ResourceDef;
+
+    async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status>;
+
+    async fn get(&self, ctx: &RequestContext, name: &str, resource_version: &str) -> Result<Arc<Object>, Status>;
+
+    async fn list(&self, ctx: &RequestContext, options: &ListOptions) -> Result<List, Status>;
+
+    async fn watch(&self, ctx: &RequestContext, options: &ListOptions) -> Result<BoxStream<'static, WatchEvent>, Status>;
+
+    /// Of the object, or of the subresource that `ctx` names (`status`, `scale`).
+    async fn update(&self, ctx: &RequestContext, name: &str, body: Payload, options: UpdateOptions) -> Result<Answer, Status>;
+
+    async fn patch(&self, ctx: &RequestContext, name: &str, patch: Patch, options: UpdateOptions) -> Result<Answer, Status>;
+
+    /// GET of `scale`; `status` reads the object itself.
+    async fn get_scale(&self, ctx: &RequestContext, name: &str) -> Result<Value, Status>;
+
+    async fn delete(&self, ctx: &RequestContext, name: &str, options: DeleteOptions) -> Result<Deleted, Status>;
+
+    async fn delete_collection(&self, ctx: &RequestContext, list: &ListOptions, options: DeleteOptions) -> Result<List, Status>;
+
+    /// The cells of one object for `Table`.
+    fn row(&self, object: &Object) -> Result<Vec<Value>, Status>;
+
+    fn handler(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>>;
+}

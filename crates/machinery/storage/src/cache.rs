@@ -1,0 +1,3 @@
+//! The watch cache.
+pub struct Cache;
+pub enum Freshness {}
