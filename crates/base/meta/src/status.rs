@@ -137,13 +137,21 @@ impl Status {
 
     /// `message` is the authorizer's or the admission plug-in's own sentence.
     pub fn forbidden(gvr: &Gvr, name: &str, message: &str) -> Self {
-        let subject = if name.is_empty() { gvr.group_resource() } else { format!("{} \"{name}\"", gvr.group_resource()) };
-        Self::new(Reason::Forbidden, format!("{subject} is forbidden: {message}")).about(&gvr.group, &gvr.resource, name)
+        let subject =
+            if name.is_empty() { gvr.group_resource() } else { format!("{} \"{name}\"", gvr.group_resource()) };
+        Self::new(Reason::Forbidden, format!("{subject} is forbidden: {message}")).about(
+            &gvr.group,
+            &gvr.resource,
+            name,
+        )
     }
 
     pub fn not_found(gvr: &Gvr, name: &str) -> Self {
-        Self::new(Reason::NotFound, format!("{} \"{name}\" not found", gvr.group_resource()))
-            .about(&gvr.group, &gvr.resource, name)
+        Self::new(Reason::NotFound, format!("{} \"{name}\" not found", gvr.group_resource())).about(
+            &gvr.group,
+            &gvr.resource,
+            name,
+        )
     }
 
     /// A path that no route serves.
@@ -154,8 +162,11 @@ impl Status {
     }
 
     pub fn already_exists(gvr: &Gvr, name: &str) -> Self {
-        Self::new(Reason::AlreadyExists, format!("{} \"{name}\" already exists", gvr.group_resource()))
-            .about(&gvr.group, &gvr.resource, name)
+        Self::new(Reason::AlreadyExists, format!("{} \"{name}\" already exists", gvr.group_resource())).about(
+            &gvr.group,
+            &gvr.resource,
+            name,
+        )
     }
 
     pub fn conflict(gvr: &Gvr, name: &str, message: &str) -> Self {
@@ -191,8 +202,11 @@ impl Status {
     }
 
     pub fn method_not_allowed(gvr: &Gvr, verb: &str) -> Self {
-        Self::new(Reason::MethodNotAllowed, format!("{verb} is not supported on resources of kind \"{}\"", gvr.group_resource()))
-            .about(&gvr.group, &gvr.resource, "")
+        Self::new(
+            Reason::MethodNotAllowed,
+            format!("{verb} is not supported on resources of kind \"{}\"", gvr.group_resource()),
+        )
+        .about(&gvr.group, &gvr.resource, "")
     }
 
     /// A watch or list at a revision that is no longer kept.
@@ -207,10 +221,7 @@ impl Status {
     }
 
     pub fn not_acceptable(accepted: &str) -> Self {
-        Self::new(
-            Reason::NotAcceptable,
-            format!("only the following media types are accepted: {accepted}"),
-        )
+        Self::new(Reason::NotAcceptable, format!("only the following media types are accepted: {accepted}"))
     }
 
     pub fn unsupported_media_type(accepted: &str) -> Self {
@@ -227,8 +238,11 @@ impl Status {
     /// `cause` goes to the client as well; keep secrets and paths out of it.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let cause = cause.to_string();
-        Self::new(Reason::InternalError, format!("Internal error occurred: {cause}"))
-            .with_causes(vec![Cause { reason: String::new(), message: cause, field: String::new() }])
+        Self::new(Reason::InternalError, format!("Internal error occurred: {cause}")).with_causes(vec![Cause {
+            reason: String::new(),
+            message: cause,
+            field: String::new(),
+        }])
     }
 
     pub fn service_unavailable(message: impl Into<String>) -> Self {

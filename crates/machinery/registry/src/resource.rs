@@ -51,7 +51,10 @@ pub enum WatchEvent {
     Modified(Arc<Object>),
     /// The object as it was last; its revision is the deletion's. Also sent when an object leaves the selector.
     Deleted(Arc<Object>),
-    Bookmark { revision: Revision, initial_events_end: bool },
+    Bookmark {
+        revision: Revision,
+        initial_events_end: bool,
+    },
     /// Ends the stream.
     Error(Status),
 }
@@ -59,7 +62,12 @@ pub enum WatchEvent {
 /// A subresource that is not plain storage: binding, eviction, log, exec, attach, portforward, proxy, token.
 #[async_trait::async_trait]
 pub trait SubresourceHandler: Send + Sync {
-    async fn handle(&self, ctx: &RequestContext, name: &str, request: http::Request<Body>) -> Result<http::Response<Body>, Status>;
+    async fn handle(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, Status>;
 }
 
 #[async_trait::async_trait]
@@ -72,19 +80,40 @@ pub trait Resource: Send + Sync + 'static {
 
     async fn list(&self, ctx: &RequestContext, options: &ListOptions) -> Result<List, Status>;
 
-    async fn watch(&self, ctx: &RequestContext, options: &ListOptions) -> Result<BoxStream<'static, WatchEvent>, Status>;
+    async fn watch(
+        &self,
+        ctx: &RequestContext,
+        options: &ListOptions,
+    ) -> Result<BoxStream<'static, WatchEvent>, Status>;
 
     /// Of the object, or of the subresource that `ctx` names (`status`, `scale`).
-    async fn update(&self, ctx: &RequestContext, name: &str, body: Payload, options: UpdateOptions) -> Result<Answer, Status>;
+    async fn update(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        body: Payload,
+        options: UpdateOptions,
+    ) -> Result<Answer, Status>;
 
-    async fn patch(&self, ctx: &RequestContext, name: &str, patch: Patch, options: UpdateOptions) -> Result<Answer, Status>;
+    async fn patch(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        patch: Patch,
+        options: UpdateOptions,
+    ) -> Result<Answer, Status>;
 
     /// GET of `scale`; `status` reads the object itself.
     async fn get_scale(&self, ctx: &RequestContext, name: &str) -> Result<Value, Status>;
 
     async fn delete(&self, ctx: &RequestContext, name: &str, options: DeleteOptions) -> Result<Deleted, Status>;
 
-    async fn delete_collection(&self, ctx: &RequestContext, list: &ListOptions, options: DeleteOptions) -> Result<List, Status>;
+    async fn delete_collection(
+        &self,
+        ctx: &RequestContext,
+        list: &ListOptions,
+        options: DeleteOptions,
+    ) -> Result<List, Status>;
 
     /// The cells of one object for `Table`.
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status>;

@@ -55,7 +55,12 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Of the status subresource; spec and immutable metadata are already the stored ones.
-    fn validate_status_update(&self, _ctx: &RequestContext, _new: &Self::Object, _old: &Self::Object) -> Vec<field::Error> {
+    fn validate_status_update(
+        &self,
+        _ctx: &RequestContext,
+        _new: &Self::Object,
+        _old: &Self::Object,
+    ) -> Vec<field::Error> {
         Vec::new()
     }
 
@@ -84,7 +89,12 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Takes allocations (a ClusterIP, a node port) before the object is stored; not called for dry runs that
     /// must not allocate: `dry_run` says so and the strategy then only checks.
-    async fn begin_create(&self, _ctx: &RequestContext, _object: &mut Self::Object, _dry_run: bool) -> Result<Option<Undo>, Status> {
+    async fn begin_create(
+        &self,
+        _ctx: &RequestContext,
+        _object: &mut Self::Object,
+        _dry_run: bool,
+    ) -> Result<Option<Undo>, Status> {
         Ok(None)
     }
 

@@ -45,7 +45,11 @@ pub enum Error {
     #[error("no space left for {operation}")]
     Full { operation: &'static str },
     #[error("{operation} failed in the storage engine")]
-    Engine { operation: &'static str, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Engine {
+        operation: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The store is shutting down.
     #[error("storage is closed")]
     Closed,
@@ -73,7 +77,9 @@ pub enum Expect {
 pub enum Op {
     Put(Bytes),
     /// The event and the history keep `last`, the object as it was deleted.
-    Delete { last: Bytes },
+    Delete {
+        last: Bytes,
+    },
 }
 
 /// One committed write, in revision order.
@@ -110,7 +116,13 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Keys that start with `prefix`, after `start_after` where given, at most `limit` (0: all), as they
     /// were at revision `at` (`None`: now).
-    async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listing>;
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listing>;
 
     /// Durable once it returns. Writes to one store are totally ordered.
     async fn write(&self, key: &str, expect: Expect, op: Op) -> Result<Revision>;
