@@ -1,0 +1,168 @@
+//! A local, always current projection of one list of objects.
+//!
+//! Keeps what `project` returns, not the object: a typed Pod is 25 KB. One task watches; any number of
+//! readers look things up and subscribe to changes.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base_tasks::Tasks;
+use futures::StreamExt;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+
+use crate::ObjectKey;
+
+/// One change, in the order the API server reported them.
+#[derive(Debug)]
+pub enum Change<P> {
+    Applied { key: ObjectKey, old: Option<Arc<P>>, new: Arc<P> },
+    Deleted { key: ObjectKey, old: Arc<P> },
+}
+
+impl<P> Change<P> {
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Applied { key, .. } | Self::Deleted { key, .. } => key,
+        }
+    }
+}
+
+impl<P> Clone for Change<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Applied { key, old, new } => {
+                Self::Applied { key: key.clone(), old: old.clone(), new: Arc::clone(new) }
+            }
+            Self::Deleted { key, old } => Self::Deleted { key: key.clone(), old: Arc::clone(old) },
+        }
+    }
+}
+
+struct State<P> {
+    objects: HashMap<ObjectKey, Arc<P>>,
+    subscribers: Vec<mpsc::UnboundedSender<Change<P>>>,
+}
+
+struct Shared<P> {
+    state: RwLock<State<P>>,
+    synced: watch::Sender<bool>,
+}
+
+/// The reading half. Cheap to clone; clones see the same objects.
+pub struct Informer<P>(Arc<Shared<P>>);
+
+impl<P> Clone for Informer<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P: Send + Sync + 'static> Informer<P> {
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<P>> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
+    }
+
+    /// Every object kept, in no order.
+    pub fn list(&self) -> Vec<(ObjectKey, Arc<P>)> {
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.objects.iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect()
+    }
+
+    /// Resolves once the first complete list is in; at once from then on.
+    pub async fn synced(&self) {
+        let mut synced = self.0.synced.subscribe();
+        // The sender lives in `self`, so this cannot fail.
+        let _ = synced.wait_for(|synced| *synced).await;
+    }
+
+    /// Every change from now on, after one `Applied` for each object already kept. Unbounded: a subscriber that
+    /// lags costs memory, never a lost change.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Change<P>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, object) in &state.objects {
+            let change = Change::Applied { key: key.clone(), old: None, new: Arc::clone(object) };
+            // The receiver is still in hand.
+            let _ = sender.send(change);
+        }
+        state.subscribers.push(sender);
+        receiver
+    }
+
+    fn change(&self, key: ObjectKey, new: Option<P>) {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let change = match new {
+            Some(new) => {
+                let new = Arc::new(new);
+                let old = state.objects.insert(key.clone(), Arc::clone(&new));
+                Change::Applied { key, old, new }
+            }
+            None => match state.objects.remove(&key) {
+                Some(old) => Change::Deleted { key, old },
+                None => return,
+            },
+        };
+        state.subscribers.retain(|subscriber| subscriber.send(change.clone()).is_ok());
+    }
+
+    /// Drops what a fresh list no longer has.
+    fn retain(&self, listed: &HashSet<ObjectKey>) {
+        let gone: Vec<_> = {
+            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.objects.keys().filter(|key| !listed.contains(key)).cloned().collect()
+        };
+        for key in gone {
+            self.change(key, None);
+        }
+    }
+}
+
+/// Lists and watches `api` under `tasks`; keeps `project(object)` of every object for which it is `Some`.
+///
+/// Errors are retried with back-off for as long as `tasks` lives, and logged; what is kept stays readable.
+pub fn informer<K, P>(
+    tasks: &Tasks,
+    api: kube::Api<K>,
+    config: watcher::Config,
+    project: impl Fn(K) -> Option<P> + Send + Sync + 'static,
+) -> Informer<P>
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    P: Send + Sync + 'static,
+{
+    let informer = Informer(Arc::new(Shared {
+        state: RwLock::new(State { objects: HashMap::new(), subscribers: Vec::new() }),
+        synced: watch::Sender::new(false),
+    }));
+    let url = api.resource_url().to_owned();
+    let writer = informer.clone();
+    tasks.spawn("informer", async move {
+        let mut events = pin!(watcher::watcher(api, config).default_backoff());
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => {
+                    let key = ObjectKey::of(&object);
+                    listed.insert(key.clone());
+                    writer.change(key, project(object));
+                }
+                Ok(Event::InitDone) => {
+                    writer.retain(&listed);
+                    listed = HashSet::new();
+                    writer.0.synced.send_replace(true);
+                }
+                Ok(Event::Apply(object)) => writer.change(ObjectKey::of(&object), project(object)),
+                Ok(Event::Delete(object)) => writer.change(ObjectKey::of(&object), None),
+                Err(error) => tracing::warn!(%url, error = &error as &dyn std::error::Error, "watch failed; retrying"),
+            }
+        }
+    });
+    informer
+}
