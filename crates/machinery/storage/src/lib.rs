@@ -17,8 +17,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-pub use cache::{Cache, Freshness};
-pub use object::{Meta, Object};
+pub use cache::{At, Cache, Event, EventKind, Extract, Freshness, Page, Query, Start, Watcher};
+pub use object::{Malformed, Meta, Object};
 
 /// A point in the store's history. Grows by one with every write to any key, starts at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
