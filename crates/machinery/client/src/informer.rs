@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use base_tasks::Tasks;
 use futures::StreamExt;
@@ -52,7 +53,20 @@ struct State<P> {
 struct Shared<P> {
     state: RwLock<State<P>>,
     synced: watch::Sender<bool>,
+    /// The highest resourceVersion seen in any event.
+    seen: watch::Sender<u64>,
 }
+
+/// The API server did not report a write back within [`CATCH_UP`].
+#[derive(Debug, thiserror::Error)]
+#[error("the informer has not seen resourceVersion {wanted} after {} s, only {seen}", CATCH_UP.as_secs())]
+pub struct Lagging {
+    wanted: u64,
+    seen: u64,
+}
+
+/// How long [`Informer::caught_up`] waits: far longer than any watch takes, short enough for a reconciler to retry.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// The reading half. Cheap to clone; clones see the same objects.
 pub struct Informer<P>(Arc<Shared<P>>);
@@ -79,6 +93,29 @@ impl<P: Send + Sync + 'static> Informer<P> {
         let mut synced = self.0.synced.subscribe();
         // The sender lives in `self`, so this cannot fail.
         let _ = synced.wait_for(|synced| *synced).await;
+    }
+
+    /// Resolves once the informer shows the write that answered with `resource_version`: a reconciler that reads
+    /// its own writes needs no expectations. resourceVersions of one API server are ordered integers.
+    ///
+    /// # Errors
+    /// [`Lagging`] after five seconds, for instance when the object does not match the informer's selector.
+    pub async fn caught_up(&self, resource_version: &str) -> Result<(), Lagging> {
+        let wanted = resource_version.parse().unwrap_or(0);
+        let mut seen = self.0.seen.subscribe();
+        let outcome = tokio::time::timeout(CATCH_UP, seen.wait_for(|seen| *seen >= wanted)).await;
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Lagging { wanted, seen: *self.0.seen.borrow() }),
+        }
+    }
+
+    fn saw(&self, version: u64) {
+        self.0.seen.send_if_modified(|seen| {
+            let newer = version > *seen;
+            *seen = (*seen).max(version);
+            newer
+        });
     }
 
     /// Every change from now on, after one `Applied` for each object already kept. Unbounded: a subscriber that
@@ -139,6 +176,7 @@ where
     let informer = Informer(Arc::new(Shared {
         state: RwLock::new(State { objects: HashMap::new(), subscribers: Vec::new() }),
         synced: watch::Sender::new(false),
+        seen: watch::Sender::new(0),
     }));
     let url = api.resource_url().to_owned();
     let writer = informer.clone();
@@ -149,20 +187,32 @@ where
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(object)) => {
-                    let key = ObjectKey::of(&object);
+                    let (key, version) = (ObjectKey::of(&object), version(&object));
                     listed.insert(key.clone());
                     writer.change(key, project(object));
+                    writer.saw(version);
                 }
                 Ok(Event::InitDone) => {
                     writer.retain(&listed);
                     listed = HashSet::new();
                     writer.0.synced.send_replace(true);
                 }
-                Ok(Event::Apply(object)) => writer.change(ObjectKey::of(&object), project(object)),
-                Ok(Event::Delete(object)) => writer.change(ObjectKey::of(&object), None),
+                Ok(Event::Apply(object)) => {
+                    let (key, version) = (ObjectKey::of(&object), version(&object));
+                    writer.change(key, project(object));
+                    writer.saw(version);
+                }
+                Ok(Event::Delete(object)) => {
+                    writer.change(ObjectKey::of(&object), None);
+                    writer.saw(version(&object));
+                }
                 Err(error) => tracing::warn!(%url, error = &error as &dyn std::error::Error, "watch failed; retrying"),
             }
         }
     });
     informer
+}
+
+fn version<K: kube::Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ mod events;
 mod informer;
 
 pub use events::{EventKind, Recorder, Regarding};
-pub use informer::{Change, Informer, informer};
+pub use informer::{Change, Informer, Lagging, informer};
 pub use kube;
 
 use tower::{BoxError, Service};
