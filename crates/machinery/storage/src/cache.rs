@@ -1,11 +1,23 @@
 //! The watch cache: every object under one prefix, and what lately happened to them.
 
 mod event;
+mod feed;
+mod log;
+mod shared;
+mod state;
+mod watcher;
 
 use std::sync::Arc;
 
-use crate::{Meta, Object, Result, Revision, Storage};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::WatchStream;
+
+use crate::{Error, Meta, Object, Result, Revision, Storage};
 pub use event::{Event, EventKind};
+pub use log::Keep;
+use shared::Shared;
+use watcher::Origin;
+pub use watcher::Watcher;
 
 /// Reads from an encoded object what selectors need; an error leaves the object out of the cache, logged.
 pub type Extract = dyn Fn(&[u8]) -> Result<Meta, Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
@@ -62,67 +74,97 @@ pub struct Page {
     pub remaining: Option<u64>,
 }
 
-/// Ends its task when dropped.
-pub struct Cache;
+/// One task follows the store until this is dropped; watchers then end with
+/// [`Error::Closed`](crate::Error::Closed).
+pub struct Cache {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
 
 impl Cache {
     /// Lists `prefix`, then follows it. `prefix` ends in a slash.
     pub async fn start(storage: Arc<dyn Storage>, prefix: impl Into<String>, extract: Arc<Extract>) -> Result<Self> {
-        let _ = (storage, prefix.into(), extract);
-        todo!("signatures first")
+        Self::start_with(storage, prefix, extract, Keep::default()).await
+    }
+
+    /// As [`Self::start`], keeping another amount of the past.
+    pub async fn start_with(
+        storage: Arc<dyn Storage>,
+        prefix: impl Into<String>,
+        extract: Arc<Extract>,
+        keep: Keep,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared::load(storage, prefix.into(), extract, keep).await?);
+        let from = shared.read().revision;
+        let changes = shared.storage.watch(&shared.prefix, from).await?;
+        let task = tokio::spawn(feed::run(shared.clone(), changes));
+        Ok(Self { shared, task })
     }
 
     pub fn prefix(&self) -> &str {
-        todo!("signatures first")
+        &self.shared.prefix
     }
 
     /// Waits until the cache is as fresh as asked, and says at which revision it is.
     pub async fn wait(&self, freshness: Freshness) -> Result<Revision> {
-        let _ = freshness;
-        todo!("signatures first")
+        self.shared.wait(freshness).await
     }
 
     pub async fn get(&self, key: &str, freshness: Freshness) -> Result<Option<Arc<Object>>> {
-        let _ = (key, freshness);
-        todo!("signatures first")
+        self.wait(freshness).await?;
+        Ok(self.shared.read().get(key).cloned())
     }
 
     pub async fn list(&self, query: Query<'_>, filter: impl Fn(&Object) -> bool + Send) -> Result<Page> {
-        let _ = (query, filter(todo!("signatures first")));
-        todo!("signatures first")
+        let Query { prefix, start_after, limit, at } = query;
+        let revision = match at {
+            At::Fresh(freshness) => {
+                self.wait(freshness).await?;
+                return Ok(self.shared.read().page(prefix, start_after, limit, filter));
+            }
+            At::Exact(revision) => revision,
+        };
+        self.wait(Freshness::NotOlderThan(revision)).await?;
+        if let Some(page) = self.shared.read().page_at(revision, prefix, start_after, limit, &filter) {
+            return Ok(page);
+        }
+        // The filter must see everything before the limit can cut.
+        let listing = self.shared.storage.list(prefix, start_after, 0, Some(revision)).await?;
+        let objects: Vec<_> = self.shared.decode_all(listing.entries).collect();
+        Ok(state::cut(objects.iter(), limit, filter, revision))
     }
 
     /// `prefix` as in [`Query::prefix`].
     pub async fn watch(&self, start: Start, prefix: &str) -> Result<Watcher> {
-        let _ = (start, prefix);
-        todo!("signatures first")
+        let (freshness, after) = match start {
+            Start::After(revision) => (Freshness::NotOlderThan(revision), Some(revision)),
+            Start::Initial(freshness) => (freshness, None),
+            Start::Now => (Freshness::Latest, None),
+        };
+        self.wait(freshness).await?;
+        let signal = self.shared.signal.subscribe();
+        if signal.borrow().closed {
+            return Err(Error::Closed);
+        }
+        let state = self.shared.read();
+        let delivered = after.unwrap_or(state.revision);
+        let compacted = |_| Error::Compacted { asked: delivered, oldest: state.log.complete_after() };
+        let place = state.log.place_after(delivered).map_err(compacted)?;
+        let initial = match start {
+            Start::Initial(_) => state.range(prefix, None).cloned().collect(),
+            Start::After(_) | Start::Now => Vec::new(),
+        };
+        let origin = Origin { place, delivered, initial };
+        Ok(Watcher::new(self.shared.clone(), prefix, WatchStream::from_changes(signal), origin))
     }
 }
 
-/// A stream of `Result<Arc<Event>>` in revision order without gaps; ends after an error
-/// ([`Error::Compacted`](crate::Error::Compacted): too slow, list again).
-pub struct Watcher;
-
-impl Watcher {
-    /// The objects that [`Start::Initial`] asked for, in key order; empty for other starts and at a second call.
-    pub fn take_initial(&mut self) -> Vec<Arc<Object>> {
-        todo!("signatures first")
-    }
-
-    /// The watcher has been given everything up to this revision: what a bookmark may say.
-    /// [`Cache::wait`] with [`Freshness::Latest`] first moves it past writes to other prefixes.
-    pub fn progress(&self) -> Revision {
-        todo!("signatures first")
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.shared.close();
     }
 }
 
-impl futures::Stream for Watcher {
-    type Item = Result<Arc<Event>>;
-
-    fn poll_next(
-        self: std::pin::Pin<&mut Self>,
-        _cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        todo!("signatures first")
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 //! Knows bytes, keys, labels and fields; names no kind. Depends on `base` only.
 
 pub mod cache;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 pub mod embedded;
 pub mod object;
 
@@ -20,7 +22,7 @@ use futures::stream::BoxStream;
 pub use cache::{At, Cache, Event, EventKind, Extract, Freshness, Page, Query, Start, Watcher};
 pub use object::{Malformed, Meta, Object};
 
-/// A point in the store's history. Grows by one with every write to any key, starts at 1.
+/// A point in the store's history. Grows by one with every write to any key; an empty store is at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -99,6 +101,24 @@ pub enum ChangeKind {
     Deleted,
 }
 
+/// What a watch yields: the changes up to a revision, none when it only reports progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// Every change under the watched prefix up to this revision has been yielded.
+    pub revision: Revision,
+}
+
+/// The newest state of a store, as seen by a watch of one prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// The newest committed revision: the linearisation point of a read that asks for the latest.
+    pub revision: Revision,
+    /// No key under the prefix changed after this one and up to `revision`; every watch of exactly that prefix
+    /// which is open now reaches it (yields a batch of this revision or a later one) without another write.
+    pub changed: Revision,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// In key order.
@@ -129,10 +149,14 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Every change under `prefix` with a revision greater than `after`, in order, without gaps;
     /// ends with [`Error::Compacted`] when the watcher has fallen behind what is kept.
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Vec<Change>>>>;
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>>;
 
-    /// The newest committed revision: the linearisation point of a read that asks for the latest.
-    async fn revision(&self) -> Result<Revision>;
+    async fn latest(&self, prefix: &str) -> Result<Latest>;
+
+    /// The newest committed revision.
+    async fn revision(&self) -> Result<Revision> {
+        Ok(self.latest("").await?.revision)
+    }
 
     /// Forgets history before `before`; current values stay.
     async fn compact(&self, before: Revision) -> Result<()>;
