@@ -1,1 +1,11 @@
-//! placeholder
+//! The kernel's interfaces behind safe types: netlink, nftables, network namespaces, kernel parameters, connection
+//! tracking. Pure mechanism: nothing here knows Kubernetes. Any component may depend on it.
+// Here and in node/oci only: system calls without a safe wrapper. Every block says why it is sound.
+#![allow(unsafe_code)]
+
+pub mod conntrack;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod route;
+pub mod sysctl;

@@ -1,0 +1,123 @@
+//! Links, addresses, routes and neighbours over rtnetlink: the part of `ip` that a pod network needs.
+//!
+//! Requests are values; [`Route::apply`] sends any number of them in one system call.
+
+mod link;
+mod request;
+
+pub use link::{Link, MacAddress, Veth};
+pub use request::{Request, RouteKind, RouteSpec};
+
+use std::io;
+
+use crate::netlink::{self, Attributes, Message, Protocol, Socket};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("talk to rtnetlink")]
+    Netlink(#[from] netlink::Error),
+    #[error("{operation}")]
+    Rejected {
+        operation: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{operation}: the kernel did not answer")]
+    NoAnswer { operation: String },
+}
+
+impl Error {
+    /// The kernel's error number, when it refused a request.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Rejected { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// An rtnetlink socket, in the network namespace it was opened in.
+#[derive(Debug)]
+pub struct Route {
+    socket: Socket,
+}
+
+impl Route {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open(Protocol::Route)? })
+    }
+
+    /// Sends the requests in one datagram. The kernel tries all, in order; the first refusal is returned.
+    pub fn apply(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<(), Error> {
+        let (mut messages, operations): (Vec<Message>, Vec<String>) =
+            requests.into_iter().map(|request| (request.message, request.operation)).unzip();
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let first = self.socket.send(&mut messages)?;
+        let mut answered = vec![None; operations.len()];
+        for reply in self.socket.replies()? {
+            if let Some(slot) = answered.get_mut(reply.sequence.wrapping_sub(first) as usize) {
+                *slot = Some(reply.errno);
+            }
+        }
+        for (operation, errno) in operations.into_iter().zip(answered) {
+            match errno {
+                Some(0) => {}
+                Some(errno) => {
+                    return Err(Error::Rejected { operation, source: io::Error::from_raw_os_error(errno) });
+                }
+                None => return Err(Error::NoAnswer { operation }),
+            }
+        }
+        Ok(())
+    }
+
+    /// All links whose names start with `prefix`.
+    pub fn links(&mut self, prefix: &str) -> Result<Vec<Link>, Error> {
+        let mut found = Vec::new();
+        loop {
+            let request = Message::new(libc::RTM_GETLINK, 0, &[0; link::IFINFOMSG]);
+            let result = self.socket.dump(request, |kind, body| {
+                if kind == libc::RTM_NEWLINK {
+                    found.extend(Link::parse(body).filter(|link| link.name.starts_with(prefix)));
+                }
+            });
+            match result {
+                // Links changed meanwhile: what was read may miss some.
+                Err(netlink::Error::Interrupted) => found.clear(),
+                other => return other.map(|()| found).map_err(Error::from),
+            }
+        }
+    }
+
+    /// The link of this name.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        Ok(self.links(name)?.into_iter().find(|link| link.name == name))
+    }
+
+    /// The IPv4 addresses assigned to links of this namespace, with their link's index.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, std::net::Ipv4Addr)>, Error> {
+        const IFADDRMSG: usize = 8;
+        let mut found = Vec::new();
+        loop {
+            let mut header = [0; IFADDRMSG];
+            header[0] = libc::AF_INET as u8;
+            let result = self.socket.dump(Message::new(libc::RTM_GETADDR, 0, &header), |_, body| {
+                let index = body.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+                let local = Attributes::after(body, IFADDRMSG).find(libc::IFA_LOCAL);
+                let address = local.and_then(|a| <[u8; 4]>::try_from(a.payload).ok());
+                found.extend(index.zip(address.map(Into::into)));
+            });
+            match result {
+                Err(netlink::Error::Interrupted) => found.clear(),
+                other => return other.map(|()| found).map_err(Error::from),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

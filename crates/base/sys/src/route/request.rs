@@ -1,0 +1,179 @@
+//! The requests: each a message and the words for it in an error.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::link::{MacAddress, Veth};
+use crate::netlink::Message;
+
+const VETH_INFO_PEER: u16 = 1;
+const RTNH_F_ONLINK: u32 = 4;
+const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+const REPLACE: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+
+/// One change to links, addresses, routes or neighbours.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub(super) message: Message,
+    pub(super) operation: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    Unicast,
+    /// Packets to it are for this host.
+    Local,
+}
+
+/// An IPv4 route of the main table (the local table for [`RouteKind::Local`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    pub destination: Ipv4Addr,
+    pub prefix: u8,
+    /// Taken to be reachable on the link whatever its addresses are ("onlink").
+    pub via: Option<Ipv4Addr>,
+    pub link: u32,
+    /// The source address of packets sent by this host.
+    pub source: Option<Ipv4Addr>,
+    pub kind: RouteKind,
+}
+
+impl RouteSpec {
+    /// A unicast route straight to a link.
+    pub fn to_link(destination: Ipv4Addr, prefix: u8, link: u32) -> Self {
+        Self { destination, prefix, via: None, link, source: None, kind: RouteKind::Unicast }
+    }
+
+    fn message(&self, kind: u16, flags: i32) -> Message {
+        let (table, route_type) = match self.kind {
+            RouteKind::Unicast => (libc::RT_TABLE_MAIN, libc::RTN_UNICAST),
+            RouteKind::Local => (libc::RT_TABLE_LOCAL, libc::RTN_LOCAL),
+        };
+        let scope = match (self.kind, self.via) {
+            (RouteKind::Local, _) => libc::RT_SCOPE_HOST,
+            (_, None) => libc::RT_SCOPE_LINK,
+            (_, Some(_)) => libc::RT_SCOPE_UNIVERSE,
+        };
+        let mut header = [0; 12];
+        header[0] = libc::AF_INET as u8;
+        header[1] = self.prefix;
+        header[4] = table;
+        header[5] = libc::RTPROT_STATIC;
+        header[6] = scope;
+        header[7] = route_type;
+        if self.via.is_some() {
+            header[8..12].copy_from_slice(&RTNH_F_ONLINK.to_ne_bytes());
+        }
+        let mut message = Message::new(kind, (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16, &header);
+        message.put(libc::RTA_DST, &self.destination.octets()).put_u32(libc::RTA_OIF, self.link);
+        if let Some(via) = self.via {
+            message.put(libc::RTA_GATEWAY, &via.octets());
+        }
+        if let Some(source) = self.source {
+            message.put(libc::RTA_PREFSRC, &source.octets());
+        }
+        message
+    }
+}
+
+impl Request {
+    /// Creates a veth pair whose peer is born in the namespace `peer_netns`.
+    pub fn create_veth(veth: &Veth<'_>, peer_netns: BorrowedFd<'_>) -> Self {
+        let mut message = link_message(libc::RTM_NEWLINK, CREATE, 0, true);
+        message.put_str(libc::IFLA_IFNAME, veth.name).put(libc::IFLA_ADDRESS, &veth.mac.0);
+        message.put_str(libc::IFLA_IFALIAS, veth.alias);
+        if let Some(mtu) = veth.mtu {
+            message.put_u32(libc::IFLA_MTU, mtu);
+        }
+        message.nest(libc::IFLA_LINKINFO, |m| {
+            m.put_str(libc::IFLA_INFO_KIND, "veth");
+            m.nest(libc::IFLA_INFO_DATA, |m| {
+                m.attribute(VETH_INFO_PEER, |m| {
+                    // Down at first: the kernel opens no end before both are joined.
+                    m.raw(&link_header(0, false));
+                    m.put_str(libc::IFLA_IFNAME, veth.peer_name).put(libc::IFLA_ADDRESS, &veth.peer_mac.0);
+                    m.put_u32(libc::IFLA_NET_NS_FD, peer_netns.as_raw_fd() as u32);
+                    if let Some(mtu) = veth.mtu {
+                        m.put_u32(libc::IFLA_MTU, mtu);
+                    }
+                });
+            });
+        });
+        Self { message, operation: format!("create the veth pair {} and {}", veth.name, veth.peer_name) }
+    }
+
+    pub fn link_up(index: u32) -> Self {
+        let message = link_message(libc::RTM_NEWLINK, 0, index, true);
+        Self { message, operation: format!("set link {index} up") }
+    }
+
+    /// Gives a link its alias; the kernel ignores one given at creation.
+    pub fn set_alias(index: u32, alias: &str) -> Self {
+        let mut message = link_message(libc::RTM_NEWLINK, 0, index, true);
+        message.put_str(libc::IFLA_IFALIAS, alias);
+        Self { message, operation: format!("set the alias of link {index}") }
+    }
+
+    pub fn rename_link(index: u32, name: &str) -> Self {
+        let mut message = link_message(libc::RTM_NEWLINK, 0, index, false);
+        message.put_str(libc::IFLA_IFNAME, name);
+        Self { message, operation: format!("rename link {index} to {name}") }
+    }
+
+    /// Deletes a link; of a veth pair, both ends.
+    pub fn delete_link(name: &str) -> Self {
+        let mut message = link_message(libc::RTM_DELLINK, 0, 0, false);
+        message.put_str(libc::IFLA_IFNAME, name);
+        Self { message, operation: format!("delete link {name}") }
+    }
+
+    pub fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
+        let mut header = [0; 8];
+        header[0] = libc::AF_INET as u8;
+        header[1] = prefix;
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | REPLACE) as u16;
+        let mut message = Message::new(libc::RTM_NEWADDR, flags, &header);
+        message.put(libc::IFA_LOCAL, &address.octets()).put(libc::IFA_ADDRESS, &address.octets());
+        Self { message, operation: format!("add address {address}/{prefix} to link {index}") }
+    }
+
+    /// Adds the route, or replaces the one to the same destination.
+    pub fn set_route(spec: &RouteSpec) -> Self {
+        let operation = format!("route {}/{} to link {}", spec.destination, spec.prefix, spec.link);
+        Self { message: spec.message(libc::RTM_NEWROUTE, REPLACE), operation }
+    }
+
+    pub fn delete_route(spec: &RouteSpec) -> Self {
+        let operation = format!("delete the route {}/{} to link {}", spec.destination, spec.prefix, spec.link);
+        Self { message: spec.message(libc::RTM_DELROUTE, 0), operation }
+    }
+
+    /// Says for good which hardware address answers for `address` on a link, so that nobody has to ask.
+    pub fn set_neighbour(index: u32, address: Ipv4Addr, mac: MacAddress) -> Self {
+        let mut header = [0; 12];
+        header[0] = libc::AF_INET as u8;
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        header[8..10].copy_from_slice(&libc::NUD_PERMANENT.to_ne_bytes());
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | REPLACE) as u16;
+        let mut message = Message::new(libc::RTM_NEWNEIGH, flags, &header);
+        message.put(libc::NDA_DST, &address.octets()).put(libc::NDA_LLADDR, &mac.0);
+        Self { message, operation: format!("set neighbour {address} of link {index}") }
+    }
+}
+
+fn link_message(kind: u16, flags: i32, index: u32, up: bool) -> Message {
+    Message::new(kind, (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16, &link_header(index, up))
+}
+
+/// `ifinfomsg`; when not `up`, the flag is left as it is.
+fn link_header(index: u32, up: bool) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    if up {
+        let flag = (libc::IFF_UP as u32).to_ne_bytes();
+        header[8..12].copy_from_slice(&flag);
+        header[12..16].copy_from_slice(&flag);
+    }
+    header
+}
