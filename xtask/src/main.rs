@@ -1,1 +1,35 @@
-fn main() {}
+//! Chores of the project that are not the product: generated tables, layer checks, comparison with upstream.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod layers;
+mod schema;
+mod upstream;
+
+#[derive(Parser)]
+#[command(about = "Chores of the project: generated tables and checks")]
+enum Command {
+    /// Writes the schema table from upstream's schema facts.
+    Schema(schema::Options),
+    /// Checks that the crates depend on each other as the design says.
+    Layers(layers::Options),
+    /// Compares decoding and printing with upstream's fixtures.
+    Upstream(upstream::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse() {
+        Command::Schema(options) => schema::run(&options),
+        Command::Layers(options) => layers::run(&options),
+        Command::Upstream(options) => upstream::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
