@@ -145,8 +145,8 @@ impl<'a> Attributes<'a> {
     }
 
     /// The first attribute of this kind.
-    pub fn find(self, kind: u16) -> Option<Attribute<'a>> {
-        { self }.find(|attribute| attribute.kind == kind)
+    pub fn find(mut self, kind: u16) -> Option<Attribute<'a>> {
+        Iterator::find(&mut self, |attribute| attribute.kind == kind)
     }
 }
 
