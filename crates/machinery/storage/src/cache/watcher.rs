@@ -48,12 +48,14 @@ impl Watcher {
     /// The watcher has been given everything up to this revision: what a bookmark may say.
     /// [`Cache::wait`](super::Cache::wait) with [`Freshness::Latest`](super::Freshness::Latest) first moves it past
     /// writes to other prefixes.
-    pub fn progress(&self) -> Revision {
+    /// Never goes back.
+    pub fn progress(&mut self) -> Revision {
         let state = self.shared.read();
-        match state.log.find(self.place, &self.prefix) {
-            Ok(None) => self.delivered.max(state.revision),
-            _ => self.delivered,
+        if let Ok(None) = state.log.find(self.place, &self.prefix) {
+            self.place = state.log.end();
+            self.delivered = self.delivered.max(state.revision);
         }
+        self.delivered
     }
 
     /// The next event in the log, if it has come.

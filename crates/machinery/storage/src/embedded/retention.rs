@@ -16,7 +16,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { age: Duration::from_secs(300), revisions: 50_000, step: 256 }
+        Self { age: Duration::from_secs(300), revisions: 20_000, step: 256 }
     }
 }
 
