@@ -5,13 +5,32 @@
 //! Names no kind (`xtask layers` forbids `k8s_openapi::api` here). See README.md for the diagram.
 
 pub mod admission;
+mod admit;
+mod codec;
+mod create;
+mod decode;
 pub mod def;
+mod delete;
+mod erased;
+mod failure;
+mod identity;
+mod interim;
+mod metadata;
+mod page;
+mod patch;
+mod read;
+pub mod registry;
 pub mod request;
 pub mod resource;
+mod scale;
+mod select;
 pub mod strategy;
+mod update;
+mod watch;
 
 pub use admission::{Admission, Attributes, Operation};
 pub use def::{Column, ResourceDef, Scope, SubresourceDef, Verb};
+pub use registry::{Handlers, Registry};
 pub use request::{
     Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,
     UpdateOptions, UserInfo,

@@ -45,6 +45,10 @@ pub trait Strategy: Send + Sync + 'static {
 
     fn prepare_for_update(&self, _ctx: &RequestContext, _new: &mut Self::Object, _old: &Self::Object) {}
 
+    /// Of the status subresource; the registry has already put back everything but status, labels, annotations
+    /// and finalizers.
+    fn prepare_for_status_update(&self, _ctx: &RequestContext, _new: &mut Self::Object, _old: &Self::Object) {}
+
     /// Object-specific rules; the registry has already checked `metadata`.
     fn validate(&self, _ctx: &RequestContext, _object: &Self::Object) -> Vec<field::Error> {
         Vec::new()
@@ -86,6 +90,15 @@ pub trait Strategy: Send + Sync + 'static {
     fn graceful(&self, _ctx: &RequestContext, _object: &Self::Object, _options: &mut DeleteOptions) -> Graceful {
         Graceful::No
     }
+
+    /// Whether something still holds a deleted object in the store.
+    fn blocks_removal(&self, object: &Self::Object) -> bool {
+        object.metadata().finalizers.as_deref().is_some_and(|finalizers| !finalizers.is_empty())
+    }
+
+    /// The object has been deleted but stays for now: shows that in it (a phase, say). Runs again on each further
+    /// delete, so it must change nothing the second time.
+    fn mark_deleting(&self, _object: &mut Self::Object) {}
 
     /// Takes allocations (a ClusterIP, a node port) before the object is stored; not called for dry runs that
     /// must not allocate: `dry_run` says so and the strategy then only checks.

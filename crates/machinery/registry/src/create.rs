@@ -1,0 +1,140 @@
+//! POST: a new object.
+
+use base_meta::{Reason, Status};
+use k8s_openapi::Metadata as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use machinery_storage::{Error, Expect, Freshness, Op, Revision};
+use serde_json::Value;
+
+use crate::admit::Asked;
+use crate::codec::{bytes, plain};
+use crate::resource::Written;
+use crate::{CreateOptions, Operation, Payload, Registry, RequestContext, Strategy, failure, identity, metadata};
+
+/// How often a generated name that is taken is replaced by another.
+const NAME_ATTEMPTS: usize = 8;
+
+impl<S: Strategy> Registry<S> {
+    pub(crate) async fn create_decoded(
+        &self,
+        ctx: &RequestContext,
+        body: &Payload,
+        options: &CreateOptions,
+    ) -> Result<Written, Status> {
+        let value = self.decode(ctx, body, options.field_validation)?;
+        self.insert(ctx, value, options.dry_run).await
+    }
+
+    /// Creates from within the process: the same path as a request's, without the decoding.
+    pub async fn create_typed(&self, ctx: &RequestContext, object: &S::Object) -> Result<S::Object, Status> {
+        let written = self.insert(ctx, plain(object)?, false).await?;
+        self.typed(&written.object)
+    }
+
+    /// Everything of a create after its body is a value that follows the schema.
+    pub(crate) async fn insert(
+        &self,
+        ctx: &RequestContext,
+        mut value: Value,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
+        if let (Some(_), Value::Object(object)) = (self.def.subresource("status"), &mut value) {
+            object.remove("status");
+        }
+        let mut object = self.typed_value(value)?;
+        self.fit_namespace(ctx, object.metadata_mut())?;
+        if object.metadata().resource_version.as_deref().is_some_and(|version| !version.is_empty()) {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let name = object.metadata().name.clone().unwrap_or_default();
+        let asked = Asked { ctx, operation: Operation::Create, name: &name, dry_run };
+        let mut object = self.mutate(asked, object, None).await?;
+
+        let meta = object.metadata_mut();
+        meta.uid = Some(identity::uid()?);
+        meta.creation_timestamp = Some(now());
+        meta.generation = self.strategy.has_generation().then_some(1);
+        (meta.deletion_timestamp, meta.deletion_grace_period_seconds) = (None, None);
+        (meta.self_link, meta.managed_fields) = (None, None);
+
+        let base = match (meta.name.as_deref(), meta.generate_name.as_deref()) {
+            (None | Some(""), Some(base)) if !base.is_empty() => base.to_owned(),
+            _ => {
+                let name = meta.name.clone().unwrap_or_default();
+                return self
+                    .store_new(ctx, object, dry_run)
+                    .await?
+                    .ok_or_else(|| Status::already_exists(&self.gvr, &name));
+            }
+        };
+        let mut name = String::new();
+        for _ in 0..NAME_ATTEMPTS {
+            let mut object = object.clone();
+            name = identity::name(&base)?;
+            object.metadata_mut().name = Some(name.clone());
+            if let Some(written) = self.store_new(ctx, object, dry_run).await? {
+                return Ok(written);
+            }
+        }
+        let mut status = Status::new(
+            Reason::AlreadyExists,
+            format!(
+                "{} {name:?} already exists, the server was not able to generate a unique name for the object",
+                self.gvr.group_resource()
+            ),
+        );
+        status.details.get_or_insert_default().retry_after_seconds = Some(1);
+        Err(status)
+    }
+
+    /// `None`: the name is taken.
+    async fn store_new(
+        &self,
+        ctx: &RequestContext,
+        mut object: S::Object,
+        dry_run: bool,
+    ) -> Result<Option<Written>, Status> {
+        self.strategy.prepare_for_create(ctx, &mut object);
+        let name = object.metadata().name.clone().unwrap_or_default();
+        let mut errors =
+            metadata::validate(object.metadata(), self.def.namespaced(), |name| self.strategy.validate_name(name));
+        errors.extend(self.strategy.validate(ctx, &object));
+        self.invalid(&name, &errors)?;
+        for warning in self.strategy.warnings(&object) {
+            ctx.warnings.add(warning);
+        }
+        self.admit(Asked { ctx, operation: Operation::Create, name: &name, dry_run }, Some(&object), None).await?;
+
+        let key = self.key(ctx, &name)?;
+        // An allocation for a name that is taken would only be given back.
+        if self.find(&key, Freshness::Latest).await?.is_some() {
+            return Ok(None);
+        }
+        let undo = self.strategy.begin_create(ctx, &mut object, dry_run).await?;
+        let stored = self.put_new(&key, &object, dry_run).await;
+        if let (Ok(None) | Err(_), Some(undo)) = (&stored, undo) {
+            undo().await;
+        }
+        stored
+    }
+
+    async fn put_new(&self, key: &str, object: &S::Object, dry_run: bool) -> Result<Option<Written>, Status> {
+        let json = bytes(&self.canonical(object)?)?;
+        let revision = if dry_run {
+            Revision::default()
+        } else {
+            match self.storage.write(key, Expect::Absent, Op::Put(json.clone())).await {
+                Ok(revision) => revision,
+                Err(Error::Conflict { .. }) => return Ok(None),
+                Err(error) => return Err(failure::status(error)),
+            }
+        };
+        Ok(Some(Written { object: self.object(key, revision, json, object)?, created: true }))
+    }
+}
+
+/// Times in metadata have whole seconds.
+pub(crate) fn now() -> Time {
+    Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH))
+}

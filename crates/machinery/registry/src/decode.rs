@@ -1,0 +1,192 @@
+//! From a request's bytes to a value that follows the kind's schema, or to upstream's words for why not.
+
+use crate::interim::{self as schema, Decoded};
+use base_meta::{GroupVersion, Status};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{FieldValidation, MediaType, Payload, Registry, RequestContext, Strategy};
+
+#[derive(Debug, Default, Deserialize)]
+struct TypeMeta {
+    #[serde(default, rename = "apiVersion")]
+    api_version: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+}
+
+impl<S: Strategy> Registry<S> {
+    /// Decodes a body of this kind; `kind` and `apiVersion` may be missing from it, as upstream lets them.
+    pub(crate) fn decode(
+        &self,
+        ctx: &RequestContext,
+        payload: &Payload,
+        validation: FieldValidation,
+    ) -> Result<Value, Status> {
+        let (mut decoded, duplicates) = match payload.media {
+            MediaType::Json => {
+                let head: TypeMeta = serde_json::from_slice(&payload.bytes)
+                    .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?;
+                self.check_type(&head)?;
+                (self.follow(schema::decode(self.def.schema, &payload.bytes))?, None)
+            }
+            MediaType::Yaml => {
+                let value: Value = serde_norway::from_slice(&payload.bytes)
+                    .map_err(|error| self.unrecognized(&format!("yaml parse error: {error}"), &payload.bytes))?;
+                self.check_type(
+                    &TypeMeta::deserialize(&value)
+                        .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?,
+                )?;
+                // The untyped form alone refuses a key that is set twice.
+                let strict = serde_norway::from_slice::<serde_norway::Value>(&payload.bytes);
+                (self.follow(schema::conform(self.def.schema, value))?, strict.err().map(|error| error.to_string()))
+            }
+        };
+        decoded.strict_errors.extend(duplicates);
+        self.report(ctx, validation, &decoded.strict_errors, |message| {
+            Status::bad_request(self.cannot_be_handled(&self.def.gvk.kind, &self.def.gvk.version, message))
+        })?;
+        self.name_type(&mut decoded.value);
+        Ok(decoded.value)
+    }
+
+    /// Unknown and duplicate fields fail, warn or vanish.
+    pub(crate) fn report(
+        &self,
+        ctx: &RequestContext,
+        validation: FieldValidation,
+        strict_errors: &[String],
+        refuse: impl FnOnce(&str) -> Status,
+    ) -> Result<(), Status> {
+        match validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => strict_errors.iter().for_each(|error| ctx.warnings.add(error)),
+            FieldValidation::Strict if strict_errors.is_empty() => {}
+            FieldValidation::Strict => {
+                return Err(refuse(&format!("strict decoding error: {}", strict_errors.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&self, decoded: Result<Decoded, schema::DecodeError>) -> Result<Decoded, Status> {
+        decoded.map_err(|error| {
+            let gvk = &self.def.gvk;
+            Status::bad_request(self.cannot_be_handled(&gvk.kind, &gvk.version, &error.to_string()))
+        })
+    }
+
+    fn name_type(&self, value: &mut Value) {
+        if let Value::Object(object) = value {
+            object.insert("apiVersion".into(), self.def.gvk.api_version().into());
+            object.insert("kind".into(), self.def.gvk.kind.as_ref().into());
+        }
+    }
+
+    fn check_type(&self, head: &TypeMeta) -> Result<(), Status> {
+        let expected = &self.def.gvk;
+        let kind = head.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(&expected.kind);
+        let expected_version = expected.api_version();
+        let api_version = head.api_version.as_deref().filter(|text| !text.is_empty()).unwrap_or(&expected_version);
+        if kind == expected.kind {
+            if api_version == expected_version {
+                return Ok(());
+            }
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({api_version}) does not match the expected API version ({expected_version})"
+            )));
+        }
+        let version = GroupVersion::parse(api_version).map_or_else(|| api_version.into(), |parsed| parsed.version);
+        let problem = if self.is_known(&version, kind) {
+            format!("converting ({version}.{kind}) to ({version}.{}): unknown conversion", expected.kind)
+        } else {
+            format!(
+                "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go\""
+            )
+        };
+        Err(Status::bad_request(self.cannot_be_handled(kind, &version, &problem)))
+    }
+
+    /// Whether the schema has such a kind elsewhere; definition names end in `.<version>.<Kind>`.
+    fn is_known(&self, version: &str, kind: &str) -> bool {
+        let ending = format!(".{version}.{kind}");
+        self.def.schema.table.types.iter().any(|known| known.name.ends_with(&ending))
+    }
+
+    fn cannot_be_handled(&self, kind: &str, version: &str, problem: &str) -> String {
+        format!("{kind} in version {version:?} cannot be handled as a {}: {problem}", self.def.gvk.kind)
+    }
+
+    fn unrecognized(&self, problem: &str, bytes: &[u8]) -> Status {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {problem} ({})",
+            self.def.gvk.kind,
+            summary(bytes)
+        ))
+    }
+
+    /// The body's namespace must be the path's, or is filled from it; a cluster-scoped kind loses it.
+    pub(crate) fn fit_namespace(&self, ctx: &RequestContext, meta: &mut ObjectMeta) -> Result<(), Status> {
+        let path = self.namespace(ctx)?;
+        match (path, meta.namespace.as_deref().filter(|namespace| !namespace.is_empty())) {
+            (Some(path), Some(body)) if path != body => Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            )),
+            (path, _) => {
+                meta.namespace = path.map(str::to_owned);
+                Ok(())
+            }
+        }
+    }
+
+    /// An update's body names the object of the URL.
+    pub(crate) fn check_name(&self, ctx: &RequestContext, name: &str, meta: &ObjectMeta) -> Result<(), Status> {
+        let body = meta.name.as_deref().unwrap_or_default();
+        if body.is_empty() {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )));
+        }
+        if body != name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({body}) does not match the name on the URL ({name})"
+            )));
+        }
+        let body = meta.namespace.as_deref().unwrap_or_default();
+        match self.namespace(ctx)? {
+            Some(path) if !body.is_empty() && body != path => Err(Status::bad_request(format!(
+                "the namespace of the object ({body}) does not match the namespace on the request ({path})"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A patched document, checked as a body is.
+    pub(crate) fn conform(
+        &self,
+        ctx: &RequestContext,
+        value: Value,
+        validation: FieldValidation,
+        refuse: impl Fn(&str) -> Status,
+    ) -> Result<Value, Status> {
+        let head = TypeMeta::deserialize(&value).map_err(|error| refuse(&error.to_string()))?;
+        self.check_type(&head)?;
+        let mut decoded = schema::conform(self.def.schema, value).map_err(|error| refuse(&error.to_string()))?;
+        self.report(ctx, validation, &decoded.strict_errors, refuse)?;
+        self.name_type(&mut decoded.value);
+        Ok(decoded.value)
+    }
+}
+
+/// Enough of a body to recognise it by.
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let head = &bytes[..bytes.len().min(MOST)];
+    let text = match bytes.first() {
+        None => return "<empty>".into(),
+        Some(b'{') => String::from_utf8_lossy(head).into_owned(),
+        Some(_) => head.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if bytes.len() > MOST { format!("{text} ...") } else { text }
+}

@@ -1,0 +1,112 @@
+//! PATCH: parsed once, applied to each version the write races against. A patch that fails changes nothing.
+
+mod lists;
+mod strategic;
+#[cfg(test)]
+mod tests;
+
+use base_meta::schema::SchemaRef;
+use base_meta::status::Cause;
+use base_meta::{Gvk, Reason, Status, field};
+use serde_json::Value;
+
+use crate::resource::Written;
+use crate::update::Part;
+use crate::{Patch, Registry, RequestContext, Strategy, UpdateOptions};
+
+/// As upstream's: more operations than this are an attack or a mistake.
+const MAX_OPERATIONS: usize = 10_000;
+
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Parsed {
+    pub(crate) fn new(patch: &Patch) -> Result<Self, Status> {
+        let undecodable = |error: serde_json::Error| Status::bad_request(format!("error decoding patch: {error}"));
+        match patch {
+            Patch::Json(bytes) => {
+                let patch: json_patch::Patch = serde_json::from_slice(bytes).map_err(undecodable)?;
+                let count = patch.0.len();
+                if count > MAX_OPERATIONS {
+                    return Err(Status::request_entity_too_large(&format!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+                    )));
+                }
+                Ok(Self::Json(patch))
+            }
+            Patch::Merge(bytes) => Ok(Self::Merge(object(serde_json::from_slice(bytes).map_err(undecodable)?)?)),
+            Patch::Strategic(bytes) => {
+                Ok(Self::Strategic(object(serde_json::from_slice(bytes).map_err(undecodable)?)?))
+            }
+            Patch::Apply(_) => Err(Status::unsupported_media_type(
+                "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            )),
+        }
+    }
+
+    /// `schema` is that of the document; `None` where it has no merge lists.
+    pub(crate) fn apply(&self, mut document: Value, schema: Option<SchemaRef>) -> Result<Value, Status> {
+        match self {
+            Self::Json(patch) => {
+                json_patch::patch(&mut document, patch).map_err(|error| inapplicable(&error.to_string()))?;
+                Ok(document)
+            }
+            Self::Merge(patch) => {
+                json_patch::merge(&mut document, patch);
+                Ok(document)
+            }
+            Self::Strategic(patch) => strategic::apply(document, patch.clone(), schema).map_err(|error| error.status()),
+        }
+    }
+
+    /// The patch as an error about its outcome shows it.
+    fn text(&self) -> String {
+        match self {
+            Self::Json(patch) => serde_json::to_string(patch).unwrap_or_default(),
+            Self::Merge(patch) | Self::Strategic(patch) => patch.to_string(),
+        }
+    }
+}
+
+fn object(patch: Value) -> Result<Value, Status> {
+    if patch.is_object() {
+        Ok(patch)
+    } else {
+        Err(Status::bad_request("error decoding patch: it is not a JSON object"))
+    }
+}
+
+/// 422, with upstream's blank message; the cause says what it was.
+fn inapplicable(problem: &str) -> Status {
+    Status::new(Reason::Invalid, "the server rejected our request due to an error in our request").with_causes(vec![
+        Cause { reason: "UnexpectedServerResponse".into(), message: problem.into(), field: String::new() },
+    ])
+}
+
+impl<S: Strategy> Registry<S> {
+    pub(crate) async fn patch_object(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        part: Part,
+        patch: &Patch,
+        options: &UpdateOptions,
+    ) -> Result<Written, Status> {
+        let patch = Parsed::new(patch)?;
+        let text = patch.text();
+        let refuse = |problem: &str| {
+            let error = field::Error::invalid(&field::Path::new("patch"), &text, problem);
+            Status::invalid(&Gvk::of("", "", ""), "", &[error])
+        };
+        self.modify(ctx, name, part, options.dry_run, |stored| {
+            let document = stored.object.to_value().map_err(Status::internal)?;
+            let patched = patch.apply(document, Some(self.def.schema))?;
+            self.conform(ctx, patched, options.field_validation, refuse)
+        })
+        .await
+    }
+}

@@ -1,0 +1,181 @@
+//! `autoscaling/v1 Scale` of any kind that lists a `scale` subresource, by JSON paths into the kind's own object.
+
+use base_meta::field::{Error, Path};
+use base_meta::selector::LabelSelector;
+use base_meta::{Gvk, Status};
+use serde_json::{Map, Value, json};
+
+use crate::patch::Parsed;
+use crate::update::Part;
+use crate::{MediaType, Patch, Payload, Registry, RequestContext, Strategy, UpdateOptions};
+
+const SCALE: Gvk = Gvk::of("autoscaling", "v1", "Scale");
+
+/// The Scale that an object shows. `spec.replicas` and `status.*` may be absent; `spec.selector` is a LabelSelector,
+/// or (ReplicationController) a plain map.
+fn view(object: &Value) -> Result<Value, Status> {
+    let meta = |name: &str| object["metadata"].get(name).cloned();
+    let kept = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
+    let metadata: Map<String, Value> =
+        kept.iter().filter_map(|name| meta(name).map(|value| ((*name).to_owned(), value))).collect();
+    let mut status = Map::new();
+    status.insert("replicas".into(), object["status"]["replicas"].as_i64().unwrap_or(0).into());
+    let selector = selector_text(&object["spec"]["selector"])?;
+    if !selector.is_empty() {
+        status.insert("selector".into(), selector.into());
+    }
+    let mut spec = Map::new();
+    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
+        spec.insert("replicas".into(), replicas.into());
+    }
+    Ok(json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale",
+        "metadata": metadata, "spec": spec, "status": status,
+    }))
+}
+
+fn selector_text(selector: &Value) -> Result<String, Status> {
+    let Value::Object(map) = selector else { return Ok(String::new()) };
+    let plain = map.values().all(Value::is_string);
+    let wrapped = if plain { &json!({ "matchLabels": map }) } else { selector };
+    LabelSelector::from_json(wrapped).map(|selector| selector.to_string()).map_err(Status::internal)
+}
+
+/// What a Scale asks of the object it was made from.
+#[derive(Debug)]
+struct Wish {
+    replicas: i64,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl Wish {
+    fn read(name: &str, scale: &Value) -> Result<Self, Status> {
+        let refuse = |problem: String| {
+            Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {problem}"))
+        };
+        for (field, expected) in [("kind", "Scale"), ("apiVersion", "autoscaling/v1")] {
+            match scale.get(field).and_then(Value::as_str) {
+                None | Some("") => {}
+                Some(found) if found == expected => {}
+                Some(found) => return Err(refuse(format!("{field} is {found:?}, not {expected:?}"))),
+            }
+        }
+        let replicas = match &scale["spec"]["replicas"] {
+            Value::Null => 0,
+            number => number
+                .as_i64()
+                .filter(|number| i32::try_from(*number).is_ok())
+                .ok_or_else(|| refuse(format!("cannot unmarshal {number} into field spec.replicas of type int32")))?,
+        };
+        if replicas < 0 {
+            let path = Path::new("spec").child("replicas");
+            let error = Error::invalid(&path, replicas, "must be greater than or equal to 0");
+            return Err(Status::invalid(&SCALE, name, &[error]));
+        }
+        let text = |field: &str| scale["metadata"][field].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        if let Some(body) = text("name").filter(|body| body != name) {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({body}) does not match the name on the URL ({name})"
+            )));
+        }
+        Ok(Self { replicas, uid: text("uid"), resource_version: text("resourceVersion") })
+    }
+
+    fn put_into(self, object: &mut Value) {
+        object["spec"]["replicas"] = self.replicas.into();
+        let meta = &mut object["metadata"];
+        // No version asked for: whatever is stored is scaled.
+        meta["resourceVersion"] = self.resource_version.unwrap_or_default().into();
+        if let Some(uid) = self.uid {
+            meta["uid"] = uid.into();
+        }
+    }
+}
+
+impl<S: Strategy> Registry<S> {
+    fn require_scale(&self) -> Result<(), Status> {
+        self.def.subresource("scale").map(drop).ok_or_else(Status::no_such_path)
+    }
+
+    pub(crate) async fn read_scale(&self, ctx: &RequestContext, name: &str) -> Result<Value, Status> {
+        self.require_scale()?;
+        view(&self.stored(ctx, name).await?.object.to_value().map_err(Status::internal)?)
+    }
+
+    pub(crate) async fn put_scale(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        body: &Payload,
+        options: &UpdateOptions,
+    ) -> Result<Value, Status> {
+        let scale: Value = match body.media {
+            MediaType::Json => serde_json::from_slice(&body.bytes).map_err(|error| error.to_string()),
+            MediaType::Yaml => serde_norway::from_slice(&body.bytes).map_err(|error| error.to_string()),
+        }
+        .map_err(|error| {
+            Status::bad_request(format!("the object provided is unrecognized (must be of type Scale): {error}"))
+        })?;
+        self.scale(ctx, name, options, |_| Ok(scale.clone())).await
+    }
+
+    pub(crate) async fn patch_scale(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        patch: &Patch,
+        options: &UpdateOptions,
+    ) -> Result<Value, Status> {
+        let patch = Parsed::new(patch)?;
+        self.scale(ctx, name, options, |current| patch.apply(current, None)).await
+    }
+
+    async fn scale(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        options: &UpdateOptions,
+        wish: impl Fn(Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Value, Status> {
+        self.require_scale()?;
+        let written = self
+            .modify(ctx, name, Part::Whole, options.dry_run, |stored| {
+                let mut object = stored.object.to_value().map_err(Status::internal)?;
+                Wish::read(name, &wish(view(&object)?)?)?.put_into(&mut object);
+                Ok(object)
+            })
+            .await?;
+        view(&written.object.to_value().map_err(Status::internal)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_selector_print() {
+        let text = |selector: Value| selector_text(&selector).unwrap();
+        assert_eq!(text(json!({"matchLabels": {"b": "2", "a": "1"}})), "a=1,b=2");
+        assert_eq!(text(json!({"a": "1"})), "a=1");
+        assert_eq!(text(Value::Null), "");
+        let expressions = json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "y"]}]});
+        assert_eq!(text(expressions), "a in (x,y)");
+    }
+
+    #[test]
+    fn bad_scales_are_refused() {
+        let refuse = |scale: Value| Wish::read("web", &scale).unwrap_err();
+        assert_eq!(
+            refuse(json!({"spec": {"replicas": -1}})).message,
+            r#"Scale.autoscaling "web" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"#
+        );
+        for scale in
+            [json!({"spec": {"replicas": "3"}}), json!({"spec": {"replicas": 1u64 << 40}}), json!({"kind": "Pod"})]
+        {
+            assert_eq!(refuse(scale).code, 400);
+        }
+    }
+}
