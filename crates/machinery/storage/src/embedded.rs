@@ -94,7 +94,6 @@ impl Handle {
             // A panic in the thread has been reported by the panic hook and has failed its callers.
             let _ = thread.join();
         }
-        self.hub.close();
     }
 }
 

@@ -38,9 +38,7 @@ pub(super) async fn concurrent_writes_reach_every_watch_in_one_order<S: Storage>
     // Starts in the middle of the writes, from their beginning.
     let last = Revision(1 + WRITERS * EACH);
     let watch = async |after: Revision| {
-        while store.revision().await.unwrap() < after {
-            tokio::task::yield_now().await;
-        }
+        until(&mut store.watch("/w/", Revision(1)).await.unwrap(), after).await;
         let mut watch = store.watch("/w/", Revision(1)).await.unwrap();
         until(&mut watch, last).await
     };

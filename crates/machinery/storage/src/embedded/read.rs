@@ -99,16 +99,11 @@ impl Reader {
             }
             let mut statement = transaction.prepare_cached(
                 "SELECT revision, key, created, deleted, value FROM history
-                 WHERE revision > ?1 AND revision <= ?2 AND key >= ?3 AND substr(key, 1, ?4) = ?3
+                 WHERE revision > ?1 AND revision <= ?2 AND key >= ?3 AND key < ?4
                  ORDER BY revision LIMIT ?5",
             )?;
-            let bound = params![
-                schema::stored(after),
-                schema::stored(to),
-                prefix.as_bytes(),
-                saturating(prefix.len()),
-                saturating(limit)
-            ];
+            let bound =
+                params![schema::stored(after), schema::stored(to), prefix.as_bytes(), end(prefix), saturating(limit)];
             let changes = statement.query_map(bound, change)?.collect::<rusqlite::Result<Vec<_>>>()?;
             let reached = match changes.last() {
                 Some(last) if changes.len() == limit => last.revision,
@@ -129,14 +124,16 @@ fn entries(
 ) -> rusqlite::Result<Listing> {
     let mut keys = transaction.prepare_cached(
         "SELECT key, max(revision) AS newest, created, deleted FROM history
-         WHERE key >= ?1 AND (?2 IS NULL OR key < ?2) AND key > ?3 AND revision <= ?4
-         GROUP BY key HAVING NOT deleted ORDER BY key LIMIT ?5",
+         WHERE key >= ?1 AND key < ?2 AND revision <= ?3
+         GROUP BY key HAVING NOT deleted ORDER BY key LIMIT ?4",
     )?;
     let mut read = transaction.prepare_cached("SELECT value FROM history WHERE revision = ?1")?;
-    let start = start_after.unwrap_or_default();
+    // The key just after another is that one and a zero byte.
+    let resumed = start_after.filter(|after| *after >= prefix).map(|after| [after.as_bytes(), &[0]].concat());
+    let start = resumed.unwrap_or_else(|| prefix.into());
     // One more than asked for shows whether the limit cut.
     let most = if limit == 0 { -1 } else { saturating(limit).saturating_add(1) };
-    let bound = params![prefix.as_bytes(), end(prefix), start.as_bytes(), schema::stored(at), most];
+    let bound = params![start, end(prefix), schema::stored(at), most];
     let mut rows = keys.query(bound)?;
     let mut listing = Listing { entries: Vec::new(), revision: at, more: false };
     while let Some(row) = rows.next()? {
@@ -155,12 +152,13 @@ fn entries(
     Ok(listing)
 }
 
-/// The first key after all that start with `prefix`; `None` when there is none.
-fn end(prefix: &str) -> Option<Vec<u8>> {
-    let mut end = prefix.as_bytes().to_vec();
+/// Comes after every key that starts with `prefix` and before every other key that is greater.
+fn end(prefix: &str) -> Vec<u8> {
     // No byte of UTF-8 is 0xff.
-    *end.last_mut()? += 1;
-    Some(end)
+    match prefix.as_bytes().split_last() {
+        Some((last, rest)) => [rest, &[last + 1]].concat(),
+        None => vec![0xff],
+    }
 }
 
 fn change(row: &Row<'_>) -> rusqlite::Result<Change> {

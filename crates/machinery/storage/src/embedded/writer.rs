@@ -171,6 +171,13 @@ impl Writer {
     }
 }
 
+/// However the thread ends, nobody is left waiting for it.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.hub.close();
+    }
+}
+
 /// Removes what changes in (`from`, `to`] superseded, and the deletions among them.
 fn forget(connection: &mut Connection, from: Revision, to: Revision) -> rusqlite::Result<()> {
     let window = [schema::stored(from), schema::stored(to)];

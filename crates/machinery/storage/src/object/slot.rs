@@ -77,6 +77,15 @@ mod tests {
         assert!(!bare);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(json in r#"[{}\[\]",:\\a]{0,40}(\{"metadata":)?[{}\[\]",:\\a]{0,9}"#) {
+            if let Ok(slot) = find(json.as_bytes()) {
+                assert!(json[..slot.offset as usize].ends_with("\"metadata\":{"));
+            }
+        }
+    }
+
     #[test]
     fn anything_else_is_refused() {
         let bad: [&[u8]; 8] = [
