@@ -2,4 +2,11 @@
 //!
 //! Pure, above `base` and below the components; no `machinery` crate may depend on it.
 
+pub mod defaults;
+pub mod owner;
+pub mod pod;
 pub mod schema;
+pub mod service;
+pub mod service_env;
+pub mod template_hash;
+pub mod validation;

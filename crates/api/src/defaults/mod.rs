@@ -1,0 +1,39 @@
+//! What the API fills in where a user left a field out: upstream's `pkg/apis/*/v1/defaults.go`.
+//!
+//! Pure and idempotent: the registry runs it on every decode. A Go field that is no pointer is unset when it holds
+//! its zero value, so `""` and `0` count as absent in [`text`] and [`number`], and only `None` does in [`pointer`].
+
+pub mod container;
+pub mod core;
+pub mod endpoints;
+pub mod pod;
+pub mod service;
+pub mod volume;
+pub mod workload;
+
+pub use self::core::{namespace, node, secret};
+pub use endpoints::{endpoint_slice, endpoints};
+pub use pod::{pod, pod_template};
+pub use service::service;
+pub use workload::{deployment, replica_set};
+
+/// A Go `string`.
+fn text(slot: &mut Option<String>, value: &str) {
+    if slot.as_deref().is_none_or(str::is_empty) {
+        *slot = Some(value.to_owned());
+    }
+}
+
+/// A Go `int32` or `int64`.
+fn number<T: Default + PartialEq + Copy>(slot: &mut Option<T>, value: T) {
+    if slot.is_none_or(|present| present == T::default()) {
+        *slot = Some(value);
+    }
+}
+
+/// A Go pointer: an explicit zero stays.
+fn pointer<T>(slot: &mut Option<T>, value: T) {
+    if slot.is_none() {
+        *slot = Some(value);
+    }
+}

@@ -1,0 +1,73 @@
+//! Whether an object makes sense: upstream's `pkg/apis/*/validation`, rule by rule, with its paths and messages.
+//!
+//! Pure. `metadata` itself is the registry's to check; every function here answers with all the problems it finds,
+//! in upstream's order. `*_update` also compares with the stored object.
+
+pub mod config;
+pub mod container;
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod env;
+pub mod formats;
+pub mod labels;
+pub mod node;
+pub mod pod;
+pub mod pod_spec;
+pub mod pod_update;
+pub mod probe;
+pub mod resources;
+pub mod secret;
+pub mod service;
+pub mod service_addresses;
+pub mod service_update;
+pub mod small;
+pub mod volume;
+pub mod workload;
+
+use base_meta::field;
+use serde::Serialize;
+use serde_json::Value;
+
+/// All the problems found.
+pub type Errors = Vec<field::Error>;
+
+/// `Invalid` or `Duplicate` errors print structures as JSON.
+fn json<T: Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// A Go string: absent reads as empty.
+fn said(slot: &Option<String>) -> &str {
+    slot.as_deref().unwrap_or("")
+}
+
+/// Upstream's `ValidateImmutableField`.
+fn immutable<T: Serialize>(new: &T, old: &T, path: &field::Path, errors: &mut Errors) {
+    let (new, old) = (normal(json(new)), normal(json(old)));
+    if new != old {
+        errors.push(field::Error::invalid(path, &new, "field is immutable"));
+    }
+}
+
+/// Semantic equality: null, empty lists and empty maps are what an absent field is.
+fn normal(mut value: Value) -> Value {
+    let blank = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    match &mut value {
+        Value::Object(fields) => {
+            let taken = std::mem::take(fields);
+            fields
+                .extend(taken.into_iter().map(|(key, field)| (key, normal(field))).filter(|(_, field)| !blank(field)));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = normal(item.take())),
+        _ => {}
+    }
+    value
+}
+
+#[cfg(test)]
+mod testing;
