@@ -82,7 +82,7 @@ pub fn c_identifier(name: &str) -> Vec<String> {
 pub fn env_var_name(name: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if !name.bytes().all(allowed) || !name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit()) {
+    if !name.bytes().all(allowed) || name.bytes().next().is_none_or(|byte| byte.is_ascii_digit()) {
         problems.push(pattern(
             "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', \
              and must not start with a digit",

@@ -5,6 +5,12 @@
 //! A table is a flat slice of types that refer to each other by index: static, without pointers to chase,
 //! and the same shape that a CustomResourceDefinition's schema is lowered to.
 
+mod decode;
+mod normalise;
+mod scalar;
 mod table;
+mod visit;
 
+pub use decode::{DecodeError, Decoded, conform, decode, strict_message};
+pub use normalise::normalise;
 pub use table::{Field, ListType, MapType, PatchStrategy, Rare, SchemaRef, Shape, Table, Type, TypeId};
