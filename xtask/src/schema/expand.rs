@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::{Facts, FieldFacts, TypeFacts};
 use super::resolve::{Resolved, Resolver, is_builtin, open_api_name};
 
+const META_GROUP: &str = "meta.k8s.io";
+
 pub(super) struct Type {
     pub(super) name: String,
     pub(super) atomic: bool,
@@ -94,7 +96,7 @@ fn groups(facts: &Facts) -> BTreeMap<String, String> {
         ("k8s.io.api.apiserverinternal", "internal.apiserver.k8s.io"),
         ("k8s.io.api.extensions", "extensions"),
         ("k8s.io.api.imagepolicy", "imagepolicy.k8s.io"),
-        ("k8s.io.apimachinery.pkg.apis.meta", "meta.k8s.io"),
+        ("k8s.io.apimachinery.pkg.apis.meta", META_GROUP),
     ]
     .map(|(package, group)| (package.to_owned(), group.to_owned()))
     .into();
@@ -120,6 +122,10 @@ fn kinds(package: &str, name: &str, facts: &TypeFacts, groups: &BTreeMap<String,
         && let Some(group) = groups.get(parent)
     {
         kinds.insert(format!("{group}/{version}/{name}"));
+        if group == META_GROUP {
+            // The options of requests are registered without a group too.
+            kinds.insert(format!("/{version}/{name}"));
+        }
     }
     kinds
 }

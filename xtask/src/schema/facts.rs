@@ -78,6 +78,8 @@ pub(super) fn supplement(facts: &mut Facts) -> anyhow::Result<()> {
         ),
         ..TypeFacts::default()
     };
+    let mut watch_event = structure(&[("type", "string", 1), ("object", "runtime.RawExtension", 2)]);
+    watch_event.gvk = vec![GvkFacts { group: String::new(), version: "v1".into(), kind: "WatchEvent".into() }];
     let added = [
         (
             META,
@@ -90,7 +92,7 @@ pub(super) fn supplement(facts: &mut Facts) -> anyhow::Result<()> {
             structure(&[("group", "string", 1), ("version", "string", 2), ("resource", "string", 3)]),
         ),
         (META, "GroupResource", structure(&[("group", "string", 1), ("resource", "string", 2)])),
-        (META, "WatchEvent", structure(&[("type", "string", 1), ("object", "runtime.RawExtension", 2)])),
+        (META, "WatchEvent", watch_event),
         ("k8s.io.api.apiserverinternal.v1alpha1", "StorageVersionSpec", structure(&[])),
         ("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1", "CustomResourceSubresourceStatus", structure(&[])),
     ];
