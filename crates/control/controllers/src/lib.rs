@@ -1,1 +1,30 @@
-//! placeholder
+//! The controllers: each compares what is with what is wanted, and writes the difference through the API.
+//!
+//! One folder per controller: `plan.rs` is pure and golden-tested, `mod.rs` watches and writes. Every controller
+//! is level-triggered: a key wakes it, it reads the shared informers, and doing its work twice changes nothing.
+//! May depend on `machinery/client`, `api` and `base`; never on another component.
+
+mod deployment;
+mod endpoints;
+mod gc;
+mod namespace;
+mod reconcile;
+mod replicaset;
+mod serviceaccount;
+mod world;
+
+use base_tasks::Tasks;
+use machinery_client::kube::Client;
+
+pub use world::World;
+
+/// Starts every controller under `tasks`. `client` carries the controllers' own identity.
+pub fn start(tasks: &Tasks, client: &Client) {
+    let world = World::start(&tasks.child("informers"), client);
+    replicaset::start(&tasks.child("replicaset"), client, &world);
+    deployment::start(&tasks.child("deployment"), client, &world);
+    endpoints::start(&tasks.child("endpoints"), client, &world);
+    serviceaccount::start(&tasks.child("serviceaccount"), client, &world);
+    namespace::start(&tasks.child("namespace"), client, &world);
+    gc::start(&tasks.child("gc"), client);
+}

@@ -1,1 +1,14 @@
-//! placeholder
+//! The scheduler: gives each pending pod a node.
+//!
+//! ```text
+//! pending pod ─▶ filter (which nodes can hold it, and why not the others) ─▶ score ─▶ reserve ─▶ bind
+//! ```
+//! `facts`, `filter` and `score` are pure; `bind` is the loop that reads the informers and writes through the API.
+//! May depend on `machinery/client` and `base`; never on another component.
+
+mod bind;
+mod facts;
+mod filter;
+mod score;
+
+pub use bind::start;

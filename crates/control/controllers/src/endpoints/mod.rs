@@ -1,0 +1,167 @@
+//! Keeps a Service's EndpointSlices and Endpoints in step with the pods behind it.
+
+mod backends;
+mod legacy;
+mod slices;
+
+use std::sync::Arc;
+
+use base_tasks::Tasks;
+use k8s_openapi::api::core::v1::Endpoints;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use machinery_client::kube::api::{DeleteParams, PostParams};
+use machinery_client::kube::{Api, Client};
+use machinery_client::{Change, ObjectKey};
+
+use self::backends::Family;
+use crate::reconcile::{self, Again, During, Error, is_code};
+use crate::world::{PodFacts, World};
+
+struct Controller {
+    client: Client,
+    world: World,
+}
+
+pub fn start(tasks: &Tasks, client: &Client, world: &World) {
+    let queue = reconcile::queue::<ObjectKey>();
+    reconcile::wake(tasks, &world.services, {
+        let queue = queue.clone();
+        move |change| queue.add(change.key().clone())
+    });
+    reconcile::wake(tasks, &world.pods, {
+        let (queue, services) = (queue.clone(), world.services.clone());
+        move |change| {
+            let (old, new) = match change {
+                Change::Applied { old, new, .. } => (old.as_deref(), Some(&**new)),
+                Change::Deleted { old, .. } => (Some(&**old), None),
+            };
+            let selected = |selector: &base_meta::selector::LabelSelector, pod: Option<&PodFacts>| {
+                pod.is_some_and(|pod| selector.matches(|key| pod.labels.get(key).map(String::as_str)))
+            };
+            for (key, service) in services.list() {
+                if key.namespace == change.key().namespace
+                    && let Some(selector) = backends::selector(&service)
+                    && (selected(&selector, old) || selected(&selector, new))
+                {
+                    queue.add(key);
+                }
+            }
+        }
+    });
+    // What we wrote may be changed or deleted by others.
+    reconcile::wake(tasks, &world.slices, {
+        let queue = queue.clone();
+        move |change| {
+            let (Change::Applied { new: slice, .. } | Change::Deleted { old: slice, .. }) = change;
+            if let Some(service) = made_for(slice) {
+                queue.add(ObjectKey::new(change.key().namespace.clone(), service));
+            }
+        }
+    });
+    reconcile::wake(tasks, &world.endpoints, {
+        let queue = queue.clone();
+        move |change| queue.add(change.key().clone())
+    });
+    let controller = Arc::new(Controller { client: client.clone(), world: world.clone() });
+    let ready = {
+        let world = world.clone();
+        async move {
+            world.services.synced().await;
+            world.pods.synced().await;
+            world.slices.synced().await;
+            world.endpoints.synced().await;
+            world.nodes.synced().await;
+        }
+    };
+    reconcile::run(tasks, &queue, 4, ready, move |key| {
+        let controller = Arc::clone(&controller);
+        async move { controller.reconcile(key).await }
+    });
+}
+
+/// The Service this controller made a slice for.
+fn made_for(slice: &EndpointSlice) -> Option<String> {
+    let labels = slice.metadata.labels.as_ref()?;
+    (labels.get(slices::MANAGED_BY).map(String::as_str) == Some(slices::CONTROLLER))
+        .then(|| labels.get(slices::SERVICE_NAME).cloned())
+        .flatten()
+}
+
+impl Controller {
+    async fn reconcile(&self, key: ObjectKey) -> Result<Again, Error> {
+        // The slices of a deleted Service go with it, by their owner reference; its Endpoints by name.
+        let Some(service) = self.world.services.get(&key) else {
+            return self.delete_endpoints(&key).await;
+        };
+        if backends::selector(&service).is_none() || service.metadata.deletion_timestamp.is_some() {
+            return Ok(None); // hand-made endpoints stay as they are
+        }
+        let families = Family::of(&service);
+        let backends = backends::backends(&service, self.world.pods_in(&key.namespace), |node| {
+            self.world.nodes.get(&ObjectKey::new("", node))?.zone.clone()
+        });
+        let existing = self.world.slices.list();
+        let existing: Vec<&EndpointSlice> = existing
+            .iter()
+            .filter(|(at, slice)| at.namespace == key.namespace && made_for(slice).as_deref() == Some(&key.name))
+            .map(|(_, slice)| &**slice)
+            .collect();
+        self.write_slices(&key, slices::plan(&service, &families, &backends, &existing)).await?;
+
+        let present = self.world.endpoints.get(&key);
+        if let Some(first) = families.first()
+            && let Some(wanted) = legacy::plan(&service, *first, &backends, present.as_deref())
+        {
+            self.write_endpoints(&key, wanted, present.is_some()).await?;
+        }
+        Ok(None)
+    }
+
+    async fn write_slices(&self, key: &ObjectKey, writes: Vec<slices::Write>) -> Result<(), Error> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
+        let params = PostParams::default();
+        for write in writes {
+            let written = match write {
+                slices::Write::Create(slice) => api.create(&params, &slice).await.during("making an EndpointSlice")?,
+                slices::Write::Update(slice) => {
+                    let name = slice.metadata.name.clone().unwrap_or_default();
+                    api.replace(&name, &params, &slice).await.during("changing an EndpointSlice")?
+                }
+                slices::Write::Delete(name) => {
+                    match api.delete(&name, &DeleteParams::default()).await {
+                        Err(error) if !is_code(&error, 404) => {
+                            return Err(error).during("deleting an EndpointSlice");
+                        }
+                        _ => {}
+                    }
+                    continue;
+                }
+            };
+            self.world.slices.caught_up(&written.metadata.resource_version.unwrap_or_default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_endpoints(&self, key: &ObjectKey, wanted: Endpoints, exists: bool) -> Result<(), Error> {
+        let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+        let params = PostParams::default();
+        let written = if exists {
+            api.replace(&key.name, &params, &wanted).await.during("changing Endpoints")?
+        } else {
+            api.create(&params, &wanted).await.during("making Endpoints")?
+        };
+        self.world.endpoints.caught_up(&written.metadata.resource_version.unwrap_or_default()).await?;
+        Ok(())
+    }
+
+    async fn delete_endpoints(&self, key: &ObjectKey) -> Result<Again, Error> {
+        if self.world.endpoints.get(key).is_none() {
+            return Ok(None);
+        }
+        let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+        match api.delete(&key.name, &DeleteParams::default()).await {
+            Err(error) if !is_code(&error, 404) => Err(error).during("deleting the Endpoints of a deleted Service"),
+            _ => Ok(None),
+        }
+    }
+}

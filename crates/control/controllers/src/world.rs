@@ -1,0 +1,197 @@
+//! The shared informers and what they keep of each kind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base_tasks::Tasks;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use machinery_client::kube::runtime::watcher::Config;
+use machinery_client::kube::{Api, Client};
+use machinery_client::{Informer, ObjectKey, informer};
+
+/// What the controllers read of a pod: a whole typed pod is 25 KB.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    pub key: ObjectKey,
+    pub uid: String,
+    pub resource_version: String,
+    pub labels: BTreeMap<String, String>,
+    /// The owner with `controller: true`.
+    pub controller: Option<Owner>,
+    pub created: Option<Timestamp>,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    pub node: Option<String>,
+    pub phase: Phase,
+    /// When the Ready condition turned true; `None` while it is not.
+    pub ready_since: Option<Timestamp>,
+    pub restarts: i32,
+    pub ips: Vec<String>,
+    pub hostname: Option<String>,
+    pub subdomain: Option<String>,
+    /// Named container ports: (name, protocol) → number.
+    pub ports: Vec<(String, String, i32)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Unknown,
+}
+
+impl PodFacts {
+    pub fn of(pod: Pod) -> Self {
+        let key = ObjectKey::of(&pod);
+        let controller = controller_of(&pod.metadata);
+        let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
+        let ready_since = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "Ready" && condition.status == "True")
+            .map(|condition| condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0));
+        // Sidecars are init containers that go on running, and their ports can be named by a Service as well.
+        let sidecars = spec
+            .init_containers
+            .into_iter()
+            .flatten()
+            .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        let ports = spec
+            .containers
+            .into_iter()
+            .chain(sidecars)
+            .flat_map(|container| container.ports.unwrap_or_default())
+            .filter_map(|port| Some((port.name?, port.protocol.unwrap_or_else(|| "TCP".into()), port.container_port)))
+            .collect();
+        let mut ips: Vec<String> = status.pod_ips.into_iter().flatten().map(|address| address.ip).collect();
+        if ips.is_empty() {
+            ips.extend(status.pod_ip.filter(|ip| !ip.is_empty()));
+        }
+        Self {
+            key,
+            uid: pod.metadata.uid.unwrap_or_default(),
+            resource_version: pod.metadata.resource_version.unwrap_or_default(),
+            labels: pod.metadata.labels.unwrap_or_default(),
+            controller,
+            created: pod.metadata.creation_timestamp.map(|time| time.0),
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            node: spec.node_name,
+            phase: match status.phase.as_deref() {
+                Some("Running") => Phase::Running,
+                Some("Succeeded") => Phase::Succeeded,
+                Some("Failed") => Phase::Failed,
+                Some("Unknown") => Phase::Unknown,
+                _ => Phase::Pending,
+            },
+            ready_since,
+            restarts: status.container_statuses.iter().flatten().map(|container| container.restart_count).sum(),
+            ips,
+            hostname: spec.hostname,
+            subdomain: spec.subdomain,
+            ports,
+        }
+    }
+
+    /// Neither ended nor being deleted: counts towards a ReplicaSet's replicas.
+    pub fn active(&self) -> bool {
+        !self.deleting && !self.terminal()
+    }
+
+    pub fn terminal(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    pub fn ready(&self) -> bool {
+        self.ready_since.is_some()
+    }
+}
+
+/// The owner with `controller: true`.
+pub fn controller_of(meta: &ObjectMeta) -> Option<Owner> {
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true)).map(|owner| Owner {
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    })
+}
+
+/// The reference by which `owner` controls what it makes.
+pub fn owned_by<K>(owner: &K) -> OwnerReference
+where
+    K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
+    let meta = owner.metadata();
+    OwnerReference {
+        api_version: K::API_VERSION.into(),
+        kind: K::KIND.into(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Every list the controllers share.
+#[derive(Clone)]
+pub struct World {
+    pub pods: Informer<PodFacts>,
+    pub replica_sets: Informer<ReplicaSet>,
+    pub deployments: Informer<Deployment>,
+    pub services: Informer<Service>,
+    pub slices: Informer<EndpointSlice>,
+    pub endpoints: Informer<Endpoints>,
+    pub namespaces: Informer<Namespace>,
+    pub service_accounts: Informer<ServiceAccountFacts>,
+    pub nodes: Informer<NodeFacts>,
+}
+
+/// That a ServiceAccount exists is all the controllers need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccountFacts;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub zone: Option<String>,
+}
+
+impl World {
+    pub fn start(tasks: &Tasks, client: &Client) -> Self {
+        let all = Config::default;
+        Self {
+            pods: informer(tasks, Api::all(client.clone()), all(), |pod: Pod| Some(PodFacts::of(pod))),
+            replica_sets: informer(tasks, Api::all(client.clone()), all(), |set: ReplicaSet| Some(set)),
+            deployments: informer(tasks, Api::all(client.clone()), all(), |deployment: Deployment| Some(deployment)),
+            services: informer(tasks, Api::all(client.clone()), all(), |service: Service| Some(service)),
+            slices: informer(tasks, Api::all(client.clone()), all(), |slice: EndpointSlice| Some(slice)),
+            endpoints: informer(tasks, Api::all(client.clone()), all(), |endpoints: Endpoints| Some(endpoints)),
+            namespaces: informer(tasks, Api::all(client.clone()), all(), |namespace: Namespace| Some(namespace)),
+            service_accounts: informer(tasks, Api::all(client.clone()), all(), |_: ServiceAccount| {
+                Some(ServiceAccountFacts)
+            }),
+            nodes: informer(tasks, Api::all(client.clone()), all(), |node: Node| {
+                let zone = node.metadata.labels.and_then(|mut labels| labels.remove("topology.kubernetes.io/zone"));
+                Some(NodeFacts { zone })
+            }),
+        }
+    }
+
+    /// The pods of a namespace.
+    pub fn pods_in(&self, namespace: &str) -> Vec<Arc<PodFacts>> {
+        self.pods.list().into_iter().filter(|(key, _)| key.namespace == namespace).map(|(_, pod)| pod).collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! What scheduling reads of pods and nodes.
+
+use std::collections::BTreeMap;
+
+use base_meta::quantity::Quantity;
+use base_meta::selector::{LabelSelector, Operator, Requirement};
+use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use machinery_client::ObjectKey;
+
+/// Amounts by resource name, in thousandths: `cpu` 100m is 100, `memory` 1Ki is 1,024,000.
+pub type Amounts = BTreeMap<String, i128>;
+
+#[derive(Clone, Debug, Default)]
+pub struct PodFacts {
+    pub key: ObjectKey,
+    pub uid: String,
+    pub scheduler: String,
+    pub node: Option<String>,
+    /// Ended: holds nothing.
+    pub terminal: bool,
+    pub deleting: bool,
+    /// Scheduling gates that are not yet lifted.
+    pub gated: bool,
+    /// The Unschedulable condition's message, where one is set.
+    pub unschedulable: Option<String>,
+    pub requests: Amounts,
+    pub node_selector: BTreeMap<String, String>,
+    /// Required node affinity: any of these terms; `None` where there is none.
+    pub affinity: Option<Vec<Term>>,
+    pub tolerations: Vec<Toleration>,
+    /// (protocol, host address, port).
+    pub host_ports: Vec<(String, String, i32)>,
+}
+
+/// A node selector term: every requirement, over labels and over fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Term {
+    pub labels: LabelSelector,
+    pub fields: LabelSelector,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeFacts {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    pub unschedulable: bool,
+    pub allocatable: Amounts,
+}
+
+impl PodFacts {
+    pub fn of(pod: Pod) -> Self {
+        let key = ObjectKey::of(&pod);
+        let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
+        let affinity = spec
+            .affinity
+            .and_then(|affinity| affinity.node_affinity)
+            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution)
+            .map(|selector| selector.node_selector_terms.iter().map(term).collect());
+        let mut requests = Amounts::new();
+        for container in &spec.containers {
+            add(&mut requests, &container_requests(container));
+        }
+        // Init containers run one at a time before the others, so the largest counts; sidecars go on running.
+        let mut sidecars = Amounts::new();
+        let mut peak = Amounts::new();
+        for container in spec.init_containers.iter().flatten() {
+            let mut own = container_requests(container);
+            if container.restart_policy.as_deref() == Some("Always") {
+                add(&mut sidecars, &own);
+                own.clone_from(&sidecars);
+            } else {
+                add(&mut own, &sidecars);
+            }
+            raise(&mut peak, &own);
+        }
+        add(&mut requests, &sidecars);
+        raise(&mut requests, &peak);
+        add(&mut requests, &amounts(spec.overhead.as_ref()));
+        *requests.entry("pods".into()).or_default() += 1000;
+        let host_network = spec.host_network == Some(true);
+        let host_ports = spec
+            .containers
+            .iter()
+            .flat_map(|container| container.ports.iter().flatten())
+            .filter_map(|port| {
+                let number = port.host_port.or(host_network.then_some(port.container_port)).filter(|port| *port > 0)?;
+                let address = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
+                Some((port.protocol.clone().unwrap_or_else(|| "TCP".into()), address, number))
+            })
+            .collect();
+        Self {
+            key,
+            uid: pod.metadata.uid.unwrap_or_default(),
+            scheduler: spec.scheduler_name.unwrap_or_default(),
+            node: spec.node_name.filter(|name| !name.is_empty()),
+            terminal: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            gated: spec.scheduling_gates.is_some_and(|gates| !gates.is_empty()),
+            unschedulable: status
+                .conditions
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+                .and_then(|condition| condition.message),
+            requests,
+            node_selector: spec.node_selector.unwrap_or_default(),
+            affinity,
+            tolerations: spec.tolerations.unwrap_or_default(),
+            host_ports,
+        }
+    }
+
+    /// Waits for this scheduler.
+    pub fn pending(&self) -> bool {
+        self.node.is_none() && !self.terminal && !self.deleting && !self.gated && self.scheduler == "default-scheduler"
+    }
+}
+
+impl NodeFacts {
+    pub fn of(node: Node) -> Self {
+        let spec = node.spec.unwrap_or_default();
+        Self {
+            name: node.metadata.name.unwrap_or_default(),
+            labels: node.metadata.labels.unwrap_or_default(),
+            taints: spec.taints.unwrap_or_default(),
+            unschedulable: spec.unschedulable.unwrap_or(false),
+            allocatable: amounts(node.status.unwrap_or_default().allocatable.as_ref()),
+        }
+    }
+}
+
+fn container_requests(container: &Container) -> Amounts {
+    amounts(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
+}
+
+fn amounts(list: Option<&BTreeMap<String, Text>>) -> Amounts {
+    // Validation lets no other text in.
+    list.into_iter()
+        .flatten()
+        .filter_map(|(name, text)| Some((name.clone(), Quantity::parse(&text.0).ok()?.milli_value().into())))
+        .collect()
+}
+
+pub fn add(to: &mut Amounts, more: &Amounts) {
+    for (name, amount) in more {
+        *to.entry(name.clone()).or_default() += amount;
+    }
+}
+
+fn raise(to: &mut Amounts, floor: &Amounts) {
+    for (name, amount) in floor {
+        let present = to.entry(name.clone()).or_default();
+        *present = (*present).max(*amount);
+    }
+}
+
+fn term(term: &NodeSelectorTerm) -> Term {
+    Term { labels: selector(term.match_expressions.as_deref()), fields: selector(term.match_fields.as_deref()) }
+}
+
+fn selector(requirements: Option<&[NodeSelectorRequirement]>) -> LabelSelector {
+    let requirements = requirements.unwrap_or_default().iter().filter_map(|requirement| {
+        let operator = match requirement.operator.as_str() {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            "Gt" => Operator::GreaterThan,
+            "Lt" => Operator::LessThan,
+            _ => return None, // validation lets no other operator in
+        };
+        let values = requirement.values.clone().unwrap_or_default();
+        Some(Requirement { key: requirement.key.clone(), operator, values })
+    });
+    LabelSelector { requirements: requirements.collect() }
+}
