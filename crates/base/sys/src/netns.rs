@@ -3,11 +3,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+
+/// Linux 5.14; not in the libc crate.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,6 +26,8 @@ pub enum Error {
     Enter(#[source] io::Error),
     #[error("create a network namespace")]
     Create(#[source] io::Error),
+    #[error("read a network namespace's cookie")]
+    Cookie(#[source] io::Error),
 }
 
 /// A network namespace, kept alive while this value lives.
@@ -59,6 +64,28 @@ impl NetNs {
         })?
     }
 
+    /// A number that no other namespace gets until the next boot, unlike the inode's.
+    pub fn cookie(&self) -> Result<u64, Error> {
+        self.run(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            let mut cookie = 0_u64;
+            let mut length = size_of::<u64>() as libc::socklen_t;
+            // SAFETY: the option's value is one u64; the pointers are to live locals of exactly that size, and the
+            // descriptor is open for the whole call.
+            let result = unsafe {
+                libc::getsockopt(
+                    socket.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    SO_NETNS_COOKIE,
+                    (&raw mut cookie).cast(),
+                    &raw mut length,
+                )
+            };
+            if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+        })?
+        .map_err(Error::Cookie)
+    }
+
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -92,6 +119,7 @@ mod tests {
         let inside = other.run(|| NetNs::current().unwrap().id().unwrap()).unwrap();
         assert_eq!(inside, other.id().unwrap());
         assert_ne!(inside, outside);
+        assert_ne!(other.cookie().unwrap(), NetNs::current().unwrap().cookie().unwrap());
         assert_eq!(NetNs::current().unwrap().id().unwrap(), outside);
     }
 

@@ -1,1 +1,21 @@
-//! placeholder
+//! The pod network of one node: addresses, links and routes.
+//!
+//! No bridge. Each pod gets a veth pair and one address of the node's block; the host routes to it, and the pod's
+//! gateway is a link-local address answered by the host end:
+//!
+//! ```text
+//!   pod namespace                          node namespace
+//!   eth0  10.42.0.5/32  ───── veth ─────   <prefix>0a2a0005   (no address, fixed hardware address)
+//!   default via 169.254.1.1 onlink         10.42.0.5 dev <prefix>0a2a0005 src <node address>
+//!   169.254.1.1 is ee:ee:ee:ee:ee:ee       10.42.0.5 is 0a:58:0a:2a:00:05
+//! ```
+//!
+//! Both neighbour entries are permanent, so no packet ever waits for ARP. Only links, routes and kernel parameters are
+//! made here; translation and masquerading are net/proxy's table. The node agent depends on this crate.
+
+mod host;
+mod lease;
+mod link;
+mod podnet;
+
+pub use podnet::{Error, Hold, PodAddress, PodNet, PodNetConfig};

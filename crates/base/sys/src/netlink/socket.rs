@@ -85,8 +85,13 @@ impl Socket {
         Ok(first)
     }
 
-    /// Every answer that is already there. The kernel works inside `send`, so after it they all are.
+    /// Every acknowledgement and refusal that is already there. The kernel works inside `send`, so after it they all are.
     pub fn replies(&mut self) -> Result<Vec<Reply>, Error> {
+        self.answers(|_, _| {})
+    }
+
+    /// Like [`Socket::replies`]; hands what else the kernel answered to `each`, as (type, body).
+    pub fn answers(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<Vec<Reply>, Error> {
         let mut replies = Vec::new();
         loop {
             self.buffer.clear();
@@ -96,10 +101,14 @@ impl Socket {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Error::Receive(e)),
             }
-            replies.extend(received(&self.buffer).filter(|m| m.kind == NLMSG_ERROR).filter_map(|m| {
-                let code = i32::from_ne_bytes(m.body.get(0..4)?.try_into().ok()?);
-                Some(Reply { sequence: m.sequence, errno: -code })
-            }));
+            for message in received(&self.buffer) {
+                if message.kind == NLMSG_ERROR {
+                    let code = message.body.get(0..4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes);
+                    replies.push(Reply { sequence: message.sequence, errno: -code });
+                } else {
+                    each(message.kind, message.body);
+                }
+            }
         }
     }
 

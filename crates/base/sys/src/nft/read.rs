@@ -25,16 +25,16 @@ pub struct StoredElement {
 }
 
 impl Nft {
-    /// Chains of other tables that drop forwarded IPv4 packets unless one of their rules accepts.
-    pub fn forward_drops(&mut self, own_table: &str) -> Result<Vec<ForwardDrop>, Error> {
+    /// Chains that drop forwarded IPv4 packets unless one of their rules accepts. Ours never do.
+    pub fn forward_drops(&mut self) -> Result<Vec<ForwardDrop>, Error> {
         let mut found = Vec::new();
         self.socket.dump(Message::new(GET_CHAIN, 0, &[0; GENMSG]), |_, body| {
-            let ours_or_ipv4 = matches!(body.first(), Some(1 | 2));
+            let sees_ipv4 = matches!(body.first(), Some(1 | 2));
             let attributes = Attributes::after(body, GENMSG);
             let hook = attributes.find(4).and_then(|hook| hook.nested().find(1)?.be32());
             let policy = attributes.find(5).and_then(|policy| policy.be32());
             let table = attributes.find(1).and_then(|table| table.str()).unwrap_or_default();
-            if ours_or_ipv4 && hook == Some(HOOK_FORWARD) && policy == Some(POLICY_DROP) && table != own_table {
+            if sees_ipv4 && hook == Some(HOOK_FORWARD) && policy == Some(POLICY_DROP) {
                 let chain = attributes.find(3).and_then(|chain| chain.str()).unwrap_or_default();
                 found.push(ForwardDrop { table: table.into(), chain: chain.into() });
             }

@@ -49,7 +49,6 @@ impl Link {
 pub struct Veth<'a> {
     pub name: &'a str,
     pub mac: MacAddress,
-    pub alias: &'a str,
     pub peer_name: &'a str,
     pub peer_mac: MacAddress,
     /// The kernel's default (1500) when absent.

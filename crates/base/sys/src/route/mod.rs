@@ -2,9 +2,11 @@
 //!
 //! Requests are values; [`Route::apply`] sends any number of them in one system call.
 
+mod cidr;
 mod link;
 mod request;
 
+pub use cidr::{InvalidCidr, Ipv4Cidr};
 pub use link::{Link, MacAddress, Veth};
 pub use request::{Request, RouteKind, RouteSpec};
 
@@ -94,7 +96,19 @@ impl Route {
 
     /// The link of this name.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
-        Ok(self.links(name)?.into_iter().find(|link| link.name == name))
+        let mut request = Message::new(libc::RTM_GETLINK, libc::NLM_F_REQUEST as u16, &[0; link::IFINFOMSG]);
+        request.put_str(libc::IFLA_IFNAME, name);
+        self.socket.send(std::slice::from_mut(&mut request))?;
+        let mut found = None;
+        let replies = self.socket.answers(|_, body| found = Link::parse(body))?;
+        match replies.first().map(|reply| reply.errno) {
+            None | Some(0) => Ok(found),
+            Some(libc::ENODEV) => Ok(None),
+            Some(errno) => {
+                let operation = format!("look up link {name}");
+                Err(Error::Rejected { operation, source: io::Error::from_raw_os_error(errno) })
+            }
+        }
     }
 
     /// The IPv4 addresses assigned to links of this namespace, with their link's index.

@@ -81,7 +81,6 @@ impl Request {
     pub fn create_veth(veth: &Veth<'_>, peer_netns: BorrowedFd<'_>) -> Self {
         let mut message = link_message(libc::RTM_NEWLINK, CREATE, 0, true);
         message.put_str(libc::IFLA_IFNAME, veth.name).put(libc::IFLA_ADDRESS, &veth.mac.0);
-        message.put_str(libc::IFLA_IFALIAS, veth.alias);
         if let Some(mtu) = veth.mtu {
             message.put_u32(libc::IFLA_MTU, mtu);
         }

@@ -11,7 +11,7 @@ fn a_veth_pair_spans_two_namespaces() {
     let (host, pod) = (NetNs::create().unwrap(), NetNs::create().unwrap());
     let mut here = host.run(Route::open).unwrap().unwrap();
     let mut there = pod.run(Route::open).unwrap().unwrap();
-    let veth = Veth { name: "vtest0", mac: HOST, alias: "owner", peer_name: "eth0", peer_mac: POD, mtu: Some(1400) };
+    let veth = Veth { name: "vtest0", mac: HOST, peer_name: "eth0", peer_mac: POD, mtu: Some(1400) };
     here.apply([Request::create_veth(&veth, pod.fd())]).unwrap();
 
     let ours = here.link("vtest0").unwrap().unwrap();

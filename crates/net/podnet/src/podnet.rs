@@ -1,0 +1,241 @@
+//! The pod network as the node agent sees it.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base_sys::netns::{self, NetNs};
+use base_sys::nft::Nft;
+use base_sys::route::{self, Ipv4Cidr, Route};
+
+use crate::lease::Leases;
+use crate::link::{self, PodLink};
+use crate::{host, lease};
+
+/// Linux names interfaces with at most fifteen bytes; the address takes eight.
+const MAX_PREFIX: usize = 6;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the interface prefix {0:?} must have 1 to 6 letters or digits")]
+    Prefix(String),
+    #[error("open a routing socket")]
+    Route(#[from] route::Error),
+    #[error("prepare the node for pods")]
+    Host(#[from] host::Error),
+    #[error("keep address leases")]
+    Lease(#[from] lease::Error),
+    #[error("open the network namespace of sandbox {sandbox}")]
+    NetNs {
+        sandbox: String,
+        #[source]
+        source: netns::Error,
+    },
+    #[error("connect sandbox {sandbox}")]
+    Attach {
+        sandbox: String,
+        #[source]
+        source: link::Error,
+    },
+    #[error("remove link {name}")]
+    Detach {
+        name: String,
+        #[source]
+        source: link::Error,
+    },
+    #[error("pod network work was cut off by shutdown")]
+    Cancelled,
+}
+
+/// What the pod network owns and where it keeps it.
+#[derive(Clone, Debug)]
+pub struct PodNetConfig {
+    /// Below the data directory: leases.
+    pub state_dir: PathBuf,
+    /// Shared by all Sampans of the host and emptied at boot (`/run/sampan`): the recorded kernel parameters.
+    pub host_state_dir: PathBuf,
+    /// This node's share of the cluster's pod addresses.
+    pub node_cidr: Ipv4Cidr,
+    pub service_cidr: Ipv4Cidr,
+    /// The source address of this node's own packets to its pods and to services. Must be an address of this host.
+    pub node_ip: Ipv4Addr,
+    /// Names of all host ends start with it; unique to the data directory, 1 to 6 letters or digits.
+    pub interface_prefix: String,
+    /// Of pod links; the kernel's default of 1500 when absent.
+    pub mtu: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodAddress {
+    pub ip: Ipv4Addr,
+    /// The host end's name.
+    pub interface: String,
+}
+
+/// A handle; clones share the network.
+#[derive(Clone, Debug)]
+pub struct PodNet {
+    config: Arc<PodNetConfig>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    leases: Leases,
+    route: Route,
+}
+
+impl PodNet {
+    /// Recovers the leases of an earlier run and prepares the node. Must run in the node's network namespace.
+    pub fn open(config: PodNetConfig) -> Result<Self, Error> {
+        let prefix = &config.interface_prefix;
+        if !(1..=MAX_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(Error::Prefix(prefix.clone()));
+        }
+        let leases = Leases::open(&config.state_dir.join("leases"), config.node_cidr)?;
+        let mut route = Route::open()?;
+        host::acquire(&config.host_state_dir, prefix)?;
+        host::add_service_route(&mut route, config.service_cidr, config.node_ip)?;
+        warn_of_forward_drops();
+        Ok(Self { config: Arc::new(config), state: Arc::new(Mutex::new(State { leases, route })) })
+    }
+
+    /// Connects a sandbox's network namespace and gives it an address. Doing so again changes nothing and returns the
+    /// same address, also after a restart.
+    pub async fn attach(&self, sandbox: &str, netns: &Path) -> Result<PodAddress, Error> {
+        let (this, sandbox, netns) = (self.clone(), sandbox.to_owned(), netns.to_owned());
+        blocking(move || this.attach_now(&sandbox, &netns)).await
+    }
+
+    fn attach_now(&self, sandbox: &str, netns: &Path) -> Result<PodAddress, Error> {
+        let netns = NetNs::open(netns).map_err(|source| Error::NetNs { sandbox: sandbox.into(), source })?;
+        let failed = |source| Error::Attach { sandbox: sandbox.into(), source };
+        let mut state = self.lock();
+        let State { leases, route } = &mut *state;
+        let known = leases.get(sandbox);
+        let address = known.map_or_else(|| leases.grant(sandbox), Ok)?;
+        let name = link::name(&self.config.interface_prefix, address);
+        let pod = PodLink { name: &name, sandbox, address, node_ip: self.config.node_ip, mtu: self.config.mtu };
+        if known.is_some() && pod.exists(route, &netns).map_err(failed)? {
+            return Ok(PodAddress { ip: address, interface: name });
+        }
+        if let Err(error) = pod.create(route, &netns) {
+            if known.is_none() {
+                leases.revoke(sandbox)?;
+            }
+            return Err(failed(error));
+        }
+        Ok(PodAddress { ip: address, interface: name })
+    }
+
+    /// Disconnects a sandbox and frees its address. An unknown sandbox is fine.
+    pub async fn detach(&self, sandbox: &str) -> Result<(), Error> {
+        let (this, sandbox) = (self.clone(), sandbox.to_owned());
+        blocking(move || this.detach_now(&sandbox)).await
+    }
+
+    fn detach_now(&self, sandbox: &str) -> Result<(), Error> {
+        let Some(address) = self.lock().leases.get(sandbox) else { return Ok(()) };
+        let name = link::name(&self.config.interface_prefix, address);
+        // Deleting a link waits for other CPUs to let go of it: not under the lock that attaching needs.
+        link::delete(&mut Route::open()?, &name).map_err(|source| Error::Detach { name, source })?;
+        Ok(self.lock().leases.revoke(sandbox)?)
+    }
+
+    /// The address a sandbox has, if it is attached.
+    pub fn address(&self, sandbox: &str) -> Option<Ipv4Addr> {
+        self.lock().leases.get(sandbox)
+    }
+
+    /// Keeps an address from being given to another pod while the returned value lives, also past its pod's detaching.
+    pub fn hold(&self, address: Ipv4Addr) -> Hold {
+        self.lock().leases.pool.hold(address);
+        Hold { net: self.clone(), address }
+    }
+
+    /// Removes the leases and links of sandboxes that are not in `live`.
+    pub async fn reconcile(&self, live: HashSet<String>) -> Result<(), Error> {
+        let this = self.clone();
+        blocking(move || this.reconcile_now(&live)).await
+    }
+
+    fn reconcile_now(&self, live: &HashSet<String>) -> Result<(), Error> {
+        let gone: Vec<String> =
+            self.lock().leases.sandboxes().map(|(id, _)| id.to_owned()).filter(|id| !live.contains(id)).collect();
+        for sandbox in gone {
+            self.detach_now(&sandbox)?;
+        }
+        let mut state = self.lock();
+        let prefix = &self.config.interface_prefix;
+        let leased: HashSet<String> =
+            state.leases.sandboxes().map(|(_, address)| link::name(prefix, address)).collect();
+        for link in state.route.links(prefix)? {
+            if !leased.contains(&link.name) {
+                let name = link.name;
+                link::delete(&mut state.route, &name).map_err(|source| Error::Detach { name, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything that this configuration's pod network owns on the host, whoever made it and however it ended.
+    pub fn remove_all(config: &PodNetConfig) -> Result<(), Error> {
+        let mut route = Route::open()?;
+        for link in route.links(&config.interface_prefix)? {
+            let name = link.name;
+            link::delete(&mut route, &name).map_err(|source| Error::Detach { name, source })?;
+        }
+        host::remove_service_route(&mut route, config.service_cidr)?;
+        host::release(&config.host_state_dir, &config.interface_prefix)?;
+        let mut leases = Leases::open(&config.state_dir.join("leases"), config.node_cidr)?;
+        let sandboxes: Vec<String> = leases.sandboxes().map(|(id, _)| id.to_owned()).collect();
+        for sandbox in sandboxes {
+            leases.revoke(&sandbox)?;
+        }
+        Ok(())
+    }
+
+    /// A panic under the lock left no half-done change behind: each step is one call.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`PodNet::hold`].
+#[derive(Debug)]
+pub struct Hold {
+    net: PodNet,
+    address: Ipv4Addr,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.net.lock().leases.pool.release(self.address);
+    }
+}
+
+/// Another program's firewall (Docker's, say) that drops what it does not know also drops pod traffic, and an accept in
+/// our own table cannot overrule it.
+fn warn_of_forward_drops() {
+    match Nft::open().and_then(|mut nft| nft.forward_drops()) {
+        Ok(drops) => {
+            for drop in drops {
+                tracing::warn!(
+                    table = drop.table,
+                    chain = drop.chain,
+                    "another program's firewall drops forwarded packets: pods may not reach each other or the outside; \
+                     accept the pod block in that chain"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for foreign firewalls"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|join| match join.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Error::Cancelled,
+    })?
+}
