@@ -62,6 +62,9 @@ pub fn schema(name: &str) -> Option<SchemaRef> {
 }
 
 #[cfg(test)]
+mod decode_tests;
+
+#[cfg(test)]
 mod tests {
     use base_meta::schema::{ListType, Shape};
 
