@@ -1,5 +1,0 @@
-#[derive(clap::Args)]
-pub(crate) struct Options {}
-pub(crate) fn run(_options: &Options) -> anyhow::Result<()> {
-    Ok(())
-}
