@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::interim as schema;
+use base_meta::schema;
 use base_meta::{Status, field};
 use bytes::Bytes;
 use k8s_openapi::Metadata as _;

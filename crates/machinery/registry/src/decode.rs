@@ -1,6 +1,6 @@
 //! From a request's bytes to a value that follows the kind's schema, or to upstream's words for why not.
 
-use crate::interim::{self as schema, Decoded};
+use base_meta::schema::{self, Decoded};
 use base_meta::{GroupVersion, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -64,7 +64,7 @@ impl<S: Strategy> Registry<S> {
             FieldValidation::Warn => strict_errors.iter().for_each(|error| ctx.warnings.add(error)),
             FieldValidation::Strict if strict_errors.is_empty() => {}
             FieldValidation::Strict => {
-                return Err(refuse(&format!("strict decoding error: {}", strict_errors.join(", "))));
+                return Err(refuse(&schema::strict_message(strict_errors)));
             }
         }
         Ok(())
@@ -73,7 +73,7 @@ impl<S: Strategy> Registry<S> {
     fn follow(&self, decoded: Result<Decoded, schema::DecodeError>) -> Result<Decoded, Status> {
         decoded.map_err(|error| {
             let gvk = &self.def.gvk;
-            Status::bad_request(self.cannot_be_handled(&gvk.kind, &gvk.version, &error.to_string()))
+            Status::bad_request(self.cannot_be_handled(&gvk.kind, &gvk.version, &error.client_message()))
         })
     }
 
@@ -172,7 +172,7 @@ impl<S: Strategy> Registry<S> {
     ) -> Result<Value, Status> {
         let head = TypeMeta::deserialize(&value).map_err(|error| refuse(&error.to_string()))?;
         self.check_type(&head)?;
-        let mut decoded = schema::conform(self.def.schema, value).map_err(|error| refuse(&error.to_string()))?;
+        let mut decoded = schema::conform(self.def.schema, value).map_err(|error| refuse(&error.client_message()))?;
         self.report(ctx, validation, &decoded.strict_errors, refuse)?;
         self.name_type(&mut decoded.value);
         Ok(decoded.value)

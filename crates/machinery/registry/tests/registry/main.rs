@@ -1,0 +1,11 @@
+//! The registry over a real (in-memory) store, with a kind made for the purpose.
+#![allow(clippy::unwrap_used)]
+
+mod create;
+mod delete;
+mod patch;
+mod read;
+mod schema;
+mod update;
+mod watch;
+mod widget;
