@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod conntrack;
+pub mod fdpass;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
