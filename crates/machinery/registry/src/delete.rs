@@ -1,13 +1,9 @@
 //! DELETE: what it does to an object is planned purely, then written by compare-and-swap.
 
-use std::sync::Arc;
-
 use base_meta::{Reason, Status};
-use bytes::Bytes;
 use k8s_openapi::Metadata as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use machinery_storage::{Error, Expect, Object, Op};
 
 use crate::admit::Asked;
 use crate::codec::{Stored, bytes};
@@ -16,7 +12,7 @@ use crate::request::Propagation;
 use crate::resource::{Deleted, List};
 use crate::strategy::Graceful;
 use crate::update::RACES;
-use crate::{DeleteOptions, ListOptions, Operation, Registry, RequestContext, Strategy, create, failure};
+use crate::{DeleteOptions, ListOptions, Operation, Registry, RequestContext, Strategy, create};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Plan<T> {
@@ -168,27 +164,6 @@ impl<S: Strategy> Registry<S> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Takes the object out of the store; the event carries it as it ended. `None`: lost a race.
-    pub(crate) async fn remove(
-        &self,
-        stored: &Arc<Object>,
-        last: Bytes,
-        typed: &S::Object,
-        dry_run: bool,
-    ) -> Result<Option<Arc<Object>>, Status> {
-        if dry_run {
-            return Ok(Some(self.object(&stored.key, stored.revision, last, typed)?));
-        }
-        let op = Op::Delete { last: last.clone() };
-        let revision = match self.storage.write(&stored.key, Expect::At(stored.revision), op).await {
-            Ok(revision) => revision,
-            Err(Error::Conflict { .. }) => return Ok(None),
-            Err(error) => return Err(failure::status(error)),
-        };
-        self.strategy.after_delete(typed).await;
-        Ok(Some(self.object(&stored.key, revision, last, typed)?))
     }
 
     /// Every object that `list` selects, one by one; answered with those as they were.

@@ -26,6 +26,7 @@ pub mod request;
 pub mod resource;
 mod scale;
 mod select;
+mod store;
 pub mod strategy;
 mod update;
 mod watch;

@@ -1,18 +1,15 @@
 //! PUT, and the loop under every other change of a stored object.
 
-use std::sync::Arc;
-
 use base_meta::field::{self, Path};
 use base_meta::{Gvk, Status};
-use bytes::Bytes;
 use k8s_openapi::Metadata as _;
-use machinery_storage::{Error, Expect, Freshness, Object, Op};
+use machinery_storage::Freshness;
 use serde_json::Value;
 
 use crate::admit::Asked;
-use crate::codec::{Stored, bytes};
+use crate::codec::{Stored, plain};
 use crate::resource::Written;
-use crate::{Operation, Payload, Registry, RequestContext, Strategy, UpdateOptions, failure, metadata};
+use crate::{Operation, Payload, Registry, RequestContext, Strategy, UpdateOptions, metadata};
 
 /// Which part of the object a write may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +40,7 @@ impl<S: Strategy> Registry<S> {
                 if object.metadata().resource_version.as_deref().is_some_and(|version| !version.is_empty()) {
                     return Err(Status::modified(&self.gvr, name));
                 }
-                return self.insert(ctx, crate::codec::plain(&object)?, options.dry_run).await;
+                return self.insert(ctx, plain(&object)?, options.dry_run).await;
             }
         }
         self.modify(ctx, name, part, options.dry_run, |_| Ok(value.clone())).await
@@ -93,9 +90,8 @@ impl<S: Strategy> Registry<S> {
             Part::Whole => self.strategy.prepare_for_update(ctx, &mut new, old),
             Part::Status => self.strategy.prepare_for_status_update(ctx, &mut new, old),
         }
-        let mut canonical = self.canonical(&new)?;
-        if self.strategy.has_generation() && part == Part::Whole {
-            self.count_generation(&mut new, &mut canonical, stored)?;
+        if part == Part::Whole {
+            self.count_generation(&mut new, stored)?;
         }
 
         let mut errors = metadata::validate_update(new.metadata(), old.metadata());
@@ -178,93 +174,6 @@ impl<S: Strategy> Registry<S> {
         let message = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {stored}");
         Err(Status::conflict(&self.gvr, name, &message))
     }
-
-    /// A change of anything but metadata and status is a new generation.
-    fn count_generation(
-        &self,
-        new: &mut S::Object,
-        canonical: &mut Value,
-        stored: &Stored<S::Object>,
-    ) -> Result<(), Status> {
-        let before: Value = serde_json::from_slice(stored.object.json()).map_err(Status::internal)?;
-        // What an older binary stored may lack defaults that it would have now: compare after defaulting.
-        if same_intent(canonical, &before) || same_intent(canonical, &self.canonical(&stored.typed)?) {
-            return Ok(());
-        }
-        let generation = stored.typed.metadata().generation.unwrap_or_default() + 1;
-        new.metadata_mut().generation = Some(generation);
-        if let Some(meta) = canonical.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.insert("generation".into(), generation.into());
-        }
-        Ok(())
-    }
-
-    /// Stores `new` over `stored`, or removes it when this write freed the last thing that held a deleted object.
-    /// A write that changes nothing is not made. `None`: lost a race.
-    pub(crate) async fn put(
-        &self,
-        stored: &Stored<S::Object>,
-        new: &S::Object,
-        dry_run: bool,
-    ) -> Result<Option<Written>, Status> {
-        let json = bytes(&self.canonical(new)?)?;
-        let old = stored.typed.metadata();
-        let dying = old.deletion_timestamp.is_some() && old.deletion_grace_period_seconds.unwrap_or_default() == 0;
-        if dying && !self.strategy.blocks_removal(new) {
-            let gone = self.remove(&stored.object, json, new, dry_run).await?;
-            return Ok(gone.map(|object| Written { object, created: false }));
-        }
-        if json == *stored.object.json() {
-            return Ok(Some(Written { object: stored.object.clone(), created: false }));
-        }
-        let object = self.overwrite(stored, json, new, dry_run).await?;
-        Ok(object.map(|object| Written { object, created: false }))
-    }
-
-    /// The compare-and-swap itself. `None`: lost a race.
-    pub(crate) async fn overwrite(
-        &self,
-        stored: &Stored<S::Object>,
-        json: Bytes,
-        new: &S::Object,
-        dry_run: bool,
-    ) -> Result<Option<Arc<Object>>, Status> {
-        let (key, at) = (&stored.object.key, stored.object.revision);
-        let revision = if dry_run {
-            at
-        } else {
-            match self.storage.write(key, Expect::At(at), Op::Put(json.clone())).await {
-                Ok(revision) => revision,
-                Err(Error::Conflict { .. }) => return Ok(None),
-                Err(error) => return Err(failure::status(error)),
-            }
-        };
-        Ok(Some(self.object(key, revision, json, new)?))
-    }
-
-    /// For handlers in this process, which have already decided: no admission, no strategy hooks; the generation
-    /// is still counted and a deleted object that nothing holds any more is still removed.
-    /// `change` runs again on the newest version when another writer was first.
-    pub async fn update_with(
-        &self,
-        ctx: &RequestContext,
-        name: &str,
-        mut change: impl FnMut(&mut S::Object) -> Result<(), Status> + Send,
-    ) -> Result<S::Object, Status> {
-        for _ in 0..RACES {
-            let stored = self.stored(ctx, name).await?;
-            let mut new = stored.typed.clone();
-            change(&mut new)?;
-            if self.strategy.has_generation() {
-                let mut canonical = self.canonical(&new)?;
-                self.count_generation(&mut new, &mut canonical, &stored)?;
-            }
-            if let Some(written) = self.put(&stored, &new, false).await? {
-                return self.typed(&written.object);
-            }
-        }
-        Err(Status::modified(&self.gvr, name))
-    }
 }
 
 /// What only the server sets comes from the stored object, whatever the client sent.
@@ -290,12 +199,4 @@ fn move_member(from: &mut Value, to: &mut Value, name: &str) {
         Some(value) => to.insert(name.into(), value),
         None => to.remove(name),
     };
-}
-
-/// Whether two objects of one name differ at most in metadata and status.
-fn same_intent(one: &Value, other: &Value) -> bool {
-    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return one == other };
-    let intent = |name: &str| name != "metadata" && name != "status";
-    one.iter().filter(|(name, _)| intent(name)).all(|(name, value)| other.get(name) == Some(value))
-        && other.keys().filter(|name| intent(name)).all(|name| one.contains_key(name))
 }

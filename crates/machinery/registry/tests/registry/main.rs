@@ -1,5 +1,5 @@
 //! The registry over a real (in-memory) store, with a kind made for the purpose.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::result_large_err)]
 
 mod create;
 mod delete;
