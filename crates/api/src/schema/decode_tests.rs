@@ -154,6 +154,61 @@ fn parsed_values_conform_like_bytes() {
     assert!(error.client_message().starts_with("json: cannot unmarshal number 3.5"));
 }
 
+/// Strategies work on `k8s-openapi` types: the normal form passes through them unharmed, also where much is absent.
+#[test]
+fn sparse_objects_pass_through_their_types() {
+    fn passes<T: serde::Serialize + serde::de::DeserializeOwned>(group: &'static str, kind: &'static str, text: &str) {
+        let schema = super::by_gvk(&Gvk::of(group, "v1", kind)).expect(kind);
+        let value = normal(schema, text);
+        let typed: T = serde_json::from_value(value.clone()).expect(kind);
+        let mut again = serde_json::to_value(typed).expect(kind);
+        normalise(schema, &mut again);
+        for field in ["apiVersion", "kind"] {
+            again.as_object_mut().expect("an object").remove(field);
+        }
+        assert_eq!(again, value, "{kind}");
+    }
+    use k8s_openapi::api::{
+        apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
+    };
+    passes::<core::Pod>("", "Pod", "{}");
+    passes::<core::Pod>(
+        "",
+        "Pod",
+        r#"{"spec":{"containers":[{"ports":[{}],"env":[{"name":"A"}],"livenessProbe":{}}]}}"#,
+    );
+    passes::<core::Pod>("", "Pod", r#"{"status":{"conditions":[{}],"containerStatuses":[{}],"podIPs":[{}]}}"#);
+    passes::<core::Service>("", "Service", r#"{"spec":{"ports":[{}],"selector":{"a":null}}}"#);
+    passes::<core::Secret>("", "Secret", r#"{"data":{"a":null,"b":""}}"#);
+    passes::<core::ConfigMap>("", "ConfigMap", r#"{"data":{"a":null},"binaryData":{}}"#);
+    passes::<core::Event>("", "Event", "{}");
+    passes::<core::Endpoints>("", "Endpoints", r#"{"subsets":[{"addresses":[{"ip":"1.2.3.4"}]}]}"#);
+    passes::<core::Node>("", "Node", r#"{"status":{"capacity":{"cpu":2}}}"#);
+    passes::<core::Namespace>("", "Namespace", "{}");
+    passes::<core::ServiceAccount>("", "ServiceAccount", r#"{"secrets":[{}]}"#);
+    // An absent selector reads as an empty one: k8s-openapi knows no other. Validation refuses both.
+    passes::<apps::Deployment>("apps", "Deployment", r#"{"spec":{"selector":{}}}"#);
+    passes::<apps::ReplicaSet>("apps", "ReplicaSet", r#"{"spec":{"replicas":0,"selector":{}}}"#);
+    passes::<coordination::Lease>(
+        "coordination.k8s.io",
+        "Lease",
+        r#"{"spec":{"renewTime":"2024-01-01T00:00:00.000000Z"}}"#,
+    );
+    passes::<discovery::EndpointSlice>(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        r#"{"endpoints":[{"conditions":{"ready":false}}]}"#,
+    );
+}
+
+#[test]
+fn the_table_stays_small() {
+    let fields: usize = super::table().types.iter().map(|this| this.fields.len()).sum();
+    assert!(fields > 4000, "{fields}");
+    let bytes = fields * size_of::<base_meta::schema::Field>() + include_str!("table.txt").len();
+    assert!(bytes < 640 * 1024, "{bytes} bytes for {fields} fields");
+}
+
 /// JSON that is near enough to a Pod to get deep into its schema.
 fn podlike() -> impl Strategy<Value = Value> {
     let name = prop_oneof![

@@ -59,6 +59,12 @@ impl Gvk {
         Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version), kind: Cow::Borrowed(kind) }
     }
 
+    /// From an object's `apiVersion` and `kind`.
+    pub fn parse(api_version: &str, kind: &str) -> Option<Self> {
+        let group_version = GroupVersion::parse(api_version)?;
+        (!kind.is_empty()).then(|| group_version.with_kind(kind.to_owned()))
+    }
+
     pub fn group_version(&self) -> GroupVersion {
         GroupVersion { group: self.group.clone(), version: self.version.clone() }
     }
@@ -111,5 +117,7 @@ mod tests {
         for text in ["", "/v1", "apps/", "a/b/c"] {
             assert_eq!(GroupVersion::parse(text), None, "{text}");
         }
+        assert_eq!(Gvk::parse("apps/v1", "Deployment"), Some(Gvk::of("apps", "v1", "Deployment")));
+        assert_eq!(Gvk::parse("v1", ""), None);
     }
 }
