@@ -42,3 +42,19 @@ impl Error {
         move |source| Self::Io { operation, path, source }
     }
 }
+
+/// An error with all its causes, for where only text can pass. Causes that repeat what was said are left out:
+/// some libraries print their source and carry it as well.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        let message = e.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = e.source();
+    }
+    text
+}

@@ -1,24 +1,20 @@
 //! The system calls that no safe wrapper covers as we need them.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// A `File` view of a descriptor that someone else owns: reading and writing without closing.
 pub(crate) struct BorrowedFile<'a> {
     file: ManuallyDrop<File>,
     _owner: std::marker::PhantomData<&'a OwnedFd>,
-}
-
-impl Deref for BorrowedFile<'_> {
-    type Target = File;
-    fn deref(&self) -> &File {
-        &self.file
-    }
 }
 
 impl io::Read for BorrowedFile<'_> {
@@ -43,6 +39,19 @@ pub(crate) fn borrow_file(fd: &OwnedFd) -> BorrowedFile<'_> {
     BorrowedFile { file, _owner: std::marker::PhantomData }
 }
 
+/// Takes over a descriptor that was inherited across an exec and named on the command line.
+pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: fcntl has just shown that it is open, and only the caller was told its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets children inherit the descriptor.
+pub(crate) fn make_inheritable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    fcntl(fd.as_raw_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd.as_raw_fd(), FcntlArg::F_GETFL)?);
     fcntl(fd.as_raw_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -52,6 +61,171 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize from the pointer, which is valid for the call.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())?;
+    Ok(())
+}
+
+/// Sends bytes with descriptors on their first byte; returns how many bytes went.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<usize> {
+    let rights = [ControlMessage::ScmRights(descriptors)];
+    let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
+    Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
+}
+
+/// Receives bytes and the descriptors sent with them.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; 8]);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            // SAFETY: the kernel has just installed these descriptors for this call; nobody else knows them.
+            descriptors.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok((message.bytes, descriptors))
+}
+
+/// A descriptor that becomes readable when the process ends.
+pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is a new descriptor or an error.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    owned(fd)
+}
+
+/// A private, detached, read-only mount of one file. Whoever reaches the file through it (also by
+/// `/proc/<pid>/exe` after executing it) cannot open it for writing.
+pub(crate) fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
+    let tree = open_tree(path)?;
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the attributes live for the call
+    // and their size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(tree)
+}
+
+fn open_tree(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: the path is a valid C string for the call.
+    owned(check(unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC,
+        )
+    })?)
+}
+
+/// Opens below `root` as if it were the root directory: neither `..` nor a symbolic link leaves it.
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: open_how is plain integers, for which zero is valid; it has private padding in some versions.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((flags | OFlag::O_CLOEXEC).bits().cast_unsigned());
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: path and open_how are valid for the call and the size is given.
+    owned(check(unsafe {
+        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+    })?)
+}
+
+/// A file system being configured, for options that do not fit the single page of mount(2).
+pub(crate) struct NewMount(OwnedFd);
+
+impl NewMount {
+    pub(crate) fn open(kind: &CStr) -> io::Result<Self> {
+        // SAFETY: the name is a valid C string for the call.
+        let fd = check(unsafe {
+            libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 1 /* FSOPEN_CLOEXEC */)
+        })?;
+        owned(fd).map(Self)
+    }
+
+    pub(crate) fn set(&self, key: &CStr, value: &Path) -> io::Result<()> {
+        let value = c_path(value)?;
+        self.configure(1 /* FSCONFIG_SET_STRING */, key.as_ptr(), value.as_ptr())
+    }
+
+    pub(crate) fn mount_at(self, target: &Path) -> io::Result<()> {
+        let target = c_path(target)?;
+        self.configure(6 /* FSCONFIG_CMD_CREATE */, std::ptr::null(), std::ptr::null())?;
+        // SAFETY: no pointers.
+        let mount = owned(check(unsafe {
+            libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), 1 /* FSMOUNT_CLOEXEC */, 0)
+        })?)?;
+        // SAFETY: both paths are valid C strings for the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_move_mount,
+                mount.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_FDCWD,
+                target.as_ptr(),
+                4, // MOVE_MOUNT_F_EMPTY_PATH
+            )
+        })?;
+        Ok(())
+    }
+
+    fn configure(&self, command: u32, key: *const libc::c_char, value: *const libc::c_char) -> io::Result<()> {
+        // SAFETY: key and value are null or valid C strings for the call, as the command asks.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, key, value, 0) })?;
+        Ok(())
+    }
+}
+
+/// Brings the loopback link of the current network namespace up.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: ifreq is plain data, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    // SAFETY: SIOCGIFFLAGS fills the request's union member `ifru_flags`; the pointer is valid for the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) }.into())?;
+    // SAFETY: the call above has set this member of the union.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    // SAFETY: SIOCSIFFLAGS only reads the request.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    Ok(())
+}
+
+/// Undoes the signal settings of the Rust runtime and the shim before a foreign program is executed.
+pub(crate) fn reset_signals() {
+    // SAFETY: the process is single-threaded and about to exec; SIGPIPE gets its default action and an empty
+    // set is a valid mask.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+fn check(result: libc::c_long) -> io::Result<RawFd> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}
+
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: every caller has just got this descriptor from the kernel as the result of a successful call.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }

@@ -6,13 +6,21 @@
 //! safe crate wraps. Every block says why it is sound.
 #![allow(unsafe_code)]
 
+mod cgroup;
 mod error;
+mod executable;
+mod helper;
 mod kernel;
+mod layout;
+mod reexec;
 mod runtime;
+mod shim;
 mod spec;
 mod status;
+mod wire;
 
 pub use error::Error;
-pub use runtime::{Exit, Runtime, StreamReader, StreamWriter, Streams, Terminal, reexec};
+pub use reexec::reexec;
+pub use runtime::{Exit, Runtime, StreamReader, StreamWriter, Streams, Terminal};
 pub use spec::{Capabilities, ContainerSpec, ExecSpec, Mount, Resources, RuntimeConfig, SandboxSpec, User};
 pub use status::{ContainerState, ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus};

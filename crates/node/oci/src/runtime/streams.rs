@@ -42,17 +42,22 @@ pub struct Terminal(Arc<OwnedFd>);
 #[derive(Debug)]
 pub struct Exit(pub(super) oneshot::Receiver<i32>);
 
+fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and the `AsyncFd` owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
+}
+
 impl StreamReader {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         kernel::set_nonblocking(fd.as_fd())?;
-        AsyncFd::with_interest(fd, Interest::READABLE).map(Self)
+        register(fd, Interest::READABLE).map(Self)
     }
 }
 
 impl StreamWriter {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         kernel::set_nonblocking(fd.as_fd())?;
-        AsyncFd::with_interest(fd, Interest::WRITABLE).map(Self)
+        register(fd, Interest::WRITABLE).map(Self)
     }
 }
 

@@ -1,0 +1,174 @@
+//! Bringing a sandbox into being, and finding those of an earlier life of this binary.
+
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::connection::{self, CallError, Connection, Receiver};
+use super::sandbox::{Sandbox, container_status, exited};
+use super::{blocking, teardown};
+use crate::cgroup::{self, Cgroups};
+use crate::executable::{Executable, Role};
+use crate::layout::{self, ContainerRecord, SandboxDir, SandboxRecord, ShimRecord};
+use crate::status::{ContainerState, ContainerStatus, Event, SandboxState};
+use crate::wire::{self, Operation, Reply};
+use crate::{Error, RuntimeConfig, SandboxSpec, shim};
+
+/// Makes the sandbox, or nothing.
+pub(super) async fn create(
+    config: Arc<RuntimeConfig>,
+    spec: SandboxSpec,
+    events: UnboundedSender<Event>,
+) -> Result<Arc<Sandbox>, Error> {
+    let directory = SandboxDir(config.root.join(&spec.id));
+    let record = SandboxRecord { spec, created_at: Timestamp::now(), cgroup_root: config.cgroup_root.clone() };
+    match fs::symlink_metadata(&directory.0) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        _ => return Err(Error::Exists { what: "sandbox", id: record.spec.id }),
+    }
+    match launch(&config, &directory, &record).await {
+        Ok((connection, receiver)) => {
+            let sandbox = Sandbox::new(directory, record, Some(connection), SandboxState::Ready, Vec::new(), events);
+            sandbox.follow(receiver);
+            hello(&sandbox).await?;
+            Ok(sandbox)
+        }
+        Err(error) => {
+            let undo = move || {
+                teardown::kill_shims(&directory.0).map_err(Error::io("kill the shim of", &directory.0))?;
+                teardown::remove_sandbox(&directory, Some(&record), &Cgroups::discover()?)
+            };
+            if let Err(error) = blocking(undo).await {
+                tracing::warn!(error = crate::error::chain(&error), "a failed sandbox could not be removed");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn launch(
+    config: &RuntimeConfig,
+    directory: &SandboxDir,
+    record: &SandboxRecord,
+) -> Result<(Connection, Receiver), Error> {
+    let (files, contents) = (directory.clone(), record.clone());
+    blocking(move || write_files(&files, &contents)).await?;
+    let sandbox = &record.spec.id;
+    let failed = |message: String| Error::ShimStart { sandbox: sandbox.clone(), message };
+    let executable = Executable::open(&config.binary).map_err(Error::io("prepare for execution", &config.binary))?;
+    let mut command = executable.command(Role::Shim);
+    command.arg(&directory.0).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Dropped, not awaited: the shim is to outlive us. As long as we live, tokio reaps it.
+    let mut child = tokio::process::Command::from(command).spawn().map_err(|e| failed(e.to_string()))?;
+    let mut said = String::new();
+    if let Some(output) = &mut child.stdout {
+        output.read_to_string(&mut said).await.map_err(|e| failed(e.to_string()))?;
+    }
+    match said.trim() {
+        shim::READY => connection::connect(&directory.0).map_err(Error::io("reach the shim in", &directory.0)),
+        "" => Err(failed("it ended without a word".to_owned())),
+        message => Err(failed(message.to_owned())),
+    }
+}
+
+fn write_files(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Error> {
+    let spec = &record.spec;
+    let make = |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(Error::io("make the directory", path));
+    make(&directory.0)?;
+    make(&directory.containers())?;
+    make(&directory.shm())?;
+    let hostname = if spec.host_network {
+        nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+    } else {
+        spec.hostname.clone()
+    };
+    for (path, text) in [
+        (directory.hostname(), &format!("{hostname}\n")),
+        (directory.hosts(), &spec.hosts),
+        (directory.resolv_conf(), &spec.resolv_conf),
+    ] {
+        fs::write(&path, text).map_err(Error::io("write", &path))?;
+    }
+    layout::save(&directory.record(), record).map_err(Error::io("write", directory.record()))?;
+    let cgroups = Cgroups::discover()?;
+    let pod = cgroup::pod(&record.cgroup_root, &spec.uid);
+    cgroups.create(&pod)?;
+    cgroups.limit(&pod, &spec.resources)
+}
+
+/// Finds one sandbox directory's sandbox again. `None`: it was never finished and has been removed.
+pub(super) async fn recover(
+    directory: SandboxDir,
+    events: UnboundedSender<Event>,
+) -> Result<Option<Arc<Sandbox>>, Error> {
+    let record: Option<SandboxRecord> = layout::load(&directory.record()).ok();
+    let shim: Option<ShimRecord> = layout::load(&directory.shim_record()).ok();
+    let (Some(record), Some(shim)) = (record.clone(), shim) else {
+        blocking(move || {
+            teardown::kill_shims(&directory.0).map_err(Error::io("kill the shim of", &directory.0))?;
+            teardown::remove_sandbox(&directory, record.as_ref(), &Cgroups::discover()?)
+        })
+        .await?;
+        return Ok(None);
+    };
+    let id = record.spec.id.clone();
+    if shim.protocol != wire::VERSION {
+        return Err(Error::ProtocolVersion { sandbox: id, theirs: shim.protocol, ours: wire::VERSION });
+    }
+    let connected = connection::connect(&directory.0).ok();
+    if connected.is_none() {
+        let (directory, record) = (directory.clone(), record.clone());
+        blocking(move || teardown::write_off(&directory, &record, &Cgroups::discover()?)).await?;
+    }
+    // Connected first, read then: an exit in between is read or announced, or both.
+    let containers = containers(&id, &directory)?;
+    let ready = connected.is_some() && !directory.stopped().exists();
+    let state = if ready { SandboxState::Ready } else { SandboxState::NotReady };
+    for container in &containers {
+        if let ContainerState::Exited(status) = &container.state {
+            let _ = events.send(exited(&id, &container.id, status));
+        }
+    }
+    let (connection, receiver) = connected.unzip();
+    if connection.is_none() {
+        let _ = events.send(Event::ShimLost { sandbox: id });
+    }
+    let sandbox = Sandbox::new(directory, record, connection, state, containers, events);
+    if let Some(receiver) = receiver {
+        sandbox.follow(receiver);
+        hello(&sandbox).await?;
+    }
+    Ok(Some(sandbox))
+}
+
+/// Learns whether the shim can be understood.
+async fn hello(sandbox: &Sandbox) -> Result<(), Error> {
+    match sandbox.call(Operation::Hello { version: wire::VERSION }).await {
+        Ok((Reply::Hello { version: wire::VERSION }, _)) => Ok(()),
+        Ok((Reply::Hello { version }, _)) => {
+            Err(Error::ProtocolVersion { sandbox: sandbox.id.clone(), theirs: version, ours: wire::VERSION })
+        }
+        Ok(_) | Err(CallError::Gone) => Err(sandbox.gone()),
+        Err(CallError::Failed(failure)) => {
+            Err(Error::Sandbox { sandbox: sandbox.id.clone(), message: failure.message })
+        }
+    }
+}
+
+fn containers(sandbox: &str, directory: &SandboxDir) -> Result<Vec<ContainerStatus>, Error> {
+    let mut found = Vec::new();
+    for (_, container) in teardown::containers(directory)? {
+        // Without its record it was never finished, and the sandbox's removal takes it along.
+        let Ok(record) = layout::load::<ContainerRecord>(&container.record()) else { continue };
+        let state = layout::load(&container.state()).unwrap_or(ContainerState::Created);
+        found.push(container_status(sandbox, record, state));
+    }
+    Ok(found)
+}

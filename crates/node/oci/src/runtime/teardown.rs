@@ -1,0 +1,198 @@
+//! Removing what a sandbox owns, whoever of its processes is still there. Blocking.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::Error;
+use crate::cgroup::{self, Cgroups};
+use crate::executable::Role;
+use crate::kernel;
+use crate::layout::{self, ContainerDir, SandboxDir, SandboxRecord};
+use crate::status::{ContainerState, ExitStatus};
+
+/// The directories of a sandbox's containers with their ids.
+pub(super) fn containers(sandbox: &SandboxDir) -> Result<Vec<(String, ContainerDir)>, Error> {
+    let path = sandbox.containers();
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
+        other => other.map_err(Error::io("read", &path))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io("read", &path))?;
+        if let Ok(id) = entry.file_name().into_string() {
+            found.push((id, ContainerDir(entry.path())));
+        }
+    }
+    Ok(found)
+}
+
+/// After the shim's death: kills its containers and records an end for each that has none.
+pub(super) fn write_off(
+    directory: &SandboxDir,
+    record: &SandboxRecord,
+    cgroups: &Cgroups,
+) -> Result<Vec<(String, ExitStatus)>, Error> {
+    let mut ended = Vec::new();
+    for (id, container) in containers(directory)? {
+        cgroups.kill(&cgroup::pod(&record.cgroup_root, &record.spec.uid).join(&id))?;
+        let started_at = match layout::load(&container.state()) {
+            Ok(ContainerState::Exited(_)) => continue,
+            Ok(ContainerState::Running { started_at, .. }) => Some(started_at),
+            Ok(ContainerState::Created) | Err(_) => None,
+        };
+        let status = ExitStatus {
+            exit_code: 137,
+            signal: None,
+            oom_killed: false,
+            started_at,
+            finished_at: Timestamp::now(),
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some("the container's shim was lost before its exit was seen".to_owned()),
+        };
+        let state = ContainerState::Exited(status.clone());
+        layout::save(&container.state(), &state).map_err(Error::io("write", container.state()))?;
+        ended.push((id, status));
+    }
+    Ok(ended)
+}
+
+pub(super) fn remove_container(
+    directory: &ContainerDir,
+    record: &SandboxRecord,
+    id: &str,
+    cgroups: &Cgroups,
+) -> Result<(), Error> {
+    let group = cgroup::pod(&record.cgroup_root, &record.spec.uid).join(id);
+    cgroups.kill(&group)?;
+    cgroups.remove(&group)?;
+    remove_tree(&directory.0)
+}
+
+/// The shim must be dead or about to end.
+pub(super) fn remove_sandbox(
+    directory: &SandboxDir,
+    record: Option<&SandboxRecord>,
+    cgroups: &Cgroups,
+) -> Result<(), Error> {
+    if let Some(record) = record {
+        for (id, container) in containers(directory)? {
+            remove_container(&container, record, &id, cgroups)?;
+        }
+        // Another attempt at the same pod may live in it.
+        cgroups.remove_if_empty(&cgroup::pod(&record.cgroup_root, &record.spec.uid));
+    }
+    for mounted in [directory.netns(), directory.shm()] {
+        unmount(&mounted)?;
+    }
+    remove_tree(&directory.0)
+}
+
+pub(super) fn everything(root: &Path, cgroup_root: &str) -> Result<(), Error> {
+    kill_shims(root).map_err(Error::io("kill the shims of", root))?;
+    let cgroups = Cgroups::discover()?;
+    cgroups.kill(Path::new(cgroup_root))?;
+    let path = "/proc/self/mountinfo";
+    let mountinfo = fs::read(path).map_err(Error::io("read", path))?;
+    for mounted in mounts_below(&mountinfo, root).into_iter().rev() {
+        unmount(&mounted)?;
+    }
+    cgroups.remove(Path::new(cgroup_root))?;
+    remove_tree(root)
+}
+
+/// Kills the shims of the sandboxes below a directory (or of that sandbox), wherever they are in their lives,
+/// and waits for their deaths.
+pub(super) fn kill_shims(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // Held before it is looked at, so that the signal cannot reach another process.
+        let Ok(process) = kernel::pidfd(pid) else { continue };
+        let Ok(command_line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+        if is_shim_of(&command_line, directory) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            while poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) == Err(Errno::EINTR) {
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_shim_of(command_line: &[u8], directory: &Path) -> bool {
+    let mut arguments = command_line.split(|b| *b == 0);
+    let role = arguments.next().is_some_and(|name| name == Role::Shim.name().as_bytes());
+    let below = |argument| Path::new(OsStr::from_bytes(argument)).starts_with(directory);
+    role && arguments.next().is_some_and(below)
+}
+
+fn unmount(path: &Path) -> Result<(), Error> {
+    loop {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {} // there may be another below it
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(e) => return Err(Error::Io { operation: "unmount", path: path.to_owned(), source: e.into() }),
+        }
+    }
+}
+
+/// In the order of mounting.
+fn mounts_below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
+    let target = |line: &[u8]| line.split(|b| *b == b' ').nth(4).map(unescape);
+    mountinfo.split(|b| *b == b'\n').filter_map(target).filter(|path| path.starts_with(root)).collect()
+}
+
+/// The kernel writes blanks and such as three octal digits.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).filter(|_| *first == b'\\').and_then(|d| std::str::from_utf8(d).ok());
+        if let Some(byte) = digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            bytes.push(byte);
+            rest = &after[3..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::io("remove", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_a_directory_are_found_with_their_blanks() {
+        let text =
+            b"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /d/a\\040b rw - tmpfs t rw\n3 1 0:3 / /data rw - x y z\n\nx\n";
+        assert_eq!(mounts_below(text, Path::new("/d")), [PathBuf::from("/d/a b")]);
+        assert_eq!(unescape(b"a\\9b\\04"), PathBuf::from("a\\9b\\04"));
+    }
+
+    #[test]
+    fn only_shims_of_the_directory_are_meant() {
+        assert!(is_shim_of(b"sampan-shim\0/d/x\0", Path::new("/d")));
+        assert!(!is_shim_of(b"sampan-shim\0/data/x\0", Path::new("/d")));
+        assert!(!is_shim_of(b"cat\0/d/x\0", Path::new("/d")));
+        assert!(!is_shim_of(b"", Path::new("/d")));
+    }
+}
