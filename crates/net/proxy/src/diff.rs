@@ -1,0 +1,107 @@
+//! The smallest change from the slots in the kernel to the endpoints wanted. Pure.
+//!
+//! A packet reads the count N, then one slot below N, and a transaction may commit in between. Growing is safe in one
+//! step, since a packet that sees the new count also sees the new slots. Shrinking takes two: first the count goes down
+//! and the survivors move below it, then the surplus slots go; a packet that read the old count finds them still there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use crate::frontend::{Endpoint, Frontend};
+
+/// A front end's endpoints by slot number.
+pub type Slots = Vec<Endpoint>;
+
+/// One transaction's worth. Deletions come before additions; a changed element is in both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    pub remove_slots: Vec<(Frontend, u32)>,
+    pub add_slots: Vec<(Frontend, u32, Endpoint)>,
+    pub remove_counts: Vec<Frontend>,
+    pub add_counts: Vec<(Frontend, u32)>,
+    pub remove_hairpins: Vec<Ipv4Addr>,
+    pub add_hairpins: Vec<Ipv4Addr>,
+}
+
+/// What to commit, in order, and what then holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub first: Step,
+    pub second: Step,
+    /// The new slots of every front end that changed; `None` for one that is gone.
+    pub after: BTreeMap<Frontend, Option<Slots>>,
+}
+
+impl Changes {
+    /// Compares the wanted endpoints of some front ends (`None`: shall be gone) with what the kernel has.
+    pub fn of(current: &HashMap<Frontend, Slots>, wanted: &BTreeMap<Frontend, Option<BTreeSet<Endpoint>>>) -> Self {
+        let mut changes = Self::default();
+        for (frontend, endpoints) in wanted {
+            changes.frontend(*frontend, current.get(frontend), endpoints.as_ref());
+        }
+        changes
+    }
+
+    fn frontend(&mut self, frontend: Frontend, old: Option<&Slots>, wanted: Option<&BTreeSet<Endpoint>>) {
+        let new = wanted.map(|wanted| arrange(old.map_or(&[][..], Vec::as_slice), wanted));
+        if old == new.as_ref() {
+            return;
+        }
+        let (before, after) = (old.map_or(&[][..], Vec::as_slice), new.as_deref().unwrap_or(&[]));
+        for (slot, endpoint) in after.iter().enumerate() {
+            match before.get(slot) {
+                Some(same) if same == endpoint => continue,
+                Some(_) => self.first.remove_slots.push((frontend, number(slot))),
+                None => {}
+            }
+            self.first.add_slots.push((frontend, number(slot), *endpoint));
+        }
+        self.second.remove_slots.extend((after.len()..before.len()).map(|slot| (frontend, number(slot))));
+        let counts = (old.map(Vec::len), new.as_ref().map(Vec::len));
+        if counts.0 != counts.1 {
+            if old.is_some() {
+                self.first.remove_counts.push(frontend);
+            }
+            if let Some(count) = counts.1 {
+                self.first.add_counts.push((frontend, number(count)));
+            }
+        }
+        self.after.insert(frontend, new);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first == Step::default() && self.second == Step::default()
+    }
+}
+
+impl Step {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Puts the wanted endpoints into slots: who stays keeps its slot, newcomers fill gaps, then the last ones do.
+fn arrange(old: &[Endpoint], wanted: &BTreeSet<Endpoint>) -> Slots {
+    let kept: BTreeSet<Endpoint> = old.iter().filter(|endpoint| wanted.contains(endpoint)).copied().collect();
+    let mut newcomers = wanted.difference(&kept).copied();
+    let mut slots: Vec<Option<Endpoint>> =
+        old.iter().map(|endpoint| if kept.contains(endpoint) { Some(*endpoint) } else { newcomers.next() }).collect();
+    slots.extend(newcomers.map(Some));
+    let mut arranged = Slots::with_capacity(wanted.len());
+    for slot in 0..wanted.len() {
+        // The list holds exactly the wanted endpoints and gaps: a gap below the count means a survivor above it.
+        match slots[slot].or_else(|| std::iter::from_fn(|| slots.pop()).flatten().next()) {
+            Some(endpoint) => arranged.push(endpoint),
+            None => break,
+        }
+    }
+    arranged
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a Service has far fewer than 2^32 endpoints")
+}
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;
