@@ -85,7 +85,8 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result
     Ok(proxy)
 }
 
-/// Deletes the table with everything in it; none is fine. Established connections go on, new ones reach no service.
+/// Deletes the table with everything in it; none is fine. Connections through services end with it, since the kernel
+/// translates only while some table asks it to.
 pub fn remove(table: &str) -> Result<(), Error> {
     let removed = Nft::open().and_then(|mut nft| nft.delete_table(FAMILY, table));
     removed.map_err(|source| Error::Remove { table: table.into(), source })
