@@ -1,0 +1,210 @@
+//! The server: its configuration, and the chain every request passes.
+//!
+//! authenticate → read what is asked → authorize → admit to a lane → dispatch, bounded in time, surviving a panic.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use base_meta::{Reason, Status};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use machinery_registry::request::Warnings;
+use machinery_registry::{Body, Resource, UserInfo};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authentication::{self, ANONYMOUS, Authenticator, Caller};
+use crate::authorization::{self, Action, Attributes, Authorizer};
+use crate::discovery::Discovery;
+use crate::health::{self, HealthCheck};
+use crate::in_process::InProcess;
+use crate::limits::{self, InFlight, Limits};
+use crate::openapi::OpenApi;
+use crate::path::{self, Target};
+use crate::query::Query;
+use crate::routes::Routes;
+use crate::verbs::{self, Call};
+use crate::version::VersionInfo;
+use crate::{identifier, nonresource, respond};
+
+pub struct Config {
+    /// Everything served, in any order; discovery sorts.
+    pub resources: Vec<Arc<dyn Resource>>,
+    /// Asked in order.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// Asked in order.
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    pub version: VersionInfo,
+    /// `ping` and `shutdown` are the server's own.
+    pub health_checks: Vec<HealthCheck>,
+    pub limits: Limits,
+    /// `host:port` that `/api` tells clients.
+    pub advertise_address: String,
+}
+
+/// Cheap to clone; clones are one server.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    routes: Routes,
+    pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
+    authorizers: Vec<Arc<dyn Authorizer>>,
+    in_flight: InFlight,
+    limits: Limits,
+    pub(crate) health_checks: Vec<HealthCheck>,
+    pub(crate) version: VersionInfo,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: OpenApi,
+    /// Cancelled at the start of a drain: watches end.
+    pub(crate) drain: CancellationToken,
+    /// Writes under way, which a client's disconnect does not cut short.
+    pub(crate) writes: TaskTracker,
+}
+
+impl ApiServer {
+    pub fn new(config: Config) -> Self {
+        let Config { resources, authenticators, authorizers, version, health_checks, limits, advertise_address } =
+            config;
+        let mut checks = vec![HealthCheck::live("ping", || Ok(()))];
+        checks.extend(health_checks);
+        let drain = CancellationToken::new();
+        let watched = drain.clone();
+        checks.push(HealthCheck::ready("shutdown", move || {
+            if watched.is_cancelled() { Err("the process is shutting down".into()) } else { Ok(()) }
+        }));
+        let routes = Routes::new(resources);
+        let inner = Inner {
+            discovery: Discovery::new(routes.defs(), &advertise_address),
+            openapi: OpenApi::new(routes.defs()),
+            routes,
+            authenticators,
+            authorizers,
+            in_flight: InFlight::new(&limits),
+            limits,
+            health_checks: checks,
+            version,
+            drain,
+            writes: TaskTracker::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A service for a caller inside this process, who is believed to be `user` and authorized as such: the whole
+    /// path of a request but TCP, TLS and authentication.
+    pub fn in_process(&self, user: UserInfo) -> InProcess {
+        InProcess::new(self.inner.clone(), authentication::authenticated(Arc::new(user)))
+    }
+}
+
+impl Inner {
+    /// Serves one request; never fails and never panics.
+    pub(crate) async fn serve<B>(self: Arc<Self>, caller: Caller, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        if request.method().is_safe() {
+            return self.guarded(caller, request).await;
+        }
+        // A write runs in a task of its own: a client that goes away must not cut it between two of its steps.
+        let writes = self.writes.clone();
+        match writes.spawn(self.guarded(caller, request)).await {
+            Ok(response) => response,
+            Err(_) => respond::failure(&Status::service_unavailable("the server is shutting down")),
+        }
+    }
+
+    async fn guarded(self: Arc<Self>, caller: Caller, request: Request<Body>) -> Response<Body> {
+        let audit_id = request.headers().get("Audit-Id").cloned().or_else(|| identifier::uuid().try_into().ok());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answered = AssertUnwindSafe(self.handle(caller, request)).catch_unwind().await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => respond::failure(&status),
+            Err(panic) => {
+                let cause = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+                let cause = cause.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                tracing::error!(%method, %uri, %cause, "a request panicked");
+                respond::failure(&Status::internal("the server failed to serve this request; see its log"))
+            }
+        };
+        if let Some(id) = audit_id {
+            response.headers_mut().insert("Audit-Id", id);
+        }
+        tracing::debug!(%method, %uri, code = response.status().as_u16(), "request");
+        response
+    }
+
+    async fn handle(&self, caller: Caller, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let path = path::decode(parts.uri.path())?;
+        let known = authentication::authenticate(&self.authenticators, &caller, &parts).await?;
+        let public = known.is_none() && health::is_public(&path);
+        let user = match known {
+            Some(user) => user,
+            None if public => ANONYMOUS.clone(),
+            None => return Err(Status::unauthorized()),
+        };
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let target = path::parse(&parts.method, &path, &query)?;
+
+        let (verb, action) = match &target {
+            Target::Other { verb } => (*verb, Action::Path(&path)),
+            Target::Resource(resource) => {
+                let action = Action::Resource {
+                    group: resource.group,
+                    version: resource.version,
+                    resource: resource.resource,
+                    subresource: resource.subresource,
+                    namespace: resource.namespace,
+                    name: resource.authorized_name(),
+                };
+                (resource.verb, action)
+            }
+        };
+        if !public {
+            authorization::authorize(&self.authorizers, &Attributes { user: &user, verb, action }).await?;
+        }
+
+        let long = limits::long_running(&target);
+        let in_process = matches!(caller, Caller::InProcess(_));
+        let _permit = if long || public || in_process { None } else { self.in_flight.enter(&user, verb)? };
+        let warnings = Warnings::default();
+        let served = async {
+            match &target {
+                Target::Other { .. } => nonresource::serve(self, &path, &query, &parts).await,
+                Target::Resource(path) => {
+                    let resource =
+                        self.routes.find(path.group, path.version, path.resource).ok_or_else(Status::no_such_path)?;
+                    let ctx = verbs::context(&**resource, path, user.clone(), warnings.clone())?;
+                    let call = Call { resource, path, query: &query, parts: &parts, ctx, drain: &self.drain };
+                    verbs::dispatch(&call, body).await
+                }
+            }
+        };
+        let answer = if long {
+            served.await
+        } else {
+            tokio::time::timeout(self.limits.request_timeout, served).await.unwrap_or_else(|_| Err(timed_out()))
+        };
+        // A refused write's warnings are told too.
+        let mut response = answer.unwrap_or_else(|status| respond::failure(&status));
+        let told = warnings.take();
+        if !told.is_empty() {
+            respond::warnings(response.headers_mut(), told);
+        }
+        Ok(response)
+    }
+}
+
+fn timed_out() -> Status {
+    let mut status = Status::new(Reason::Timeout, "Timeout: request did not complete within the allotted timeout");
+    status.details = Some(Box::default());
+    status
+}

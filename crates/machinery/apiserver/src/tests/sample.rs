@@ -1,0 +1,133 @@
+//! A resource definition with a little of everything, under names whose discovery is known.
+
+use base_meta::Gvk;
+use base_meta::schema::{Field, ListType, MapType, PatchStrategy, Rare, SchemaRef, Shape, Table, Type, TypeId};
+use machinery_registry::{Column, ResourceDef, Scope, SubresourceDef, Verb};
+
+const PLAIN: Field = Field {
+    name: "",
+    rare: Rare::NONE,
+    shape: Shape::String,
+    proto: 0,
+    proto_outer: [0, 0],
+    pointer: false,
+    omitempty: true,
+    omitzero: false,
+    required: false,
+    list_type: None,
+    map_type: None,
+    patch_strategy: PatchStrategy { merge: false, replace: false, retain_keys: false },
+};
+
+const fn field(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, ..PLAIN }
+}
+
+const DEPLOYMENT: TypeId = TypeId(0);
+const META: TypeId = TypeId(1);
+const SPEC: TypeId = TypeId(2);
+const PORT: TypeId = TypeId(3);
+const LIST_META: TypeId = TypeId(6);
+
+static KEYED: Rare = Rare { list_map_keys: &["port", "protocol"], patch_merge_key: Some("port"), ..*Rare::NONE };
+static TCP: Rare = Rare { default: Some("\"TCP\""), enum_values: &["SCTP", "TCP", "UDP"], ..*Rare::NONE };
+
+static TABLE: Table = Table {
+    types: &[
+        Type {
+            name: "io.k8s.api.apps.v1.Deployment",
+            fields: &[
+                field("apiVersion", Shape::String),
+                field("kind", Shape::String),
+                field("metadata", Shape::Object(META)),
+                Field { pointer: true, ..field("spec", Shape::Object(SPEC)) },
+            ],
+            atomic_map: false,
+        },
+        Type {
+            name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
+            fields: &[
+                field("name", Shape::String),
+                field("labels", Shape::Map(0)),
+                field("creationTimestamp", Shape::Time),
+                field("fieldsV1", Shape::Any),
+            ],
+            atomic_map: false,
+        },
+        Type {
+            name: "io.k8s.api.apps.v1.DeploymentSpec",
+            fields: &[
+                Field { required: true, map_type: Some(MapType::Atomic), ..field("selector", Shape::Map(0)) },
+                Field {
+                    list_type: Some(ListType::Map),
+                    rare: &KEYED,
+                    patch_strategy: PatchStrategy { merge: true, replace: false, retain_keys: false },
+                    ..field("ports", Shape::List(1))
+                },
+                Field { pointer: true, ..field("replicas", Shape::Int(32)) },
+                field("limit", Shape::Quantity),
+                field("again", Shape::Object(SPEC)),
+            ],
+            atomic_map: false,
+        },
+        Type {
+            name: "io.k8s.api.apps.v1.Port",
+            fields: &[
+                Field { required: true, ..field("port", Shape::IntOrString) },
+                Field { rare: &TCP, ..field("protocol", Shape::String) },
+                field("key", Shape::Bytes),
+            ],
+            atomic_map: true,
+        },
+        Type {
+            name: "io.k8s.api.apps.v1.DeploymentList",
+            fields: &[field("metadata", Shape::Object(LIST_META)), field("items", Shape::List(2))],
+            atomic_map: false,
+        },
+        Type {
+            name: "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+            fields: &[field("dryRun", Shape::List(0))],
+            atomic_map: false,
+        },
+        Type {
+            name: "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
+            fields: &[field("continue", Shape::String)],
+            atomic_map: false,
+        },
+        Type {
+            name: "io.k8s.api.autoscaling.v1.Scale",
+            fields: &[field("metadata", Shape::Object(META))],
+            atomic_map: false,
+        },
+    ],
+    shapes: &[Shape::String, Shape::Object(PORT), Shape::Object(DEPLOYMENT)],
+};
+
+const CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+
+pub(super) fn def() -> ResourceDef {
+    ResourceDef {
+        gvk: Gvk::of("apps", "v1", "Deployment"),
+        plural: "deployments".into(),
+        singular: "deployment".into(),
+        short_names: &["deploy"],
+        categories: &["all"],
+        scope: Scope::Namespaced,
+        verbs: Verb::ALL,
+        subresources: vec![
+            SubresourceDef { name: "status", gvk: Gvk::of("apps", "v1", "Deployment"), verbs: CHANGE },
+            SubresourceDef { name: "scale", gvk: Gvk::of("autoscaling", "v1", "Scale"), verbs: CHANGE },
+            SubresourceDef {
+                name: "exec",
+                gvk: Gvk::of("apps", "v1", "DeploymentExecOptions"),
+                verbs: &[Verb::Create, Verb::Get],
+            },
+        ],
+        columns: &[
+            Column { name: "Name", kind: "string", format: "name", description: "", priority: 0 },
+            Column { name: "Size", kind: "integer", format: "", description: "how large", priority: 1 },
+        ],
+        fields: &["spec.size"],
+        schema: SchemaRef { table: &TABLE, root: DEPLOYMENT },
+    }
+}

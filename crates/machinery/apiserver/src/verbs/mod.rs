@@ -1,0 +1,177 @@
+//! One function per verb: options from the query, the registry's answer, the form the client takes.
+
+mod connect;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use base_meta::Status;
+use bytes::BytesMut;
+use http::{Method, Response, StatusCode};
+use machinery_registry::request::Warnings;
+use machinery_registry::{Body, RequestContext, Resource, UserInfo, Verb};
+use machinery_storage::Object;
+use tokio_util::sync::CancellationToken;
+
+use crate::forms;
+use crate::forms::table::Include;
+use crate::negotiate::{self, Accepted, Encoding, Transform};
+use crate::path::ResourcePath;
+use crate::query::Query;
+use crate::respond::Style;
+
+/// One authorized request for a resource that exists.
+pub(crate) struct Call<'a> {
+    pub(crate) resource: &'a Arc<dyn Resource>,
+    pub(crate) path: &'a ResourcePath<'a>,
+    pub(crate) query: &'a Query<'a>,
+    pub(crate) parts: &'a http::request::Parts,
+    pub(crate) ctx: RequestContext,
+    /// Ends watches.
+    pub(crate) drain: &'a CancellationToken,
+}
+
+/// The context of a request for `resource`; `Err` where the path's shape does not fit its scope.
+pub(crate) fn context(
+    resource: &dyn Resource,
+    path: &ResourcePath<'_>,
+    user: Arc<UserInfo>,
+    warnings: Warnings,
+) -> Result<RequestContext, Status> {
+    let def = resource.def();
+    // The path of a namespace itself has the namespace twice; it is cluster-scoped nevertheless.
+    let namespace = if def.namespaced() { path.namespace } else { "" };
+    let misplaced = if def.namespaced() {
+        namespace.is_empty() && !path.name.is_empty()
+    } else {
+        !path.namespace.is_empty() && path.resource != "namespaces"
+    };
+    if misplaced {
+        return Err(Status::no_such_path());
+    }
+    Ok(RequestContext {
+        user,
+        gvr: def.gvr(),
+        subresource: (!path.subresource.is_empty()).then(|| path.subresource.into()),
+        namespace: (!namespace.is_empty()).then(|| namespace.into()),
+        warnings,
+    })
+}
+
+pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let def = call.resource.def();
+    let path = call.path;
+    if !path.subresource.is_empty() {
+        return subresource(call, body).await;
+    }
+    let verb = match path.verb {
+        "get" => Verb::Get,
+        "list" => Verb::List,
+        "watch" => Verb::Watch,
+        "create" => Verb::Create,
+        "update" => Verb::Update,
+        "patch" => Verb::Patch,
+        "delete" => Verb::Delete,
+        "deletecollection" => Verb::DeleteCollection,
+        _ => return Err(not_allowed(call)),
+    };
+    let collection = matches!(verb, Verb::List | Verb::Create | Verb::DeleteCollection);
+    let fits = collection == path.name.is_empty() || verb == Verb::Watch;
+    // A namespaced object is made and deleted in a namespace, though all namespaces are listed and watched at once.
+    let placed = !def.namespaced() || call.ctx.namespace.is_some() || matches!(verb, Verb::List | Verb::Watch);
+    let reads = matches!(verb, Verb::Get | Verb::List | Verb::Watch);
+    let method_fits = !reads || call.parts.method == Method::GET;
+    if !def.verbs.contains(&verb) || !fits || !placed || !method_fits {
+        return Err(not_allowed(call));
+    }
+    match verb {
+        Verb::Get => read::get(call).await,
+        Verb::List => read::list(call).await,
+        Verb::Watch => read::watch(call).await,
+        Verb::Create => write::create(call, body).await,
+        Verb::Update => write::update(call, body).await,
+        Verb::Patch => write::patch(call, body).await,
+        Verb::Delete => write::delete(call, body).await,
+        Verb::DeleteCollection => write::delete_collection(call, body).await,
+    }
+}
+
+async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let name = call.path.subresource;
+    let Some(sub) = call.resource.def().subresource(name) else { return Err(Status::no_such_path()) };
+    let verb = match call.parts.method {
+        Method::GET => Verb::Get,
+        Method::POST => Verb::Create,
+        Method::PUT => Verb::Update,
+        Method::PATCH => Verb::Patch,
+        Method::DELETE => Verb::Delete,
+        _ => return Err(not_allowed(call)),
+    };
+    if !sub.verbs.contains(&verb) {
+        return Err(not_allowed(call));
+    }
+    if let Some(handler) = call.resource.handler(name) {
+        return connect::handle(call, &*handler, body).await;
+    }
+    if call.path.rest {
+        return Err(Status::no_such_path());
+    }
+    match verb {
+        Verb::Get if name == "scale" => read::scale(call).await,
+        Verb::Get => read::get(call).await,
+        Verb::Update => write::update(call, body).await,
+        Verb::Patch => write::patch(call, body).await,
+        _ => Err(not_allowed(call)),
+    }
+}
+
+fn not_allowed(call: &Call<'_>) -> Status {
+    let method = call.parts.method.as_str();
+    Status::method_not_allowed(&call.ctx.gvr, if call.path.verb.is_empty() { method } else { call.path.verb })
+}
+
+impl Call<'_> {
+    fn accepted(&self, list: bool) -> Result<Accepted, Status> {
+        negotiate::object(&self.parts.headers, list)
+    }
+
+    fn plain(&self) -> Result<Style, Status> {
+        Ok(self.style(negotiate::plain(&self.parts.headers)?))
+    }
+
+    fn style(&self, encoding: Encoding) -> Style {
+        Style::new(encoding, &self.parts.headers, self.query)
+    }
+
+    fn user_agent(&self) -> Option<&str> {
+        self.parts.headers.get(http::header::USER_AGENT)?.to_str().ok()
+    }
+
+    /// One object in the form that was negotiated.
+    async fn send(&self, accepted: Accepted, code: StatusCode, object: &Object) -> Result<Response<Body>, Status> {
+        let mut json = BytesMut::new();
+        match accepted.transform {
+            Transform::None => object.write_json(&mut json),
+            Transform::Metadata => forms::write_metadata(&mut json, object)?,
+            Transform::Table => {
+                let include = Include::parse(self.query)?;
+                forms::table::write_single(&mut json, &**self.resource, include, true, object.revision, Some(object))?;
+            }
+        }
+        Ok(self.style(accepted.encoding).send(code, json.freeze()).await)
+    }
+
+    async fn send_list(
+        &self,
+        accepted: Accepted,
+        list: &machinery_registry::resource::List,
+    ) -> Result<Response<Body>, Status> {
+        let json = match accepted.transform {
+            Transform::None => forms::list(&self.resource.def().gvk, list),
+            Transform::Metadata => forms::metadata_list(list)?,
+            Transform::Table => forms::table::list(&**self.resource, Include::parse(self.query)?, list)?,
+        };
+        Ok(self.style(accepted.encoding).send(StatusCode::OK, json.freeze()).await)
+    }
+}

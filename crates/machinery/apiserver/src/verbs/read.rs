@@ -1,0 +1,61 @@
+//! get, list, watch.
+
+use base_meta::Status;
+use base_meta::selector::FieldTerm;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt;
+use machinery_registry::Body;
+
+use super::Call;
+use crate::forms::table::Include;
+use crate::negotiate::{self, Encoding, Transform};
+use crate::options;
+use crate::watch::{self, EventForm, WatchBody};
+
+/// The object; its `status` reads the same.
+pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let accepted = call.accepted(false)?;
+    let object = call.resource.get(&call.ctx, call.path.name, call.query.text("resourceVersion")).await?;
+    call.send(accepted, StatusCode::OK, &object).await
+}
+
+pub(super) async fn scale(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let style = call.plain()?;
+    let scale = call.resource.get_scale(&call.ctx, call.path.name).await?;
+    Ok(style.send_value(StatusCode::OK, &scale).await)
+}
+
+pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let accepted = call.accepted(true)?;
+    let options = options::list(call.query, call.resource.def(), false)?;
+    let list = call.resource.list(&call.ctx, &options).await?;
+    call.send_list(accepted, &list).await
+}
+
+pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let accepted = call.accepted(false)?;
+    if accepted.encoding != Encoding::Json {
+        return Err(Status::not_acceptable("application/json;stream=watch"));
+    }
+    let form = match accepted.transform {
+        Transform::None => EventForm::Object,
+        Transform::Metadata => EventForm::Metadata,
+        Transform::Table => EventForm::Table(Include::parse(call.query)?),
+    };
+    let mut options = options::list(call.query, call.resource.def(), true)?;
+    if !call.path.name.is_empty() {
+        // The deprecated `/watch/…/name`.
+        let term = FieldTerm { field: "metadata.name".into(), equals: true, value: call.path.name.into() };
+        options.fields.terms.push(term);
+    }
+    let timeout = options.timeout.unwrap_or_else(watch::default_timeout);
+    let events = call.resource.watch(&call.ctx, &options).await?;
+    let drained = call.drain.clone().cancelled_owned();
+    let body = WatchBody::new(call.resource.clone(), events, form, timeout, drained);
+
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(negotiate::Encoding::Json.mime()));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
