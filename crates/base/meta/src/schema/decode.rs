@@ -3,7 +3,8 @@
 use serde::de::DeserializeSeed as _;
 use serde_json::Value;
 
-use super::visit::{Cursor, Expected};
+use super::cursor::Cursor;
+use super::visit::Expected;
 use super::{SchemaRef, Shape};
 
 /// An object that fits its schema. Nulls are resolved as Go resolves them (a null field is absent, a null label is

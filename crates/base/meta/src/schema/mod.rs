@@ -5,7 +5,9 @@
 //! A table is a flat slice of types that refer to each other by index: static, without pointers to chase,
 //! and the same shape that a CustomResourceDefinition's schema is lowered to.
 
+mod cursor;
 mod decode;
+mod key;
 mod normalise;
 mod scalar;
 mod table;
