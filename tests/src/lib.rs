@@ -1,1 +1,17 @@
-//! harness
+//! The black-box harness: the real binary in a network namespace of its own, the real kubectl, the real kernel.
+//!
+//! A [`Cluster`] owns a namespace, a data directory and a server process; dropping it runs `sampan uninstall`, and
+//! [`Cluster::finish`] also asserts that nothing was left behind. Tests need root and fail without it.
+
+mod cluster;
+mod host;
+mod kubectl;
+
+pub use cluster::{Cluster, Options};
+pub use host::{Namespace, binary, image, repository};
+pub use kubectl::{Answer, kubectls};
+
+/// Panics with the whole chain of an error.
+pub fn must<T>(result: anyhow::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error:#}"))
+}

@@ -1,0 +1,216 @@
+//! One server with its node, started and stopped like a user would.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::host::{NODE_IP, Namespace, binary, image};
+use crate::kubectl::{self, Answer, kubectls};
+
+/// The longest any wait of a test takes before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// More arguments of `sampan server`.
+    pub arguments: Vec<String>,
+    /// Images to import before the start, as `cargo xtask images` names them.
+    pub images: Vec<&'static str>,
+    /// Which kubectl; the first by default.
+    pub kubectl: Option<PathBuf>,
+}
+
+impl Options {
+    /// With the images of the tutorial.
+    pub fn tutorial() -> Self {
+        Self { images: vec!["nginx", "busybox"], ..Self::default() }
+    }
+}
+
+pub struct Cluster {
+    pub namespace: Namespace,
+    directory: TempDir,
+    pub kubectl: PathBuf,
+    server: Option<Child>,
+    options: Options,
+    before: String,
+}
+
+impl Cluster {
+    /// A started cluster whose node is ready.
+    pub fn start(options: Options) -> Result<Self> {
+        let namespace = Namespace::new()?;
+        let before = namespace.kernel_state()?;
+        let directory = tempfile::Builder::new().prefix("sampan-test-").tempdir().context("a data directory")?;
+        let kubectl = match &options.kubectl {
+            Some(kubectl) => kubectl.clone(),
+            None => kubectls().remove(0),
+        };
+        let mut cluster = Self { namespace, directory, kubectl, server: None, options, before };
+        for name in cluster.options.images.clone() {
+            cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok();
+        }
+        cluster.start_server()?;
+        cluster.node_ready()?;
+        Ok(cluster)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// A file of the test's own directory.
+    pub fn write(&self, name: &str, contents: &str) -> Result<String> {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, contents).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// Starts `sampan server` and waits until its API is ready.
+    pub fn start_server(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.directory.path().join("server.log"))?;
+        let data = self.data_dir();
+        let mut command = self.namespace.command(binary());
+        command.args(["-v", "server", "--node-ip", NODE_IP, "--node-name", "one", "--data-dir"]).arg(&data);
+        command.args(&self.options.arguments).env("RUST_BACKTRACE", "1");
+        // Its own process group: a signal for the tests is not one for the server.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child =
+            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("sampan server")?;
+        self.server = Some(child);
+        self.api_ready()
+    }
+
+    /// The server's process, which `nsenter` has become.
+    pub fn pid(&self) -> Pid {
+        let child = self.server.as_ref().expect("the server runs");
+        Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"))
+    }
+
+    fn api_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.server.as_mut().context("no server")?.try_wait()? {
+                bail!("sampan server ended: {status}\n{}", self.log());
+            }
+            // The server gives no other sign; each attempt is a whole request.
+            if self.data_dir().join("kubeconfig.yaml").exists() && self.kubectl(&["get", "--raw", "/readyz"])?.success {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the API was not ready in time\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn node_ready(&self) -> Result<()> {
+        let answer = self.kubectl(&["wait", "--for=create", "node/one", "--timeout=30s"])?;
+        ensure!(answer.success, "no node: {}\n{}", answer.stderr, self.log());
+        let answer = self.kubectl(&["wait", "--for=condition=Ready", "node/one", "--timeout=30s"])?;
+        ensure!(answer.success, "the node is not ready: {}\n{}", answer.stderr, self.log());
+        let answer = self.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
+        ensure!(answer.success, "no default service account: {}\n{}", answer.stderr, self.log());
+        Ok(())
+    }
+
+    /// Sends the server a signal and waits for its end.
+    pub fn stop_server(&mut self, signal: Signal) -> Result<()> {
+        let pid = self.pid();
+        kill(pid, signal).context("signalling the server")?;
+        self.server.take().context("no server")?.wait().context("waiting for the server")?;
+        Ok(())
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<Answer> {
+        self.kubectl_input(arguments, "")
+    }
+
+    pub fn kubectl_input(&self, arguments: &[&str], input: &str) -> Result<Answer> {
+        kubectl::answer(self.kubectl_command(arguments), input)
+    }
+
+    /// For a test that reads the output as it comes.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let home = self.directory.path().to_owned();
+        let kubeconfig = self.data_dir().join("kubeconfig.yaml");
+        let mut command = kubectl::command(&self.namespace, &self.kubectl, &kubeconfig, &home);
+        command.args(arguments);
+        command
+    }
+
+    /// Another subcommand of the binary, with this cluster's data directory.
+    pub fn sampan(&self, arguments: &[&str]) -> Result<Answer> {
+        let mut command = self.namespace.command(binary());
+        command.args(arguments).arg("--data-dir").arg(self.data_dir());
+        kubectl::answer(command, "")
+    }
+
+    /// A command on the node.
+    pub fn node(&self, program: &str, arguments: &[&str]) -> Result<Answer> {
+        let mut command = self.namespace.command(program);
+        command.args(arguments);
+        kubectl::answer(command, "")
+    }
+
+    /// A command on a host outside the cluster.
+    pub fn outside(&self, program: &str, arguments: &[&str]) -> Result<Answer> {
+        let mut command = Namespace::command_in(&self.namespace.outside, program);
+        command.args(arguments);
+        kubectl::answer(command, "")
+    }
+
+    /// Uninstalls, and asserts that links, rules, routes, mounts, cgroups and processes are as they were.
+    pub fn finish(mut self) -> Result<()> {
+        if self.server.is_some() {
+            self.stop_server(Signal::SIGTERM)?;
+        }
+        let answer = self.sampan(&["uninstall"])?;
+        ensure!(answer.success, "uninstall failed: {}", answer.stderr);
+        let after = self.namespace.kernel_state()?;
+        ensure!(after == self.before, "left in the kernel:\n{after}\nwas:\n{}", self.before);
+        let data = self.data_dir();
+        ensure!(!data.exists(), "{} is still there", data.display());
+        let mounts = std::fs::read_to_string("/proc/mounts")?;
+        let data = data.to_string_lossy().into_owned();
+        ensure!(!mounts.contains(&data), "left mounted:\n{mounts}");
+        ensure!(processes_with(&data)?.is_empty(), "left running: {:?}", processes_with(&data)?);
+        Ok(())
+    }
+}
+
+/// Command lines that name a directory.
+fn processes_with(text: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let line = std::fs::read(Path::new(&entry.path()).join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(text) {
+            found.push(line);
+        }
+    }
+    Ok(found)
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let _ = self.sampan(&["uninstall"]);
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(80).collect();
+            eprintln!("--- the server's log, newest first ---\n{}", tail.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The real kubectl, in every version at hand.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::host::{Namespace, repository};
+
+/// Debian's kubectl 1.32 and, where it could be had, 1.36.
+pub fn kubectls() -> Vec<PathBuf> {
+    let all = ["trixie", "sid"].map(|suite| repository().join("target/kubectl").join(suite).join("kubectl"));
+    let present: Vec<PathBuf> = all.into_iter().filter(|path| path.exists()).collect();
+    assert!(!present.is_empty(), "no kubectl in target/kubectl; get it with scripts/setup.sh");
+    present
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Answer {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+    words: String,
+}
+
+impl Answer {
+    fn new(words: String, output: &Output) -> Self {
+        Self {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            words,
+        }
+    }
+
+    /// The standard output of a command that must have succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(self.success, "{} failed\nstdout: {}\nstderr: {}", self.words, self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// The standard error of a command that must have failed.
+    #[track_caller]
+    pub fn error(self) -> String {
+        assert!(!self.success, "{} succeeded\nstdout: {}\nstderr: {}", self.words, self.stdout, self.stderr);
+        self.stderr
+    }
+}
+
+/// Runs a prepared command, with `input` on its standard input.
+pub fn answer(mut command: Command, input: &str) -> Result<Answer> {
+    use std::io::Write;
+    let words = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {words}"))?;
+    let mut stdin = child.stdin.take().context("a piped standard input")?;
+    // A command that does not read its input ends the pipe.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().with_context(|| format!("running {words}"))?;
+    Ok(Answer::new(words, &output))
+}
+
+/// A kubectl command in a cluster's namespace.
+pub fn command(namespace: &Namespace, kubectl: &PathBuf, kubeconfig: &PathBuf, home: &PathBuf) -> Command {
+    let mut command = namespace.command(kubectl);
+    // Its caches are the test's own.
+    command.env("KUBECONFIG", kubeconfig).env("HOME", home);
+    command
+}
