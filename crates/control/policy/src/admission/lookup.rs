@@ -42,7 +42,7 @@ impl Lookup {
             warnings: machinery_registry::request::Warnings::default(),
         };
         match resource.get(&ctx, name, "").await {
-            Ok(object) => Ok(Some(object.to_value())),
+            Ok(object) => object.to_value().map(Some).map_err(Status::internal),
             Err(status) if status.code == 404 => Ok(None),
             Err(status) => Err(status),
         }
