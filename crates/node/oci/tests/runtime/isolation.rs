@@ -65,7 +65,7 @@ async fn containers_of_a_pod_share_its_network_and_name_but_not_their_files() {
         until nc 127.0.0.1 80; do :; done
         hostname; cat /etc/hostname /etc/resolv.conf /etc/hosts
         echo changed > /data/file; touch /new; echo shared > /dev/shm/x
-        ls /proc | grep -c '^[0-9]'; pwd; printenv HOSTNAME";
+        ls /proc | grep -c '^[0-9]'; pwd; echo $HOSTNAME";
     let mut spec = host.container("client", script);
     spec.cwd = "/made/for/me".to_owned();
     run(&runtime, &mut events, "s", spec).await;

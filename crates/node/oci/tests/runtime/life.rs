@@ -170,3 +170,37 @@ async fn many_sandboxes_come_and_go_at_once() {
         patiently(runtime.remove_sandbox(&format!("s{n}"))).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn containers_outlive_a_client_that_is_killed() {
+    let host = Host::new();
+    let mut client = tokio::process::Command::new(host.config().binary)
+        .args(["client".as_ref(), host.root().as_os_str(), host.cgroup_root.as_ref(), host.layer().as_os_str()])
+        .arg(host.log("c"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    read_until(client.stdout.as_mut().unwrap(), "up").await;
+    patiently(client.kill()).await.unwrap();
+
+    let (runtime, mut events) = host.open().await;
+    let ContainerState::Running { pid, .. } = runtime.container("c").await.unwrap().state else { panic!() };
+    let mut attached = patiently(runtime.attach("c")).await.unwrap();
+    attached.stdin.as_mut().unwrap().write_all(b"it\n").await.unwrap();
+    read_until(attached.stdout.as_mut().unwrap(), "got it").await;
+    assert_eq!(host.logged("c", "stdout"), ["got it"]);
+    // The shim is nobody's child but the system's, and in a session and cgroup of its own.
+    let shim = shims_of(host.root().to_str().unwrap())[0];
+    let stat = fs::read_to_string(format!("/proc/{shim}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    assert_eq!(fields[3], shim.to_string(), "session");
+    for cgroup in [format!("/proc/{shim}/cgroup"), format!("/proc/{pid}/cgroup")] {
+        let text = fs::read_to_string(cgroup).unwrap();
+        assert!(text.lines().all(|line| line.contains(&host.cgroup_root)), "{text}");
+    }
+    runtime.signal_container("c", libc::SIGKILL).await.unwrap();
+    assert_eq!(exited(&mut events, "c").await, 137);
+    drop(runtime);
+    Runtime::destroy_all(&host.root(), &host.cgroup_root).unwrap();
+    host.assert_clean();
+}
