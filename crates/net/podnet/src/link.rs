@@ -75,6 +75,8 @@ impl PodLink<'_> {
 
     fn configure(&self, host: &mut Route, netns: &NetNs) -> Result<(), Error> {
         netns.run(|| self.configure_pod(&mut Route::open()?))??;
+        // After the pod's end is up, on purpose: being asked (since Linux 6.8) makes the kernel start the host end's
+        // queue at once instead of some time after the carrier came; until then it drops what the host sends.
         let link = host.link(self.name)?.ok_or_else(|| Error::Vanished(self.name.into()))?;
         let route = RouteSpec { source: Some(self.node_ip), ..RouteSpec::to_link(self.address, 32, link.index) };
         host.apply([

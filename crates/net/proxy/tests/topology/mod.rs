@@ -93,6 +93,8 @@ impl Peer {
                     .unwrap();
             })
             .unwrap();
+        // Asking makes the kernel finish what the carrier's change began; until then the host end drops packets.
+        assert!(host.link(name).unwrap().is_some());
         Self { netns, ip }
     }
 
