@@ -1,0 +1,65 @@
+//! How a kind's row in the table of resources is written: what nearly all of them share, said once.
+
+use base_meta::{Gvk, Status};
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use machinery_registry::{Column, ResourceDef, Scope, SubresourceDef, Verb};
+
+/// A namespaced resource with every verb and nothing else; the caller changes what differs.
+pub(crate) fn resource<K>(plural: &'static str, singular: &'static str, columns: &'static [Column]) -> ResourceDef
+where
+    K: k8s_openapi::Resource,
+{
+    let gvk = Gvk::of(K::GROUP, K::VERSION, K::KIND);
+    let schema = api::schema::by_gvk(&gvk).expect("the schema table has every built-in kind: a test looks each one up");
+    ResourceDef {
+        gvk,
+        plural: plural.into(),
+        singular: singular.into(),
+        short_names: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        verbs: Verb::ALL,
+        subresources: Vec::new(),
+        columns,
+        fields: &[],
+        schema,
+    }
+}
+
+const READ_AND_CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+
+pub(crate) fn status<K: k8s_openapi::Resource>() -> SubresourceDef {
+    SubresourceDef { name: "status", gvk: Gvk::of(K::GROUP, K::VERSION, K::KIND), verbs: READ_AND_CHANGE }
+}
+
+pub(crate) fn scale() -> SubresourceDef {
+    SubresourceDef { name: "scale", gvk: Gvk::of(Scale::GROUP, Scale::VERSION, Scale::KIND), verbs: READ_AND_CHANGE }
+}
+
+pub(crate) fn subresource(name: &'static str, gvk: Gvk, verbs: &'static [Verb]) -> SubresourceDef {
+    SubresourceDef { name, gvk, verbs }
+}
+
+/// The body of a handler's request as JSON.
+pub(crate) async fn body<T: serde::de::DeserializeOwned>(
+    request: http::Request<machinery_registry::Body>,
+) -> Result<T, Status> {
+    use http_body_util::BodyExt as _;
+    let bytes = request.into_body().collect().await.map_err(|error| Status::bad_request(error.to_string()))?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))
+}
+
+/// A handler's answer as JSON.
+pub(crate) fn answer(
+    code: http::StatusCode,
+    value: &impl serde::Serialize,
+) -> Result<http::Response<machinery_registry::Body>, Status> {
+    use http_body_util::BodyExt as _;
+    let bytes = serde_json::to_vec(value).map_err(Status::internal)?;
+    let body = http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync();
+    let mut response = http::Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
