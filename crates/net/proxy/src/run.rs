@@ -153,29 +153,34 @@ impl Driver {
     }
 
     async fn load(&mut self, delta: Delta) -> Result<(), nft::Error> {
+        let stale = StaleFlows::of(&delta.frontends, self.node_ip);
         let (frontends, hairpins) = self.world.everything();
-        self.on_kernel(move |kernel| kernel.load(&frontends, &hairpins)).await?;
+        self.commit(stale, move |kernel| kernel.load(&frontends, &hairpins)).await?;
         self.programmed.replace(self.world.in_service(), self.world.revision());
-        self.flush(StaleFlows::of(&delta.frontends, self.node_ip));
         Ok(())
     }
 
     async fn apply(&mut self, delta: Delta) -> Result<(), nft::Error> {
         let Delta { frontends, add_hairpins, remove_hairpins, entered, left } = delta;
         let stale = StaleFlows::of(&frontends, self.node_ip);
-        self.on_kernel(move |kernel| kernel.apply(&frontends, add_hairpins, remove_hairpins)).await?;
+        self.commit(stale, move |kernel| kernel.apply(&frontends, add_hairpins, remove_hairpins)).await?;
         self.programmed.update(&entered, &left, self.world.revision());
-        self.flush(stale);
         Ok(())
     }
 
-    async fn on_kernel(
+    /// Runs a transaction on a blocking thread, then ends the flows that it made stale.
+    async fn commit(
         &mut self,
+        stale: StaleFlows,
         work: impl FnOnce(&mut Kernel) -> Result<(), nft::Error> + Send + 'static,
     ) -> Result<(), nft::Error> {
         let mut kernel = self.kernel.take().expect("the driver awaits one transaction before the next");
+        let first_flush = stale.clone();
         let finished = tokio::task::spawn_blocking(move || {
             let result = work(&mut kernel);
+            if result.is_ok() {
+                flush(&first_flush);
+            }
             (kernel, result)
         });
         let (kernel, result) = match finished.await {
@@ -187,25 +192,26 @@ impl Driver {
             },
         };
         self.kernel = Some(kernel);
+        if result.is_ok() && !stale.is_empty() {
+            self.tasks.spawn("second flush", async move {
+                tokio::time::sleep(SECOND_FLUSH).await;
+                // A panic in there was reported by the thread it was on.
+                let _ = tokio::task::spawn_blocking(move || flush(&stale)).await;
+            });
+        }
         result
     }
+}
 
-    fn flush(&self, stale: StaleFlows) {
-        if stale.is_empty() {
-            return;
+fn flush(stale: &StaleFlows) {
+    if stale.is_empty() {
+        return;
+    }
+    match stale.delete() {
+        Ok(0) => {}
+        Ok(deleted) => tracing::debug!(deleted, "ended UDP flows to withdrawn endpoints"),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "UDP flows to withdrawn endpoints may linger");
         }
-        self.tasks.spawn("flush flows", async move {
-            for wait in [Duration::ZERO, SECOND_FLUSH] {
-                tokio::time::sleep(wait).await;
-                let stale = stale.clone();
-                match tokio::task::spawn_blocking(move || stale.delete()).await {
-                    Ok(Ok(_)) | Err(_) => {}
-                    Ok(Err(error)) => tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "UDP flows to withdrawn endpoints may linger"
-                    ),
-                }
-            }
-        });
     }
 }
