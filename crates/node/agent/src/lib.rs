@@ -1,1 +1,86 @@
-//! placeholder
+//! The node agent: registers the node, runs the pods that are bound to it, reports their status, and serves the
+//! node's own HTTPS API (logs, exec, attach).
+//!
+//! Pod logic is pure ([`plan`], [`status`], [`env`], [`container`], [`files`]); a worker per pod executes it through
+//! the traits in [`seams`], which adapters join to the embedded runtime, the image store and the pod network. See
+//! README.md for a pod's life. Only the binary depends on this crate.
+
+mod adapter;
+mod clock;
+mod cluster;
+mod config;
+mod container;
+mod env;
+mod error;
+#[cfg(test)]
+mod fakes;
+mod files;
+mod logs;
+mod node;
+mod plan;
+mod pods;
+mod probe;
+pub mod seams;
+mod server;
+mod state;
+mod status;
+mod streams;
+mod volumes;
+
+use std::sync::Arc;
+
+use base_tasks::Tasks;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::watcher;
+use machinery_client::informer;
+use tokio::sync::mpsc;
+
+pub use adapter::{LocalImages, OciRuntime, PodNetwork};
+pub use config::{AgentConfig, Versions};
+pub use error::Error;
+
+use crate::clock::Clock;
+use crate::cluster::ApiServer;
+use crate::files::HostResolver;
+use crate::pods::{Machine, Pods, Routes, Supervisor};
+use crate::seams::{Images, Network, Runtime, RuntimeEvent, Withdrawals};
+
+/// Runs the node until its tasks are cancelled. Cancelling stops the agent, never the pods.
+pub async fn run(
+    tasks: &Tasks,
+    client: kube::Client,
+    config: AgentConfig,
+    (runtime, events): (Arc<dyn Runtime>, mpsc::UnboundedReceiver<RuntimeEvent>),
+    images: Arc<dyn Images>,
+    network: Arc<dyn Network>,
+    withdrawals: Arc<dyn Withdrawals>,
+) -> Result<(), Error> {
+    let tasks = tasks.child("agent");
+    for path in [config.data_dir.join("pods"), config.logs_dir()] {
+        std::fs::create_dir_all(&path).map_err(|source| Error::Directory { path, source })?;
+    }
+    let facts = node::Facts::read(&config.data_dir)?;
+    // A host without the file resolves nothing; its pods then inherit nothing.
+    let resolver = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    let machine = Arc::new(Machine {
+        runtime,
+        images,
+        network,
+        withdrawals,
+        cluster: Arc::new(ApiServer::new(&tasks, client.clone(), &config.node_name)),
+        clock: Clock::wall(),
+        host_resolver: HostResolver::parse(&resolver),
+        allocatable: (facts.cpu_milli, facts.memory),
+        pods: Pods::default(),
+        routes: Routes::default(),
+        sessions: tasks.child("sessions"),
+        config,
+    });
+    server::start(&tasks, Arc::clone(&machine)).await?;
+    node::start(&tasks, client.clone(), &machine.config, facts);
+    let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
+    let pods = informer(&tasks, Api::<Pod>::all(client), selector, pods::project);
+    Supervisor::new(&tasks, machine).run(pods, events).await?;
+    Ok(())
+}

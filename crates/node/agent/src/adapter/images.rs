@@ -1,0 +1,49 @@
+//! `node_images` as [`Images`].
+
+use async_trait::async_trait;
+use node_images::{Auth, ImageStore, Name, Origin, silent};
+
+use crate::seams::{Credentials, Image, Images, PullError};
+
+pub struct LocalImages(pub ImageStore);
+
+fn image(image: node_images::Image) -> Image {
+    Image {
+        // What upstream shows: the digest in its repository where there is one.
+        id: image.repo_digests.into_iter().next().unwrap_or(image.id),
+        size: image.size,
+        layers: image.layers,
+        entrypoint: image.config.entrypoint,
+        cmd: image.config.cmd,
+        env: image.config.env,
+        working_dir: image.config.working_dir,
+        user: image.config.user,
+        stop_signal: image.config.stop_signal,
+        imported: image.origin == Origin::Imported,
+    }
+}
+
+#[async_trait]
+impl Images for LocalImages {
+    async fn get(&self, reference: &str) -> Result<Option<Image>, PullError> {
+        let found = self.0.get(reference);
+        if found.is_none()
+            && let Err(invalid) = Name::parse(reference)
+        {
+            return Err(PullError::InvalidReference(invalid.to_string()));
+        }
+        Ok(found.map(image))
+    }
+
+    async fn pull(&self, reference: &str, credentials: &[Credentials]) -> Result<Image, PullError> {
+        let login =
+            |login: &Credentials| Auth::Basic { username: login.username.clone(), password: login.password.clone() };
+        let credentials: Vec<_> = credentials.iter().map(login).collect();
+        match self.0.pull(reference, &credentials, &silent).await {
+            Ok(pulled) => Ok(image(pulled)),
+            Err(node_images::PullError::InvalidName(invalid)) => Err(PullError::InvalidReference(invalid.to_string())),
+            Err(error @ node_images::PullError::Unreachable { .. }) => Err(PullError::Unreachable(error.into())),
+            Err(error) => Err(PullError::Failed(error.into())),
+        }
+    }
+}

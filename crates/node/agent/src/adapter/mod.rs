@@ -1,0 +1,9 @@
+//! The seams joined to our own runtime, image store and pod network: one file each, no logic.
+
+mod images;
+mod network;
+mod runtime;
+
+pub use images::LocalImages;
+pub use network::PodNetwork;
+pub use runtime::OciRuntime;

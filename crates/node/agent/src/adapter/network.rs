@@ -1,0 +1,29 @@
+//! `net_podnet` as [`Network`].
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use async_trait::async_trait;
+use net_podnet::PodNet;
+
+use crate::seams::{Network, SeamError};
+
+pub struct PodNetwork(pub PodNet);
+
+#[async_trait]
+impl Network for PodNetwork {
+    async fn attach(&self, sandbox: &str, netns: &Path) -> Result<Vec<IpAddr>, SeamError> {
+        let address = self.0.attach(sandbox, netns).await;
+        let address = address.map_err(|error| SeamError::new("connect sandbox", sandbox, error))?;
+        Ok(vec![IpAddr::from(address.ip)])
+    }
+
+    async fn detach(&self, sandbox: &str) -> Result<(), SeamError> {
+        self.0.detach(sandbox).await.map(drop).map_err(|error| SeamError::new("disconnect sandbox", sandbox, error))
+    }
+
+    async fn reconcile(&self, live: &[String]) -> Result<(), SeamError> {
+        let result = self.0.reconcile(live.iter().cloned().collect()).await;
+        result.map(drop).map_err(|error| SeamError::new("free addresses of", "removed sandboxes", error))
+    }
+}

@@ -1,0 +1,255 @@
+//! `node_oci` as [`Runtime`].
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::seams::{
+    Container, ContainerSpec, ContainerState, ExecSpec, Exit, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SeamError,
+    Streams, TerminalSize, label,
+};
+
+pub struct OciRuntime(node_oci::Runtime);
+
+impl OciRuntime {
+    /// Joins an opened runtime and its events to the seam.
+    pub fn new(
+        runtime: node_oci::Runtime,
+        mut events: mpsc::UnboundedReceiver<node_oci::Event>,
+        tasks: &base_tasks::Tasks,
+    ) -> (Self, mpsc::UnboundedReceiver<RuntimeEvent>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let statuses = runtime.clone();
+        tasks.spawn("runtime-events", async move {
+            while let Some(event) = events.recv().await {
+                let event = translate(&statuses, event).await;
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        (Self(runtime), receiver)
+    }
+}
+
+/// The event, with what the runtime recorded beside it.
+async fn translate(runtime: &node_oci::Runtime, event: node_oci::Event) -> RuntimeEvent {
+    match event {
+        node_oci::Event::ContainerExited { sandbox, container, exit_code, signal, oom_killed, finished_at } => {
+            let recorded = runtime.container(&container).await.ok().and_then(|status| match status.state {
+                node_oci::ContainerState::Exited(status) => Some(exit(status)),
+                _ => None,
+            });
+            let exit = recorded.unwrap_or(Exit {
+                exit_code,
+                signal,
+                oom_killed,
+                started_at: None,
+                finished_at,
+                reason: None,
+                message: String::new(),
+            });
+            RuntimeEvent::ContainerExited { sandbox, container, exit }
+        }
+        node_oci::Event::ShimLost { sandbox } => RuntimeEvent::SandboxLost { sandbox },
+    }
+}
+
+fn exit(status: node_oci::ExitStatus) -> Exit {
+    Exit {
+        exit_code: status.exit_code,
+        signal: status.signal,
+        oom_killed: status.oom_killed,
+        started_at: status.started_at,
+        finished_at: status.finished_at,
+        reason: status.reason,
+        message: status.message.unwrap_or_default(),
+    }
+}
+
+fn sandbox(status: node_oci::SandboxStatus) -> Sandbox {
+    Sandbox {
+        netns: (!status.spec.host_network).then_some(status.netns),
+        ready: status.state == node_oci::SandboxState::Ready,
+        created_at: status.created_at,
+        containers: status.containers.into_iter().map(container).collect(),
+        labels: status.spec.labels,
+        id: status.id,
+    }
+}
+
+fn container(status: node_oci::ContainerStatus) -> Container {
+    let state = match status.state {
+        node_oci::ContainerState::Created => ContainerState::Created,
+        node_oci::ContainerState::Running { started_at, .. } => ContainerState::Running { started_at },
+        node_oci::ContainerState::Exited(status) => ContainerState::Exited(exit(status)),
+    };
+    Container { id: status.id, labels: status.labels, state }
+}
+
+fn sandbox_spec(spec: SandboxSpec) -> node_oci::SandboxSpec {
+    let text = |labels: &BTreeMap<String, String>, key: &str| labels.get(key).cloned().unwrap_or_default();
+    node_oci::SandboxSpec {
+        namespace: text(&spec.labels, label::POD_NAMESPACE),
+        name: text(&spec.labels, label::POD_NAME),
+        uid: text(&spec.labels, label::POD_UID),
+        id: spec.id,
+        hostname: spec.hostname,
+        host_network: spec.host_network,
+        labels: spec.labels,
+        sysctls: spec.sysctls,
+        ..node_oci::SandboxSpec::default()
+    }
+}
+
+fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
+    let mount = |mount: crate::seams::Mount| node_oci::Mount {
+        source: mount.source,
+        target: mount.target,
+        readonly: mount.read_only,
+    };
+    let (security, resources) = (spec.security, spec.resources);
+    node_oci::ContainerSpec {
+        id: spec.id,
+        name: spec.name,
+        attempt: spec.attempt,
+        image: spec.image,
+        layers: spec.layers,
+        args: spec.args,
+        env: spec.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        cwd: spec.working_dir,
+        user: node_oci::User {
+            name: security.image_user,
+            uid: security.user,
+            gid: security.group,
+            additional_gids: security.supplemental_groups,
+        },
+        tty: spec.tty,
+        stdin: spec.stdin,
+        stdin_once: spec.stdin_once,
+        mounts: spec.mounts.into_iter().map(mount).collect(),
+        resources: node_oci::Resources {
+            cpu_shares: Some(resources.cpu_shares),
+            cpu_quota: resources.cpu_quota,
+            cpu_period: Some(resources.cpu_period),
+            memory_limit: resources.memory_limit,
+            oom_score_adj: Some(resources.oom_score_adj),
+            ..node_oci::Resources::default()
+        },
+        log_path: Some(spec.log_path),
+        stop_signal: spec.labels.get(label::STOP_SIGNAL).filter(|signal| !signal.is_empty()).cloned(),
+        capabilities: node_oci::Capabilities { add: security.capabilities_add, drop: security.capabilities_drop },
+        privileged: security.privileged,
+        readonly_rootfs: security.read_only_rootfs,
+        no_new_privileges: security.no_new_privileges,
+        labels: spec.labels,
+    }
+}
+
+fn streams(container: &str, streams: node_oci::Streams) -> Streams {
+    let (resize, mut sizes) = mpsc::unbounded_channel::<TerminalSize>();
+    let subject = container.to_owned();
+    let (exit, terminal) = (streams.exit, streams.resize);
+    let exit = async move {
+        tokio::pin!(exit);
+        let lost = || SeamError::new("follow process in", subject.clone(), "its shim is gone");
+        loop {
+            tokio::select! {
+                code = &mut exit => return code.ok_or_else(lost),
+                Some(TerminalSize { width, height }) = sizes.recv() => {
+                    if let Some(Err(error)) = terminal.as_ref().map(|terminal| terminal.resize(width, height)) {
+                        tracing::debug!(container = subject, %error, "terminal not resized");
+                    }
+                }
+            }
+        }
+    };
+    Streams {
+        stdin: streams.stdin.map(|stream| Box::new(stream) as _),
+        stdout: streams.stdout.map(|stream| Box::new(stream) as _),
+        stderr: streams.stderr.map(|stream| Box::new(stream) as _),
+        resize,
+        exit: Box::pin(exit),
+    }
+}
+
+/// What is gone already is stopped and removed.
+fn gone_is_done(result: Result<(), node_oci::Error>) -> Result<(), node_oci::Error> {
+    match result {
+        Err(node_oci::Error::NoSandbox(_) | node_oci::Error::NoContainer(_)) => Ok(()),
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Runtime for OciRuntime {
+    async fn list(&self) -> Result<Vec<Sandbox>, SeamError> {
+        let list = self.0.list().await.map_err(|error| SeamError::new("list", "sandboxes", error))?;
+        Ok(list.into_iter().map(sandbox).collect())
+    }
+
+    async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
+        let id = spec.id.clone();
+        if spec.host_pid || spec.host_ipc || spec.share_process_namespace {
+            let message = "hostPID, hostIPC and shareProcessNamespace are not supported by this node";
+            return Err(SeamError::new("create sandbox", id, message));
+        }
+        let created = self.0.create_sandbox(sandbox_spec(spec)).await;
+        created.map(sandbox).map_err(|error| SeamError::new("create sandbox", id, error))
+    }
+
+    async fn stop_sandbox(&self, sandbox: &str) -> Result<(), SeamError> {
+        gone_is_done(self.0.stop_sandbox(sandbox).await).map_err(|error| SeamError::new("stop sandbox", sandbox, error))
+    }
+
+    async fn remove_sandbox(&self, sandbox: &str) -> Result<(), SeamError> {
+        let removed = gone_is_done(self.0.remove_sandbox(sandbox).await);
+        removed.map_err(|error| SeamError::new("remove sandbox", sandbox, error))
+    }
+
+    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError> {
+        let name = spec.name.clone();
+        let created = self.0.create_container(sandbox, container_spec(spec)).await;
+        created.map(drop).map_err(|error| SeamError::new("create container", name, error))
+    }
+
+    async fn start_container(&self, id: &str) -> Result<Timestamp, SeamError> {
+        let started = self.0.start_container(id).await;
+        let status = started.map_err(|error| SeamError::new("start container", id, error))?;
+        Ok(match status.state {
+            node_oci::ContainerState::Running { started_at, .. } => started_at,
+            node_oci::ContainerState::Exited(exit) => exit.started_at.unwrap_or(status.created_at),
+            node_oci::ContainerState::Created => status.created_at,
+        })
+    }
+
+    async fn signal_container(&self, id: &str, signal: i32) -> Result<(), SeamError> {
+        let sent = self.0.signal_container(id, signal).await;
+        sent.map_err(|error| SeamError::new("signal container", id, error))
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), SeamError> {
+        let removed = gone_is_done(self.0.remove_container(id).await);
+        removed.map_err(|error| SeamError::new("remove container", id, error))
+    }
+
+    async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Streams, SeamError> {
+        let spec = node_oci::ExecSpec {
+            args: spec.args,
+            tty: spec.tty,
+            stdin: spec.stdin,
+            stdout: spec.stdout,
+            stderr: spec.stderr && !spec.tty,
+            ..node_oci::ExecSpec::default()
+        };
+        let started = self.0.exec(id, spec).await.map_err(|error| SeamError::new("exec in container", id, error))?;
+        Ok(streams(id, started))
+    }
+
+    async fn attach(&self, id: &str) -> Result<Streams, SeamError> {
+        let attached = self.0.attach(id).await.map_err(|error| SeamError::new("attach to container", id, error))?;
+        Ok(streams(id, attached))
+    }
+}

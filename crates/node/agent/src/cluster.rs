@@ -1,0 +1,150 @@
+//! What the agent asks of the API server, behind a trait so that workers are tested without one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base_tasks::Tasks;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
+
+use crate::env::ServiceLinks;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error("{operation} {kind} {key}")]
+    Request { operation: &'static str, kind: &'static str, key: ObjectKey, source: Box<kube::Error> },
+}
+
+/// An Event about a pod.
+pub struct Report<'a> {
+    /// The container, and whether it is an init container.
+    pub container: Option<(&'a str, bool)>,
+    pub kind: EventKind,
+    pub reason: &'a str,
+    pub message: &'a str,
+}
+
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// Applies a JSON merge patch to the pod's status. A pod that is gone (or another of that name) is no error.
+    async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<(), ClusterError>;
+    /// Deletes that very pod at once. Gone already is no error.
+    async fn delete(&self, pod: &Pod) -> Result<(), ClusterError>;
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError>;
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError>;
+    /// The services of a namespace that have a cluster address, by name, with `default/kubernetes` as well.
+    async fn services(&self, namespace: &str) -> Vec<ServiceLinks>;
+    fn report(&self, pod: &Pod, report: &Report<'_>);
+}
+
+/// The API server through the client.
+pub struct ApiServer {
+    client: kube::Client,
+    recorder: Recorder,
+    services: Informer<ServiceLinks>,
+}
+
+impl ApiServer {
+    pub fn new(tasks: &Tasks, client: kube::Client, node_name: &str) -> Self {
+        let recorder = Recorder::new(tasks, client.clone(), "kubelet", Some(node_name.to_owned()));
+        let services = informer(tasks, Api::<Service>::all(client.clone()), Default::default(), ServiceLinks::of);
+        Self { client, recorder, services }
+    }
+}
+
+fn missing_is_none<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match result {
+        Ok(object) => Ok(Some(object)),
+        // Conflict: the uid precondition, so that very object is gone too.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn key(pod: &Pod) -> ObjectKey {
+    ObjectKey::of(pod)
+}
+
+#[async_trait]
+impl Cluster for ApiServer {
+    async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<(), ClusterError> {
+        let key = key(pod);
+        let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid }, "status": status });
+        let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
+        let result = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        match missing_is_none(result) {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                Err(ClusterError::Request { operation: "patch status of", kind: "pod", key, source: Box::new(source) })
+            }
+        }
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), ClusterError> {
+        let key = key(pod);
+        let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams::default().grace_period(0).preconditions(preconditions);
+        let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
+        match missing_is_none(api.delete(&key.name, &params).await) {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                Err(ClusterError::Request { operation: "delete", kind: "pod", key, source: Box::new(source) })
+            }
+        }
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(|source| ClusterError::Request {
+            operation: "get",
+            kind: "configmap",
+            key: ObjectKey::new(namespace, name),
+            source: Box::new(source),
+        })
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
+        let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(|source| ClusterError::Request {
+            operation: "get",
+            kind: "secret",
+            key: ObjectKey::new(namespace, name),
+            source: Box::new(source),
+        })
+    }
+
+    async fn services(&self, namespace: &str) -> Vec<ServiceLinks> {
+        self.services.synced().await;
+        let mut links: BTreeMap<String, Arc<ServiceLinks>> = BTreeMap::new();
+        let master = ObjectKey::new("default", "kubernetes");
+        if let Some(master) = self.services.get(&master) {
+            links.insert(master.name.clone(), master);
+        }
+        // A pod's own namespace wins over the master service.
+        for (key, service) in self.services.list() {
+            if key.namespace == namespace {
+                links.insert(key.name, service);
+            }
+        }
+        links.into_values().map(|link| (*link).clone()).collect()
+    }
+
+    fn report(&self, pod: &Pod, report: &Report<'_>) {
+        let key = key(pod);
+        let field_path = report.container.map(|(name, init)| {
+            let list = if init { "initContainers" } else { "containers" };
+            format!("spec.{list}{{{name}}}")
+        });
+        let regarding = Regarding {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: key.namespace,
+            name: key.name,
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            field_path,
+        };
+        self.recorder.event(&regarding, report.kind, report.reason, report.message);
+    }
+}

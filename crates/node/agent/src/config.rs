@@ -1,0 +1,41 @@
+//! What the agent is told once, at the top; nothing below reads the environment.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub struct AgentConfig {
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    /// The agent's own part of the data directory: pod volumes, logs and generated files live below it.
+    pub data_dir: PathBuf,
+    pub cluster_dns: IpAddr,
+    pub cluster_domain: String,
+    /// The host's resolver configuration, for `dnsPolicy: Default` and the search list.
+    pub resolv_conf: PathBuf,
+    /// Serving TLS of the node API; it must require and verify client certificates.
+    pub tls: Arc<rustls::ServerConfig>,
+    pub kubelet_port: u16,
+    pub max_pods: u32,
+    pub versions: Versions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// `v1.36.x+sampan`.
+    pub kubelet: String,
+    /// `sampan://0.1.0`.
+    pub container_runtime: String,
+}
+
+impl AgentConfig {
+    /// Volumes and generated files of one pod.
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.data_dir.join("pods").join(uid)
+    }
+
+    pub(crate) fn logs_dir(&self) -> PathBuf {
+        self.data_dir.join("logs")
+    }
+}

@@ -1,0 +1,408 @@
+//! A machine and a cluster in memory, for the tests of the pod logic. Everything is recorded; nothing waits but on
+//! tokio's clock.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::cluster::{Cluster, ClusterError, Report};
+use crate::config::{AgentConfig, Versions};
+use crate::env::ServiceLinks;
+use crate::files::HostResolver;
+use crate::pods::{Machine, Message, Pods, Routes};
+use crate::seams::{
+    Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network, PullError, Runtime,
+    Sandbox, SandboxSpec, SeamError, Streams, Withdrawals, label,
+};
+
+pub const START: &str = "2026-01-01T00:00:00Z";
+
+/// All that the fakes know and were asked; one lock, so that the order of calls is one list.
+pub struct World {
+    pub state: Mutex<State>,
+    pub clock: Clock,
+    pub machine: Mutex<Option<std::sync::Weak<Machine>>>,
+    /// Bumped with each change, for tests to wait on.
+    pub changed: watch::Sender<u64>,
+    pub withdrawal: Mutex<Duration>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub calls: Vec<String>,
+    pub events: Vec<String>,
+    pub sandboxes: BTreeMap<String, Sandbox>,
+    pub specs: BTreeMap<String, ContainerSpec>,
+    pub images: BTreeMap<String, Image>,
+    /// What the next pulls answer; an empty list pulls the image of that name.
+    pub pulls: Vec<Result<Image, PullError>>,
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub status: Value,
+    pub writes: u32,
+    pub deleted: bool,
+    pub fail_status: u32,
+    pub fail_start: bool,
+    /// Signals that end a container; all do when empty.
+    pub ignored_signals: Vec<i32>,
+    pub exec_code: i32,
+}
+
+impl World {
+    pub fn new() -> Arc<Self> {
+        let images = BTreeMap::from([("nginx".to_owned(), nginx())]);
+        let state = State { images, status: Value::Object(Default::default()), ..State::default() };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            clock: Clock::tokio(START.parse().unwrap()),
+            machine: Mutex::default(),
+            changed: watch::channel(0).0,
+            withdrawal: Mutex::default(),
+        })
+    }
+
+    pub fn machine(self: &Arc<Self>, data_dir: &Path) -> Arc<Machine> {
+        let machine = Arc::new(Machine {
+            config: config(data_dir),
+            runtime: self.clone(),
+            images: self.clone(),
+            network: self.clone(),
+            withdrawals: self.clone(),
+            cluster: self.clone(),
+            clock: self.clock.clone(),
+            host_resolver: HostResolver::default(),
+            allocatable: (2000, 1 << 30),
+            pods: Pods::default(),
+            routes: Routes::default(),
+            sessions: base_tasks::Tasks::root("test"),
+        });
+        *self.machine.lock().unwrap() = Some(Arc::downgrade(&machine));
+        machine
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state.lock().unwrap());
+        self.changed.send_modify(|count| *count += 1);
+        result
+    }
+
+    fn call(&self, call: impl Into<String>) {
+        let call = call.into();
+        self.change(|state| state.calls.push(call));
+    }
+
+    /// Waits until the world is as asked; on the paused clock an answer that never comes fails at once.
+    pub async fn until(&self, what: &str, holds: impl Fn(&State) -> bool) {
+        let mut changes = self.changed.subscribe();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                if holds(&self.state.lock().unwrap()) {
+                    return;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(3600), wait).await.is_err() {
+            let state = self.state.lock().unwrap();
+            panic!("never: {what}\ncalls {:#?}\nevents {:#?}\nstatus {:#}", state.calls, state.events, state.status);
+        }
+    }
+
+    pub fn status(&self) -> PodStatus {
+        serde_json::from_value(self.state.lock().unwrap().status.clone()).unwrap()
+    }
+
+    /// A container's process ends by itself.
+    pub fn exit(&self, name: &str, exit_code: i32) {
+        let now = self.clock.now();
+        let found = self.change(|state| {
+            let running = state.sandboxes.values_mut().flat_map(|sandbox| {
+                let id = sandbox.id.clone();
+                sandbox.containers.iter_mut().map(move |container| (id.clone(), container))
+            });
+            let (sandbox, container) = running
+                .into_iter()
+                .find(|(_, container)| {
+                    container.labels[label::CONTAINER_NAME] == name
+                        && matches!(container.state, ContainerState::Running { .. })
+                })
+                .unwrap();
+            let ContainerState::Running { started_at } = container.state else { unreachable!() };
+            let exit = Exit {
+                exit_code,
+                signal: None,
+                oom_killed: false,
+                started_at: Some(started_at),
+                finished_at: now,
+                reason: None,
+                message: String::new(),
+            };
+            container.state = ContainerState::Exited(exit.clone());
+            (sandbox, container.id.clone(), exit)
+        });
+        let (sandbox, container, exit) = found;
+        if let Some(machine) = self.machine.lock().unwrap().as_ref().and_then(std::sync::Weak::upgrade) {
+            machine.routes.send(&sandbox, Message::Exited { container, exit });
+        }
+    }
+
+    fn name_of(&self, id: &str) -> String {
+        self.state.lock().unwrap().specs.get(id).map_or_else(|| id.to_owned(), |spec| spec.name.clone())
+    }
+}
+
+pub fn config(data_dir: &Path) -> AgentConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+    AgentConfig {
+        node_name: "node".into(),
+        node_ip: "192.0.2.1".parse().unwrap(),
+        data_dir: data_dir.to_owned(),
+        cluster_dns: "10.43.0.10".parse().unwrap(),
+        cluster_domain: "cluster.local".into(),
+        resolv_conf: "/nonexistent".into(),
+        tls: Arc::new(tls),
+        kubelet_port: 0,
+        max_pods: 110,
+        versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
+    }
+}
+
+pub fn nginx() -> Image {
+    Image {
+        id: "sha256:aaaa".into(),
+        size: 42,
+        layers: vec!["/layers/a".into()],
+        entrypoint: vec!["/entry".into()],
+        cmd: vec!["nginx".into()],
+        env: vec!["PATH=/bin".into()],
+        stop_signal: Some("SIGQUIT".into()),
+        ..Image::default()
+    }
+}
+
+#[async_trait]
+impl Runtime for World {
+    async fn list(&self) -> Result<Vec<Sandbox>, SeamError> {
+        Ok(self.state.lock().unwrap().sandboxes.values().cloned().collect())
+    }
+
+    async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
+        self.call("create sandbox");
+        let sandbox = Sandbox {
+            id: spec.id.clone(),
+            labels: spec.labels,
+            netns: (!spec.host_network).then(|| "/netns".into()),
+            ready: true,
+            created_at: self.clock.now(),
+            containers: Vec::new(),
+        };
+        self.change(|state| state.sandboxes.insert(spec.id, sandbox.clone()));
+        Ok(sandbox)
+    }
+
+    async fn stop_sandbox(&self, _: &str) -> Result<(), SeamError> {
+        Ok(())
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), SeamError> {
+        self.change(|state| {
+            state.calls.push("remove sandbox".into());
+            state.sandboxes.remove(id);
+        });
+        Ok(())
+    }
+
+    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError> {
+        self.change(|state| {
+            state.calls.push(format!("create {} #{}", spec.name, spec.attempt));
+            let container =
+                Container { id: spec.id.clone(), labels: spec.labels.clone(), state: ContainerState::Created };
+            state.sandboxes.get_mut(sandbox).unwrap().containers.push(container);
+            state.specs.insert(spec.id.clone(), spec);
+        });
+        Ok(())
+    }
+
+    async fn start_container(&self, id: &str) -> Result<Timestamp, SeamError> {
+        let now = self.clock.now();
+        let name = self.name_of(id);
+        self.change(|state| {
+            state.calls.push(format!("start {name}"));
+            if state.fail_start {
+                return Err(SeamError::new(
+                    "start container",
+                    id,
+                    "exec: \"nope\": executable file not found in $PATH",
+                ));
+            }
+            let container = state.sandboxes.values_mut().flat_map(|sandbox| &mut sandbox.containers);
+            container.into_iter().find(|container| container.id == id).unwrap().state =
+                ContainerState::Running { started_at: now };
+            Ok(now)
+        })
+    }
+
+    async fn signal_container(&self, id: &str, signal: i32) -> Result<(), SeamError> {
+        let name = self.name_of(id);
+        let at = self.clock.now().as_millisecond() - START.parse::<Timestamp>().unwrap().as_millisecond();
+        self.call(format!("signal {name} {signal} at {at}ms"));
+        if !self.state.lock().unwrap().ignored_signals.contains(&signal) {
+            self.exit(&name, if signal == 9 { 137 } else { 0 });
+        }
+        Ok(())
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), SeamError> {
+        self.change(|state| {
+            for sandbox in state.sandboxes.values_mut() {
+                sandbox.containers.retain(|container| container.id != id);
+            }
+        });
+        Ok(())
+    }
+
+    async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Streams, SeamError> {
+        let name = self.name_of(id);
+        self.call(format!("exec in {name}: {}", spec.args.join(" ")));
+        let code = self.state.lock().unwrap().exec_code;
+        let (resize, _) = mpsc::unbounded_channel();
+        let output: &'static [u8] = if code == 0 { b"" } else { b"not well" };
+        Ok(Streams {
+            stdin: None,
+            stdout: Some(Box::new(output)),
+            stderr: None,
+            resize,
+            exit: Box::pin(async move { Ok(code) }),
+        })
+    }
+
+    async fn attach(&self, id: &str) -> Result<Streams, SeamError> {
+        Err(SeamError::new("attach to container", id, "not in this fake"))
+    }
+}
+
+#[async_trait]
+impl Images for World {
+    async fn get(&self, reference: &str) -> Result<Option<Image>, PullError> {
+        if reference.contains("..") {
+            return Err(PullError::InvalidReference(format!("couldn't parse image name {reference:?}: bad")));
+        }
+        Ok(self.state.lock().unwrap().images.get(reference).cloned())
+    }
+
+    async fn pull(&self, reference: &str, _: &[Credentials]) -> Result<Image, PullError> {
+        self.change(|state| {
+            state.calls.push(format!("pull {reference}"));
+            match state.pulls.is_empty() {
+                true => Ok(state.images[reference].clone()),
+                false => state.pulls.remove(0),
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Network for World {
+    async fn attach(&self, sandbox: &str, _: &Path) -> Result<Vec<IpAddr>, SeamError> {
+        assert!(self.state.lock().unwrap().sandboxes.contains_key(sandbox));
+        self.call("attach network");
+        Ok(vec!["10.42.0.7".parse().unwrap()])
+    }
+
+    async fn detach(&self, _: &str) -> Result<(), SeamError> {
+        self.call("detach network");
+        Ok(())
+    }
+
+    async fn reconcile(&self, live: &[String]) -> Result<(), SeamError> {
+        self.call(format!("reconcile {}", live.len()));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Withdrawals for World {
+    async fn withdrawn(&self, pod_ip: IpAddr) {
+        self.call(format!("withdraw {pod_ip}"));
+        let after = *self.withdrawal.lock().unwrap();
+        tokio::time::sleep(after).await;
+    }
+}
+
+#[async_trait]
+impl Cluster for World {
+    async fn patch_status(&self, _: &Pod, patch: Value) -> Result<(), ClusterError> {
+        self.change(|state| {
+            state.writes += 1;
+            if state.fail_status > 0 {
+                state.fail_status -= 1;
+                return Err(ClusterError::Request {
+                    operation: "patch status of",
+                    kind: "pod",
+                    key: machinery_client::ObjectKey::new("default", "web"),
+                    source: Box::new(kube::Error::LinesCodecMaxLineLengthExceeded),
+                });
+            }
+            merge(&mut state.status, patch);
+            Ok(())
+        })
+    }
+
+    async fn delete(&self, _: &Pod) -> Result<(), ClusterError> {
+        self.change(|state| {
+            state.calls.push("delete object".into());
+            state.deleted = true;
+        });
+        Ok(())
+    }
+
+    async fn config_map(&self, _: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
+        Ok(self.state.lock().unwrap().config_maps.get(name).cloned())
+    }
+
+    async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ClusterError> {
+        Ok(None)
+    }
+
+    async fn services(&self, _: &str) -> Vec<ServiceLinks> {
+        Vec::new()
+    }
+
+    fn report(&self, _: &Pod, report: &Report<'_>) {
+        let container = report.container.map(|(name, _)| format!("{name}: ")).unwrap_or_default();
+        self.change(|state| state.events.push(format!("{container}{} {}", report.reason, report.message)));
+    }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Default::default());
+    }
+    for (key, value) in patch {
+        let object = target.as_object_mut().unwrap();
+        if value.is_null() {
+            object.remove(&key);
+        } else {
+            merge(object.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}

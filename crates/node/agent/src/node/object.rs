@@ -1,0 +1,119 @@
+//! The Node object as it should be: pure.
+
+use std::collections::BTreeMap;
+
+use base_meta::quantity::{Format, Quantity};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::config::AgentConfig;
+use crate::node::Facts;
+
+const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
+
+fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
+    let arch = Facts::architecture_of_this_build();
+    [
+        ("kubernetes.io/hostname", config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+pub(super) fn new(config: &AgentConfig) -> Node {
+    let metadata =
+        ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(config)), ..ObjectMeta::default() };
+    Node { metadata, ..Node::default() }
+}
+
+/// What an existing node lacks: our labels, and no taint of a node that is not ready.
+pub(super) fn metadata_patch(node: &Node, config: &AgentConfig) -> Option<serde_json::Value> {
+    let known = node.metadata.labels.as_ref();
+    let missing: BTreeMap<_, _> = labels(config)
+        .into_iter()
+        .filter(|(key, value)| known.and_then(|known| known.get(key)) != Some(value))
+        .collect();
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let kept: Vec<_> = taints.iter().filter(|taint| taint.key != NOT_READY_TAINT).collect();
+    let mut patch = serde_json::Map::new();
+    if !missing.is_empty() {
+        patch.insert("metadata".into(), serde_json::json!({ "labels": missing }));
+    }
+    if kept.len() != taints.len() {
+        patch.insert("spec".into(), serde_json::json!({ "taints": kept }));
+    }
+    (!patch.is_empty()).then(|| patch.into())
+}
+
+pub(super) fn status(config: &AgentConfig, facts: &Facts, old: Option<&NodeStatus>, now: Timestamp) -> NodeStatus {
+    let capacity = capacity(config, facts);
+    let address = |kind: &str, address: String| NodeAddress { address, type_: kind.into() };
+    NodeStatus {
+        addresses: Some(vec![
+            address("InternalIP", config.node_ip.to_string()),
+            address("Hostname", config.node_name.clone()),
+        ]),
+        allocatable: Some(capacity.clone()),
+        capacity: Some(capacity),
+        conditions: Some(conditions(old, now)),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.kubelet_port) }),
+        }),
+        node_info: Some(NodeSystemInfo {
+            architecture: facts.architecture.into(),
+            boot_id: facts.boot_id.clone(),
+            container_runtime_version: config.versions.container_runtime.clone(),
+            kernel_version: facts.kernel.clone(),
+            kube_proxy_version: String::new(),
+            kubelet_version: config.versions.kubelet.clone(),
+            machine_id: facts.machine_id.clone(),
+            operating_system: "linux".into(),
+            os_image: facts.os_image.clone(),
+            system_uuid: facts.machine_id.clone(),
+            ..NodeSystemInfo::default()
+        }),
+        ..NodeStatus::default()
+    }
+}
+
+fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
+    let amount = |value, format| Text(Quantity::from_value(value, format).to_string());
+    BTreeMap::from([
+        ("cpu".to_owned(), Text(Quantity::from_milli(facts.cpu_milli, Format::DecimalSi).to_string())),
+        ("memory".to_owned(), amount(facts.memory, Format::BinarySi)),
+        ("ephemeral-storage".to_owned(), amount(facts.storage, Format::BinarySi)),
+        ("pods".to_owned(), amount(i64::from(config.max_pods), Format::DecimalSi)),
+    ])
+}
+
+fn conditions(old: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
+    [
+        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+    ]
+    .into_iter()
+    .map(|(kind, status, reason, message)| {
+        let before = old.and_then(|old| old.conditions.as_ref()?.iter().find(|before| before.type_ == kind));
+        let since = before.filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());
+        NodeCondition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            last_heartbeat_time: Some(Time(now)),
+            last_transition_time: Some(since.unwrap_or(Time(now))),
+        }
+    })
+    .collect()
+}

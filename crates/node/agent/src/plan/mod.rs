@@ -1,0 +1,173 @@
+//! What to do next for one pod: pure, from (spec, observed state, time) to actions.
+//!
+//! Level-triggered: the worker executes the actions, folds their outcome into the state and plans again, until a plan
+//! is empty; then it sleeps until an event or [`Plan::wake_at`].
+
+mod start;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use crate::plan::stop::Order;
+use crate::state::{Failure, PodState, Removal, SandboxState, Termination, later};
+
+pub use stop::deleted;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    MountVolumes,
+    CreateSandbox,
+    /// Look the image up, pull it as the policy says.
+    EnsureImage {
+        container: String,
+    },
+    /// A pull failed a moment ago: from `ErrImagePull` to `ImagePullBackOff`.
+    AnnounceBackOff {
+        container: String,
+    },
+    /// Create and start instance number `attempt`.
+    Start {
+        container: String,
+        attempt: u32,
+    },
+    /// Begin a stop: steer traffic away (at most `withdrawal`; zero skips the wait) and run
+    /// the preStop hook, both at most until `deadline`.
+    Drain {
+        container: String,
+        withdrawal: Duration,
+        deadline: Timestamp,
+        cause: StopCause,
+    },
+    /// Send the stop signal (`SIGKILL` with `kill`).
+    Signal {
+        container: String,
+        kill: bool,
+    },
+    /// A stop under way must end sooner.
+    Hasten {
+        container: String,
+        deadline: Timestamp,
+    },
+    RemoveSandbox,
+    DeleteObject,
+    /// Nothing of the pod is left anywhere: the worker ends.
+    Finish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    PodDeleted,
+    ProbeFailed(crate::state::ProbeKind),
+    SpecChanged,
+    /// Its sidecar's pod is done.
+    PodCompleted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    /// Plan again then, though nothing happened.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Whether a failed step may be tried again; arms the timer when not.
+    fn due(&mut self, failure: &Failure, now: Timestamp) -> bool {
+        let due = now >= failure.retry_at;
+        if !due {
+            self.wake(failure.retry_at);
+        }
+        due
+    }
+}
+
+pub fn plan(pod: &Pod, state: &PodState, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let Some(spec) = &pod.spec else { return plan };
+    match (&state.termination, state.terminal) {
+        (Some(Termination { grace, deadline, .. }), _) => {
+            let order = Order { cause: StopCause::PodDeleted, grace: *grace, deadline: *deadline };
+            if stop::containers(spec, state, order, now, &mut plan) {
+                remove(state, now, &mut plan);
+            }
+        }
+        (None, Some(_)) => {
+            let order = Order { cause: StopCause::PodCompleted, grace: grace(spec), deadline: later(now, grace(spec)) };
+            if stop::containers(spec, state, order, now, &mut plan) {
+                remove_sandbox(state, now, &mut plan);
+            }
+        }
+        (None, None) => start::bring_up(spec, state, now, &mut plan),
+    }
+    plan
+}
+
+/// Everything is dead: take the sandbox away, then the object, then the worker itself.
+fn remove(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    if !remove_sandbox(state, now, plan) {
+        return;
+    }
+    if state.termination.as_ref().is_some_and(|termination| termination.object_gone) {
+        plan.actions.push(Action::Finish);
+        return;
+    }
+    match &state.removal {
+        Removal::Pending => plan.actions.push(Action::DeleteObject),
+        Removal::Failed(failure) => {
+            if plan.due(failure, now) {
+                plan.actions.push(Action::DeleteObject);
+            }
+        }
+        // The informer reports the deletion.
+        Removal::Requested => {}
+    }
+}
+
+/// Whether the sandbox is gone already.
+fn remove_sandbox(state: &PodState, now: Timestamp, plan: &mut Plan) -> bool {
+    match &state.sandbox {
+        SandboxState::Absent | SandboxState::Failed(_) => return true,
+        SandboxState::Ready { .. } | SandboxState::Lost { .. } => plan.actions.push(Action::RemoveSandbox),
+        SandboxState::Stuck { failure, .. } => {
+            if plan.due(failure, now) {
+                plan.actions.push(Action::RemoveSandbox);
+            }
+        }
+    }
+    false
+}
+
+/// The grace period that the spec gives its containers.
+pub fn grace(spec: &PodSpec) -> Duration {
+    Duration::from_secs(u64::try_from(spec.termination_grace_period_seconds.unwrap_or(30)).unwrap_or(0))
+}
+
+/// Identity of what a running container was started from: a change of these fields restarts it, as upstream.
+pub fn spec_hash(container: &Container) -> String {
+    use std::hash::{Hash, Hasher};
+    // Stable across builds and processes, unlike the standard library's randomised hasher.
+    struct Fnv(u64);
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    container.name.hash(&mut hasher);
+    container.image.as_deref().unwrap_or_default().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}

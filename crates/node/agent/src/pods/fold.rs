@@ -1,0 +1,169 @@
+//! What happened, folded into the state.
+
+use std::sync::Arc;
+
+use machinery_client::EventKind;
+
+use crate::pods::worker::Worker;
+use crate::pods::{ImageOutcome, Message};
+use crate::probe::ProbeEvent;
+use crate::seams::Exit;
+use crate::state::{
+    BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, ImageState, Instance, ProbeKind, RETRY_INITIAL,
+    RETRY_MAX, Removal, SandboxState, Stage,
+};
+use api::pod::containers::is_sidecar;
+
+impl Worker {
+    pub(super) fn fold(&mut self, message: Message) {
+        match message {
+            Message::Updated(pod) => {
+                self.pod = pod;
+                self.view.send_modify(|view| view.pod = Arc::clone(&self.pod));
+            }
+            Message::Gone => {
+                let now = self.now();
+                self.state.termination = crate::plan::deleted(&self.pod, self.state.termination.as_ref(), true, now);
+            }
+            Message::Exited { container, exit } => self.exited(&container, exit),
+            Message::SandboxLost => self.sandbox_lost(),
+            Message::Probed { container, kind, event } => self.probed(&container, kind, event),
+            Message::Image { container, outcome } => self.image(&container, outcome),
+            Message::Drained { container } => {
+                let running = self.state.containers.values_mut().find_map(|record| match &mut record.instance {
+                    Instance::Running(running) if running.id == container => Some(running),
+                    _ => None,
+                });
+                if let Some(stop) = running.and_then(|running| running.stop.as_mut())
+                    && stop.stage == Stage::Draining
+                {
+                    stop.stage = Stage::Drained;
+                }
+            }
+            Message::StatusWritten(result) => {
+                let now = self.now();
+                self.status.written(result.is_ok(), now);
+                if let Err(error) = result {
+                    tracing::warn!(pod = %self.state.full_name, %error, "pod status not written; will retry");
+                }
+            }
+            Message::Deleted(Err(error)) => {
+                tracing::warn!(pod = %self.state.full_name, %error, "pod object not deleted; will retry");
+                let previous = match &self.state.removal {
+                    Removal::Failed(failure) => Some(failure),
+                    _ => None,
+                };
+                let failure = Failure::after(previous, (RETRY_INITIAL, RETRY_MAX), "Delete", error, self.now());
+                self.state.removal = Removal::Failed(failure);
+            }
+            Message::Deleted(Ok(())) => {}
+        }
+    }
+
+    /// By the runtime's id: an exit of an older instance changes nothing.
+    pub(super) fn exited(&mut self, id: &str, mut exit: Exit) {
+        let found = self.state.containers.iter_mut().find_map(|(name, record)| match &record.instance {
+            Instance::Running(running) if running.id == id => Some((name.clone(), running.clone(), record)),
+            _ => None,
+        });
+        let Some((name, running, record)) = found else { return };
+        exit.started_at = exit.started_at.or(Some(running.started_at));
+        let finished_at = exit.finished_at;
+        let attempt = record.attempt;
+        record.instance = Instance::Ended(Ended { id: running.id, image: running.image, exit });
+        let delay = CrashBackoff::restart_at(record.backoff, finished_at) > finished_at;
+        for task in self.attached.remove(&name).into_iter().flatten() {
+            task.abort();
+        }
+        self.read_termination_message(&name, attempt);
+        if delay && self.will_restart(&name) {
+            let message = format!("Back-off restarting failed container {name} in pod {}", self.state.full_name);
+            self.event(Some(&name), EventKind::Warning, "BackOff", &message);
+        }
+    }
+
+    fn will_restart(&self, name: &str) -> bool {
+        let (Some(container), Some(spec)) = (self.container(name), self.spec()) else { return false };
+        let succeeded = match self.state.containers.get(name).map(|record| &record.instance) {
+            Some(Instance::Ended(ended)) => ended.succeeded(),
+            _ => false,
+        };
+        self.state.termination.is_none()
+            && match spec.restart_policy.as_deref() {
+                _ if is_sidecar(container) => true,
+                Some("Never") => false,
+                Some("OnFailure") => !succeeded,
+                _ => true,
+            }
+    }
+
+    /// Its shim is gone, and with it every container.
+    fn sandbox_lost(&mut self) {
+        let SandboxState::Ready { id, .. } = &self.state.sandbox else { return };
+        let id = id.clone();
+        self.state.sandbox = SandboxState::Lost { id };
+        let running: Vec<_> = self
+            .state
+            .containers
+            .values()
+            .filter_map(|record| match &record.instance {
+                Instance::Running(running) => Some(running.id.clone()),
+                _ => None,
+            })
+            .collect();
+        let now = self.now();
+        for id in running {
+            self.exited(&id, unknown_exit(now, "The container's sandbox was lost"));
+        }
+        if self.state.termination.is_none() {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.event(None, EventKind::Normal, "SandboxChanged", message);
+        }
+    }
+
+    fn probed(&mut self, id: &str, kind: ProbeKind, event: ProbeEvent) {
+        let found = self.state.containers.iter_mut().find_map(|(name, record)| match &mut record.instance {
+            Instance::Running(running) if running.id == id => Some((name.clone(), running)),
+            _ => None,
+        });
+        let Some((name, running)) = found else { return };
+        match (kind, event) {
+            (_, ProbeEvent::Failed(output)) => {
+                let message = format!("{} probe failed: {output}", kind.title());
+                self.event(Some(&name), EventKind::Warning, "Unhealthy", &message);
+            }
+            (ProbeKind::Readiness, ProbeEvent::Settled(ready)) => running.health.ready = ready,
+            (ProbeKind::Startup, ProbeEvent::Settled(true)) => self.started(&name),
+            (ProbeKind::Liveness, ProbeEvent::Settled(true)) => {}
+            (ProbeKind::Startup | ProbeKind::Liveness, ProbeEvent::Settled(false)) => {
+                running.health.failed = Some(kind);
+            }
+        }
+    }
+
+    fn image(&mut self, name: &str, outcome: ImageOutcome) {
+        let now = self.now();
+        let Some(record) = self.state.containers.get_mut(name) else { return };
+        let ImageState::Pulling { after } = std::mem::take(&mut record.image) else { return };
+        record.image = match outcome.result {
+            Ok(image) => ImageState::Present(image),
+            Err((reason, message)) => {
+                let bounds = (BACKOFF_INITIAL, BACKOFF_MAX);
+                ImageState::Failed(Failure::after(after.as_deref(), bounds, reason, message, now))
+            }
+        };
+    }
+}
+
+/// Upstream's stand-in for an exit nobody saw.
+pub(super) fn unknown_exit(now: jiff::Timestamp, message: &str) -> Exit {
+    Exit {
+        exit_code: 137,
+        signal: None,
+        oom_killed: false,
+        started_at: None,
+        finished_at: now,
+        reason: Some("ContainerStatusUnknown".into()),
+        message: message.into(),
+    }
+}

@@ -1,0 +1,221 @@
+//! Getting a container's image: presence, pull policy, the imported image as a last resort, and the Events of it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use machinery_client::EventKind::{self, Normal, Warning};
+
+use crate::cluster::Report;
+use crate::pods::{ImageOutcome, Machine};
+use crate::seams::{Credentials, Image, PullError, chain};
+use crate::state::ERR_IMAGE_PULL;
+
+/// Looks the image up and pulls it as the policy says.
+pub(super) async fn ensure(machine: Arc<Machine>, pod: Arc<Pod>, container: Container, init: bool) -> ImageOutcome {
+    let attempt = Attempt { machine: &machine, pod: &pod, container: &container, init };
+    ImageOutcome { result: attempt.run().await.map(Box::new) }
+}
+
+struct Attempt<'a> {
+    machine: &'a Machine,
+    pod: &'a Pod,
+    container: &'a Container,
+    init: bool,
+}
+
+type Failed = (&'static str, String);
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<Image, Failed> {
+        let name = self.container.image.as_deref().unwrap_or_default();
+        let present = match self.machine.images.get(name).await {
+            Ok(present) => present,
+            Err(PullError::InvalidReference(cause)) => return Err(self.invalid(name, &cause)),
+            Err(error) => {
+                let message = format!("Failed to inspect image {name:?}: {}", chain(&error));
+                self.event(Warning, "InspectFailed", &message);
+                self.event(Warning, "Failed", "Error: ImageInspectError");
+                return Err(("ImageInspectError", message));
+            }
+        };
+        match (policy(self.container), present) {
+            ("Never", None) => {
+                let message = format!("Container image {name:?} is not present with pull policy of Never");
+                self.event(Warning, "ErrImageNeverPull", &message);
+                self.event(Warning, "Failed", "Error: ErrImageNeverPull");
+                Err(("ErrImageNeverPull", message))
+            }
+            ("Never" | "IfNotPresent", Some(image)) => {
+                let message =
+                    format!("Container image {name:?} already present on machine and can be accessed by the pod");
+                self.event(Normal, "Pulled", &message);
+                Ok(image)
+            }
+            (_, present) => self.pull(name, present).await,
+        }
+    }
+
+    async fn pull(&self, name: &str, present: Option<Image>) -> Result<Image, Failed> {
+        self.event(Normal, "Pulling", &format!("Pulling image {name:?}"));
+        let started = tokio::time::Instant::now();
+        let credentials = self.credentials(name).await;
+        match self.machine.images.pull(name, &credentials).await {
+            Ok(image) => {
+                let took = duration(started.elapsed());
+                let message = format!(
+                    "Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: {} bytes.",
+                    image.size
+                );
+                self.event(Normal, "Pulled", &message);
+                Ok(image)
+            }
+            Err(PullError::InvalidReference(cause)) => Err(self.invalid(name, &cause)),
+            Err(PullError::Unreachable(source)) => match present.filter(|image| image.imported) {
+                Some(image) => {
+                    let message = format!(
+                        "The registry of image {name:?} cannot be reached ({}); using the image imported on this node",
+                        chain(&*source)
+                    );
+                    self.event(Warning, "UsingLocalImage", &message);
+                    Ok(image)
+                }
+                None => Err(self.failed(name, &PullError::Unreachable(source))),
+            },
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    fn failed(&self, name: &str, error: &PullError) -> Failed {
+        let cause = chain(error);
+        self.event(Warning, "Failed", &format!("Failed to pull image {name:?}: {cause}"));
+        self.event(Warning, "Failed", &format!("Error: {ERR_IMAGE_PULL}"));
+        (ERR_IMAGE_PULL, cause)
+    }
+
+    fn invalid(&self, name: &str, cause: &str) -> Failed {
+        let message = format!("Failed to apply default image tag {name:?}: {cause}");
+        self.event(Warning, "InspectFailed", &message);
+        self.event(Warning, "Failed", "Error: InvalidImageName");
+        ("InvalidImageName", message)
+    }
+
+    /// From the pod's imagePullSecrets; one that is missing or malformed only costs its credentials.
+    async fn credentials(&self, image: &str) -> Vec<Credentials> {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let secrets = self.pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
+        let mut found = Vec::new();
+        for reference in secrets.into_iter().flatten() {
+            match self.machine.cluster.secret(namespace, &reference.name).await {
+                Ok(Some(secret)) => {
+                    let data = secret.data.unwrap_or_default();
+                    let config = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg"));
+                    found.extend(config.and_then(|config| registry_login(&config.0, image)));
+                }
+                Ok(None) => {
+                    let message = format!(
+                        "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                        reference.name
+                    );
+                    self.machine.cluster.report(
+                        self.pod,
+                        &Report {
+                            container: None,
+                            kind: Warning,
+                            reason: "FailedToRetrieveImagePullSecret",
+                            message: &message,
+                        },
+                    );
+                }
+                Err(error) => tracing::warn!(secret = %reference.name, error = %chain(&error), "pull secret not read"),
+            }
+        }
+        found
+    }
+
+    fn event(&self, kind: EventKind, reason: &str, message: &str) {
+        let container = Some((self.container.name.as_str(), self.init));
+        self.machine.cluster.report(self.pod, &Report { container, kind, reason, message });
+    }
+}
+
+/// The API server defaults the policy; without one, upstream's rule by tag.
+fn policy(container: &Container) -> &str {
+    match container.image_pull_policy.as_deref() {
+        Some(policy) if !policy.is_empty() => policy,
+        _ => {
+            let image = container.image.as_deref().unwrap_or_default();
+            let last = image.rsplit('/').next().unwrap_or_default();
+            let untagged = !last.contains(':') && !last.contains('@');
+            if untagged || last.ends_with(":latest") { "Always" } else { "IfNotPresent" }
+        }
+    }
+}
+
+/// The login for the image's registry in a docker configuration.
+fn registry_login(config: &[u8], image: &str) -> Option<Credentials> {
+    use base64::Engine;
+    let config: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let logins = config.get("auths").unwrap_or(&config).as_object()?;
+    let first = image.split('/').next().unwrap_or_default();
+    let named = image.contains('/') && (first.contains('.') || first.contains(':') || first == "localhost");
+    let registry = if named { first } else { "docker.io" };
+    let (_, login) = logins.iter().find(|(server, _)| {
+        let host = server.trim_start_matches("https://").trim_start_matches("http://");
+        let host = host.split('/').next().unwrap_or_default();
+        host == registry || (registry == "docker.io" && host == "index.docker.io")
+    })?;
+    let text = |key: &str| login.get(key).and_then(|value| value.as_str()).map(ToOwned::to_owned);
+    if let (Some(username), Some(password)) = (text("username"), text("password")) {
+        return Some(Credentials { username, password });
+    }
+    let decoded = base64::engine::general_purpose::STANDARD.decode(text("auth")?).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (username, password) = decoded.split_once(':')?;
+    Some(Credentials { username: username.into(), password: password.into() })
+}
+
+/// As Go prints a duration rounded to milliseconds.
+fn duration(elapsed: std::time::Duration) -> String {
+    let millis = elapsed.as_millis();
+    match millis {
+        0..1000 => format!("{millis}ms"),
+        1000..60_000 => {
+            let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+            format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => format!("{}m{}s", millis / 60_000, millis % 60_000 / 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_print_as_go_does() {
+        let millis = |millis| duration(std::time::Duration::from_millis(millis));
+        assert_eq!([millis(313), millis(1661), millis(2000), millis(61_500)], ["313ms", "1.661s", "2s", "1m1s"]);
+    }
+
+    #[test]
+    fn the_login_of_the_images_registry_is_found() {
+        let config = br#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"reg.test:5000":{"username":"a","password":"b"}}}"#;
+        let name = |image| registry_login(config, image).map(|login| login.username);
+        assert_eq!(name("nginx"), Some("u".into()));
+        assert_eq!(name("library/nginx"), Some("u".into()));
+        assert_eq!(name("reg.test:5000/x/y:1"), Some("a".into()));
+        assert_eq!(name("other.test/x"), None);
+        assert_eq!(registry_login(b"not json", "nginx"), None);
+        assert_eq!(registry_login(br#"{"auths":{"docker.io":{"auth":"!!"}}}"#, "nginx"), None);
+    }
+
+    #[test]
+    fn the_default_policy_goes_by_the_tag() {
+        let policy_of =
+            |image: &str| policy(&Container { image: Some(image.into()), ..Container::default() }).to_owned();
+        assert_eq!(policy_of("nginx"), "Always");
+        assert_eq!(policy_of("reg.test:5000/nginx:latest"), "Always");
+        assert_eq!(policy_of("reg.test:5000/nginx"), "Always");
+        assert_eq!(policy_of("nginx:1.27"), "IfNotPresent");
+    }
+}

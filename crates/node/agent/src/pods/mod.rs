@@ -1,0 +1,104 @@
+//! The pods of this node: one worker per pod, and the table that the node's API reads.
+
+mod adopt;
+mod create;
+mod execute;
+mod fold;
+mod image;
+mod report;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+mod view;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::cluster::Cluster;
+use crate::config::AgentConfig;
+use crate::files::HostResolver;
+use crate::probe::ProbeEvent;
+use crate::seams::{Exit, Image, Images, Network, Runtime, Withdrawals};
+use crate::state::ProbeKind;
+
+pub use supervisor::{Supervisor, project};
+pub use view::{ContainerView, Pods, View};
+
+/// What every worker shares.
+pub struct Machine {
+    pub config: AgentConfig,
+    pub runtime: Arc<dyn Runtime>,
+    pub images: Arc<dyn Images>,
+    pub network: Arc<dyn Network>,
+    pub withdrawals: Arc<dyn Withdrawals>,
+    pub cluster: Arc<dyn Cluster>,
+    pub clock: Clock,
+    pub host_resolver: HostResolver,
+    /// CPU in thousandths and memory in bytes that pods may use.
+    pub allocatable: (i64, i64),
+    pub pods: Pods,
+    /// Which worker hears of which sandbox.
+    pub routes: Routes,
+    /// Owner of exec and attach sessions.
+    pub sessions: base_tasks::Tasks,
+}
+
+/// What wakes a pod's worker.
+#[derive(Debug)]
+pub enum Message {
+    Updated(Arc<Pod>),
+    /// The API no longer has this object.
+    Gone,
+    Exited {
+        container: String,
+        exit: Exit,
+    },
+    SandboxLost,
+    Probed {
+        container: String,
+        kind: ProbeKind,
+        event: ProbeEvent,
+    },
+    Image {
+        container: String,
+        outcome: ImageOutcome,
+    },
+    /// Traffic is withdrawn and the preStop hook has ended.
+    Drained {
+        container: String,
+    },
+    StatusWritten(Result<(), String>),
+    Deleted(Result<(), String>),
+}
+
+/// The end of looking an image up, with the Events to report in order.
+#[derive(Debug)]
+pub struct ImageOutcome {
+    pub result: Result<Box<Image>, (&'static str, String)>,
+}
+
+#[derive(Default)]
+pub struct Routes(Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>);
+
+impl Routes {
+    pub fn insert(&self, sandbox: &str, worker: mpsc::UnboundedSender<Message>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox.to_owned(), worker);
+    }
+
+    pub fn remove(&self, sandbox: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
+    }
+
+    /// A sandbox that nobody follows is being removed; its events are of no use.
+    pub fn send(&self, sandbox: &str, message: Message) {
+        if let Some(worker) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(sandbox) {
+            // The worker may just have ended.
+            let _ = worker.send(message);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the node's API may know of a pod without disturbing its worker.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use k8s_openapi::api::core::v1::Pod;
+use machinery_client::ObjectKey;
+use tokio::sync::watch;
+
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub pod: Arc<Pod>,
+    pub containers: BTreeMap<String, ContainerView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerView {
+    /// The runtime's id while it runs.
+    pub running: Option<String>,
+    /// Number of the latest instance, if there ever was one.
+    pub attempt: Option<u32>,
+    /// Why no instance runs, as its status says.
+    pub waiting: Option<String>,
+    pub log_dir: PathBuf,
+}
+
+/// The pods of this node by name.
+#[derive(Default)]
+pub struct Pods(RwLock<HashMap<ObjectKey, watch::Receiver<View>>>);
+
+impl Pods {
+    pub fn insert(&self, key: ObjectKey, view: watch::Receiver<View>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key, view);
+    }
+
+    /// Forgets the pod, unless another of that name has taken its place.
+    pub fn remove(&self, key: &ObjectKey, uid: Option<&str>) {
+        let mut pods = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if pods.get(key).is_some_and(|view| view.borrow().pod.metadata.uid.as_deref() == uid) {
+            pods.remove(key);
+        }
+    }
+
+    pub fn get(&self, key: &ObjectKey) -> Option<watch::Receiver<View>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    pub fn list(&self) -> Vec<Arc<Pod>> {
+        let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pods.values().map(|view| Arc::clone(&view.borrow().pod)).collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! One pod's worker: fold what happened into the state, plan, execute, report; sleep until the next event.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use machinery_client::{EventKind, ObjectKey};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::cluster::Report;
+use crate::plan;
+use crate::pods::report::StatusWriter;
+use crate::pods::{Machine, Message, View};
+use crate::seams::Sandbox;
+use crate::state::PodState;
+use crate::status;
+
+pub struct Worker {
+    pub(super) machine: Arc<Machine>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) state: PodState,
+    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(super) outbox: mpsc::UnboundedSender<Message>,
+    /// Pulls, probes, drains and writes under way; they answer through the outbox and die with the worker.
+    pub(super) tasks: JoinSet<()>,
+    /// Probes and drains of the running instance, by container.
+    pub(super) attached: BTreeMap<String, Vec<AbortHandle>>,
+    pub(super) status: StatusWriter,
+    pub(super) view: watch::Sender<View>,
+}
+
+/// Whether the worker goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    Finished,
+}
+
+impl Worker {
+    pub fn new(
+        machine: Arc<Machine>,
+        pod: Arc<Pod>,
+        (outbox, inbox): (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
+    ) -> Self {
+        let full_name = full_name(&pod);
+        let started_at = Some(machine.clock.now());
+        let (view, viewer) = watch::channel(View { pod: Arc::clone(&pod), ..View::default() });
+        machine.pods.insert(ObjectKey::of(&*pod), viewer);
+        let status = StatusWriter::new(&pod);
+        let state = PodState { full_name, started_at, ..PodState::default() };
+        let (tasks, attached) = (JoinSet::new(), BTreeMap::new());
+        Self { machine, pod, state, inbox, outbox, tasks, attached, status, view }
+    }
+
+    /// Lives as long as anything of the pod does. `sandboxes` are what an earlier agent left of it.
+    pub async fn run(mut self, sandboxes: Vec<Sandbox>) {
+        self.adopt(sandboxes).await;
+        loop {
+            while let Ok(message) = self.inbox.try_recv() {
+                self.fold(message);
+            }
+            let now = self.now();
+            self.observe(now);
+            let plan = plan::plan(&self.pod, &self.state, now);
+            if plan.actions.is_empty() {
+                self.publish(now);
+                let retry_at = self.status.retry_at();
+                self.wait(plan.wake_at.into_iter().chain(retry_at).min()).await;
+                continue;
+            }
+            for action in plan.actions {
+                if self.execute(action).await == Flow::Finished {
+                    self.machine.pods.remove(&ObjectKey::of(&*self.pod), self.pod.metadata.uid.as_deref());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What follows from the object and the state without an action.
+    fn observe(&mut self, now: Timestamp) {
+        let gone = self.state.termination.as_ref().is_some_and(|termination| termination.object_gone);
+        self.state.termination = plan::deleted(&self.pod, self.state.termination.as_ref(), gone, now);
+        if let Some(spec) = &self.pod.spec {
+            self.state.terminal = status::terminal(spec, &self.state);
+        }
+    }
+
+    async fn wait(&mut self, wake_at: Option<Timestamp>) {
+        let timer = async {
+            match wake_at {
+                Some(at) => {
+                    let left = at.duration_since(self.machine.clock.now());
+                    let left = std::time::Duration::try_from(left).unwrap_or_default();
+                    // A whole millisecond up: the timer must not fire before the time it waits for.
+                    tokio::time::sleep(left + std::time::Duration::from_millis(1)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let message = tokio::select! {
+            message = self.inbox.recv() => message,
+            Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                if let Err(error) = ended && error.is_panic() {
+                    tracing::error!(pod = %self.state.full_name, %error, "a pod task panicked");
+                }
+                None
+            }
+            () = timer => None,
+        };
+        if let Some(message) = message {
+            self.fold(message);
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.machine.clock.now()
+    }
+
+    pub(super) fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn pod_dir(&self) -> PathBuf {
+        self.machine.config.pod_dir(self.uid())
+    }
+
+    pub(super) fn log_dir(&self) -> PathBuf {
+        let key = ObjectKey::of(&*self.pod);
+        self.machine.config.logs_dir().join(format!("{}_{}_{}", key.namespace, key.name, self.uid()))
+    }
+
+    pub(super) fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+
+    pub(super) fn container(&self, name: &str) -> Option<&Container> {
+        let spec = self.spec()?;
+        spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
+    }
+
+    /// Reports an Event about the pod or one of its containers.
+    pub(super) fn event(&self, container: Option<&str>, kind: EventKind, reason: &str, message: &str) {
+        let container = container.map(|name| {
+            let init = self.spec().and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+            (name, init.into_iter().any(|init| init.name == name))
+        });
+        self.machine.cluster.report(&self.pod, &Report { container, kind, reason, message });
+    }
+}
+
+/// `name_namespace(uid)`.
+fn full_name(pod: &Pod) -> String {
+    let meta = &pod.metadata;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    format!("{}_{}({})", text(&meta.name), text(&meta.namespace), text(&meta.uid))
+}

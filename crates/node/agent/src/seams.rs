@@ -1,0 +1,317 @@
+//! The seams between the pod logic and the machine: container runtime, images, network, withdrawal.
+//!
+//! Everything above this file is tested with the fakes behind these traits; the adapters below [`crate::adapter`] are
+//! the only code that names `node_oci`, `node_images` and `net_podnet`. The shape follows CRI, so that a CRI client
+//! can be the second implementation.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+/// Label keys of sandboxes and containers, the same as upstream's kubelet puts on CRI objects.
+pub mod label {
+    pub const POD_NAME: &str = "io.kubernetes.pod.name";
+    pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+    pub const POD_UID: &str = "io.kubernetes.pod.uid";
+    pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+    /// Which instance of the container this is: its restart count.
+    pub const ATTEMPT: &str = "io.kubernetes.container.restartCount";
+    /// Hash of the container's spec, to recognise after a restart what was started from what.
+    pub const SPEC_HASH: &str = "io.kubernetes.container.hash";
+    pub const IMAGE: &str = "sampan.io/image";
+    pub const IMAGE_ID: &str = "sampan.io/image-id";
+    pub const STOP_SIGNAL: &str = "sampan.io/stop-signal";
+}
+
+/// A failure at a seam: what was tried, on what, and why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {subject}")]
+pub struct SeamError {
+    pub operation: &'static str,
+    pub subject: String,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl SeamError {
+    pub fn new(
+        operation: &'static str,
+        subject: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { operation, subject: subject.into(), source: source.into() }
+    }
+}
+
+/// The whole chain of an error on one line, for an Event or a status message.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxSpec {
+    pub id: String,
+    pub hostname: String,
+    pub labels: BTreeMap<String, String>,
+    pub host_network: bool,
+    pub host_pid: bool,
+    pub host_ipc: bool,
+    pub share_process_namespace: bool,
+    pub sysctls: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    pub id: String,
+    pub labels: BTreeMap<String, String>,
+    /// `None` when the pod uses the host's network.
+    pub netns: Option<PathBuf>,
+    /// Whether its shim lives and its namespaces are pinned.
+    pub ready: bool,
+    pub created_at: Timestamp,
+    pub containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub id: String,
+    pub labels: BTreeMap<String, String>,
+    pub state: ContainerState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    Created,
+    Running { started_at: Timestamp },
+    Exited(Exit),
+}
+
+/// How one instance of a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub exit_code: i32,
+    pub signal: Option<i32>,
+    pub oom_killed: bool,
+    /// `None` when it never ran.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    /// Overrides what the exit code says (`StartError`, `ContainerStatusUnknown`).
+    pub reason: Option<String>,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub read_only: bool,
+    pub propagation: Propagation,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    #[default]
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// `cpu.shares` in cgroup v1 units, 2 to 262144.
+    pub cpu_shares: u64,
+    /// Microseconds per [`Self::cpu_period`]; `None` is unlimited.
+    pub cpu_quota: Option<i64>,
+    pub cpu_period: u64,
+    /// Bytes; `None` is unlimited.
+    pub memory_limit: Option<i64>,
+    pub oom_score_adj: i32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// `uid`, `uid:gid`, `name` or `name:group` as the image writes it; names are looked up in the container's own
+    /// /etc/passwd. Empty is root.
+    pub image_user: String,
+    /// Win over the image's.
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+    pub supplemental_groups: Vec<u32>,
+    pub privileged: bool,
+    pub capabilities_add: Vec<String>,
+    pub capabilities_drop: Vec<String>,
+    pub no_new_privileges: bool,
+    pub read_only_rootfs: bool,
+    /// `None` is the runtime's default (unconfined unless the runtime says otherwise).
+    pub seccomp: Option<Seccomp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    Unconfined,
+    RuntimeDefault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    pub id: String,
+    /// The name in the pod's spec, which instance this is, and the image as the user wrote it.
+    pub name: String,
+    pub attempt: u32,
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    /// Lower directories of the root file system, topmost first.
+    pub layers: Vec<PathBuf>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: String,
+    pub mounts: Vec<Mount>,
+    pub tty: bool,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    /// Written by the runtime in CRI's log format.
+    pub log_path: PathBuf,
+    pub security: Security,
+    pub resources: Resources,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecSpec {
+    pub args: Vec<String>,
+    pub tty: bool,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+/// Terminal size in character cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    pub width: u16,
+    pub height: u16,
+}
+
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+/// The exit code of the process, once it ended.
+pub type ExitFuture = Pin<Box<dyn Future<Output = Result<i32, SeamError>> + Send>>;
+
+/// The streams of a process in a container. Dropping it detaches; an exec'd process is killed.
+pub struct Streams {
+    pub stdin: Option<Writer>,
+    pub stdout: Option<Reader>,
+    pub stderr: Option<Reader>,
+    pub resize: mpsc::UnboundedSender<TerminalSize>,
+    pub exit: ExitFuture,
+}
+
+/// What the runtime reports by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    ContainerExited {
+        sandbox: String,
+        container: String,
+        exit: Exit,
+    },
+    /// The sandbox's shim is gone and every container with it.
+    SandboxLost {
+        sandbox: String,
+    },
+}
+
+/// The container runtime. Calls are idempotent where CRI's are: stopping or removing what is gone succeeds.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    async fn list(&self) -> Result<Vec<Sandbox>, SeamError>;
+    async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError>;
+    async fn stop_sandbox(&self, sandbox: &str) -> Result<(), SeamError>;
+    async fn remove_sandbox(&self, sandbox: &str) -> Result<(), SeamError>;
+    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError>;
+    /// Returns when the process has been executed.
+    async fn start_container(&self, container: &str) -> Result<Timestamp, SeamError>;
+    async fn signal_container(&self, container: &str, signal: i32) -> Result<(), SeamError>;
+    async fn remove_container(&self, container: &str) -> Result<(), SeamError>;
+    async fn exec(&self, container: &str, spec: ExecSpec) -> Result<Streams, SeamError>;
+    async fn attach(&self, container: &str) -> Result<Streams, SeamError>;
+}
+
+/// An image on this node, ready to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    pub id: String,
+    /// Bytes.
+    pub size: u64,
+    pub layers: Vec<PathBuf>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    pub working_dir: String,
+    pub user: String,
+    pub stop_signal: Option<String>,
+    /// Put there by the operator (`sampan image import`), not by a pull.
+    pub imported: bool,
+}
+
+/// Name and password for a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// With what is wrong with it.
+    #[error("{0}")]
+    InvalidReference(String),
+    /// No registry could be spoken to at all; an imported image may stand in.
+    #[error(transparent)]
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// The registry answered, and not with the image.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[async_trait]
+pub trait Images: Send + Sync + 'static {
+    /// The image of that reference, if it is on this node. `Err` when the reference cannot be parsed.
+    async fn get(&self, reference: &str) -> Result<Option<Image>, PullError>;
+    /// `credentials` are tried in order, after anonymous configuration of the node's own.
+    async fn pull(&self, reference: &str, credentials: &[Credentials]) -> Result<Image, PullError>;
+}
+
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Connects the sandbox; the same sandbox gets the same address again. First the primary address.
+    async fn attach(&self, sandbox: &str, netns: &std::path::Path) -> Result<Vec<IpAddr>, SeamError>;
+    async fn detach(&self, sandbox: &str) -> Result<(), SeamError>;
+    /// Frees what belongs to sandboxes that are not in `live`.
+    async fn reconcile(&self, live: &[String]) -> Result<(), SeamError>;
+}
+
+/// Tells when traffic has been steered away from a pod.
+#[async_trait]
+pub trait Withdrawals: Send + Sync + 'static {
+    /// Resolves once no local data plane slot leads to `pod_ip`.
+    async fn withdrawn(&self, pod_ip: IpAddr);
+}

@@ -1,0 +1,95 @@
+//! The node's HTTPS API, which the API server calls: logs, exec, attach, the list of pods.
+//!
+//! Mutual TLS; only the API server's own client certificate and cluster administrators get past the handshake's end.
+
+mod identity;
+mod logs;
+mod routes;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base_tasks::Tasks;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::error::Error;
+use crate::pods::Machine;
+
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A client that has not finished its handshake by then is dropped.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Binds the port, then serves until the tasks are cancelled.
+pub async fn start(tasks: &Tasks, machine: Arc<Machine>) -> Result<(), Error> {
+    let address = SocketAddr::new(machine.config.node_ip, machine.config.kubelet_port);
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let mut tls = (*machine.config.tls).clone();
+    // Connection upgrades need HTTP/1.1.
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let connections = tasks.child("node-api");
+    tasks.spawn("node-api", async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let (acceptor, machine) = (acceptor.clone(), Arc::clone(&machine));
+                    connections.spawn("connection", async move { serve(stream, peer, acceptor, machine).await });
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: give connections time to end.
+                    tracing::warn!(%error, "node API connection not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, machine: Arc<Machine>) {
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "node API handshake failed"),
+        Err(_) => return,
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let allowed = certificate.is_some_and(|certificate| identity::may_call(certificate));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let machine = Arc::clone(&machine);
+        async move {
+            let response = if allowed {
+                routes::route(machine, request).await
+            } else {
+                text(StatusCode::FORBIDDEN, "Forbidden: this client may not use the node API\n")
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.with_upgrades().await {
+        tracing::debug!(%peer, %error, "node API connection ended");
+    }
+}
+
+fn text(status: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(message));
+    *response.status_mut() = status;
+    let content_type = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn full(data: impl Into<Bytes>) -> Body {
+    Full::new(data.into()).map_err(|never| match never {}).boxed_unsync()
+}

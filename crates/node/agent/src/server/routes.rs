@@ -1,0 +1,171 @@
+//! Paths to handlers.
+
+use std::sync::Arc;
+
+use api::pod::containers;
+use http::{Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use machinery_client::ObjectKey;
+use tokio::sync::watch;
+
+use crate::logs::LogOptions;
+use crate::pods::{Machine, View};
+use crate::seams::{ExecSpec, SeamError, Streams};
+use crate::server::{Body, full, logs, text};
+use crate::streams;
+
+pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<_> = path.trim_matches('/').split('/').map(decode).collect();
+    let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["healthz"]) => text(StatusCode::OK, "ok"),
+        (&Method::GET, ["pods"]) => pods(&machine),
+        (&Method::GET, ["containerLogs", namespace, pod, container]) => {
+            let subject = match Subject::find(&machine, namespace, pod, container) {
+                Ok(subject) => subject,
+                Err((status, message)) => return text(status, message),
+            };
+            match LogOptions::parse(query(&request).iter().map(|(k, v)| (k.as_str(), v.clone())), Timestamp::now()) {
+                Ok(options) => logs::logs(&subject, options),
+                Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+            }
+        }
+        (&Method::GET | &Method::POST, [verb @ ("exec" | "attach"), namespace, pod, container]) => {
+            match Subject::find(&machine, namespace, pod, container) {
+                Ok(subject) => stream(&machine, &subject, *verb == "exec", request),
+                Err((status, message)) => text(status, message),
+            }
+        }
+        (&Method::GET | &Method::POST, ["portForward", ..]) => {
+            text(StatusCode::NOT_IMPLEMENTED, "port-forward is not supported by this node yet\n")
+        }
+        (_, ["healthz" | "pods" | "containerLogs" | "exec" | "attach", ..]) => {
+            text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed\n")
+        }
+        _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+/// The container a request is about.
+pub(super) struct Subject {
+    pub pod: String,
+    pub container: String,
+    pub view: watch::Receiver<View>,
+}
+
+impl Subject {
+    fn find(machine: &Machine, namespace: &str, pod: &str, container: &str) -> Result<Self, (StatusCode, String)> {
+        let key = ObjectKey::new(namespace, pod);
+        let missing = || (StatusCode::NOT_FOUND, format!("pod \"{pod}\" not found\n"));
+        let view = machine.pods.get(&key).ok_or_else(missing)?;
+        let known = {
+            let current = view.borrow();
+            containers::pick(&current.pod, container).map(ToOwned::to_owned)
+        };
+        let container = known.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+        Ok(Self { pod: pod.to_owned(), container, view })
+    }
+}
+
+fn pods(machine: &Machine) -> Response<Body> {
+    let items: Vec<_> = machine.pods.list();
+    let items: Vec<_> = items.iter().map(|pod| &**pod).collect();
+    let list = serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
+    let mut response = Response::new(full(list.to_string()));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Request<Incoming>) -> Response<Body> {
+    let (protocol, accept) = match streams::negotiate(request.headers()) {
+        Ok(negotiated) => negotiated,
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    let query = query(&request);
+    let on = |names: [&str; 2]| {
+        query.iter().any(|(name, value)| names.contains(&name.as_str()) && matches!(value.as_str(), "1" | "true"))
+    };
+    let tty = on(["tty", "tty"]);
+    let spec = ExecSpec {
+        args: query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect(),
+        tty,
+        stdin: on(["input", "stdin"]),
+        stdout: on(["output", "stdout"]),
+        stderr: on(["error", "stderr"]) && !tty,
+    };
+    if exec && spec.args.is_empty() {
+        return text(StatusCode::BAD_REQUEST, "you must specify at least one command for the container\n");
+    }
+    if !spec.stdin && !spec.stdout && !spec.stderr {
+        return text(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr\n");
+    }
+    let running = subject.view.borrow().containers.get(&subject.container).and_then(|view| view.running.clone());
+    let Some(container) = running else {
+        return text(StatusCode::BAD_REQUEST, format!("container not found (\"{}\")\n", subject.container));
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let runtime = Arc::clone(&machine.runtime);
+    let session = async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => return tracing::debug!(%error, "stream upgrade failed"),
+        };
+        let start = async move {
+            if exec { runtime.exec(&container, spec).await } else { attach(&*runtime, &container, &spec).await }
+        };
+        streams::serve(TokioIo::new(upgraded), protocol, start).await;
+    };
+    machine.sessions.spawn("stream", session);
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+        .header(header::SEC_WEBSOCKET_PROTOCOL, protocol.name())
+        .body(full(""));
+    response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
+}
+
+/// Only the streams that were asked for.
+async fn attach(runtime: &dyn crate::seams::Runtime, id: &str, wanted: &ExecSpec) -> Result<Streams, SeamError> {
+    let mut streams = runtime.attach(id).await?;
+    streams.stdin = streams.stdin.filter(|_| wanted.stdin);
+    streams.stdout = streams.stdout.filter(|_| wanted.stdout);
+    streams.stderr = streams.stderr.filter(|_| wanted.stderr);
+    Ok(streams)
+}
+
+fn query(request: &Request<Incoming>) -> Vec<(String, String)> {
+    parse_query(request.uri().query().unwrap_or_default())
+}
+
+fn parse_query(query: &str) -> Vec<(String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
+        })
+        .collect()
+}
+
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_decode() {
+        let want = [("command", "sh"), ("command", "-c"), ("command", "echo a b=c"), ("tty", "")];
+        let got = parse_query("command=sh&command=-c&&command=echo+a%20b%3Dc&tty");
+        assert_eq!(got, want.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(parse_query("%zz=%ff"), [("%zz".to_owned(), "\u{fffd}".to_owned())]);
+    }
+}

@@ -1,0 +1,177 @@
+//! One container's status.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    PodSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::state::{CrashBackoff, Ended, ImageRef, Instance, PodState, Record};
+use api::pod::containers::is_sidecar;
+
+pub const ID_SCHEME: &str = "sampan://";
+
+pub(super) fn status(
+    spec: &PodSpec,
+    container: &Container,
+    state: &PodState,
+    old: &[ContainerStatus],
+    phase: &str,
+) -> ContainerStatus {
+    let init = spec.init_containers.iter().flatten().any(|init| init.name == container.name);
+    let Some(record) = state.containers.get(&container.name) else {
+        // Nothing known: either never started, or finished before this agent was.
+        if let Some(old) = old.iter().find(|old| old.name == container.name)
+            && (phase == "Succeeded" || phase == "Failed" || old.state.as_ref().is_some_and(|s| s.terminated.is_some()))
+        {
+            return old.clone();
+        }
+        return bare(container, waiting(initial_reason(spec, init), None), init);
+    };
+    let (current, ended) = current_state(spec, container, state, record, init);
+    let running = match &record.instance {
+        Instance::Running(running) => Some(running),
+        _ => None,
+    };
+    let image = match (&record.instance, &record.previous) {
+        (Instance::Running(running), _) => running.image.clone(),
+        (Instance::Ended(ended), _) | (Instance::None, Some(ended)) => ended.image.clone(),
+        (Instance::None, None) => ImageRef { name: container.image.clone().unwrap_or_default(), id: String::new() },
+    };
+    let id = match &record.instance {
+        Instance::Running(running) => Some(&running.id),
+        Instance::Ended(ended) => Some(&ended.id),
+        Instance::None => record.previous.as_ref().map(|previous| &previous.id),
+    };
+    let started = running.is_some_and(|running| running.health.started);
+    let ready = match (&record.instance, init && !is_sidecar(container)) {
+        (Instance::Ended(ended), true) => ended.succeeded(),
+        (Instance::Running(running), false) => {
+            // On its way to a restart it takes no more traffic; a deleted pod's readiness stays the probe's.
+            running.health.ready && (running.stop.is_none() || state.termination.is_some())
+        }
+        _ => false,
+    };
+    ContainerStatus {
+        name: container.name.clone(),
+        image: image.name,
+        image_id: image.id,
+        container_id: id.filter(|id| !id.is_empty()).map(|id| format!("{ID_SCHEME}{id}")),
+        state: Some(current),
+        last_state: Some(ended.map_or_else(ContainerState::default, terminated)),
+        ready,
+        started: Some(started),
+        restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
+        ..ContainerStatus::default()
+    }
+}
+
+/// The state to show, and the instance to show as the last one.
+fn current_state<'a>(
+    spec: &PodSpec,
+    container: &Container,
+    state: &PodState,
+    record: &'a Record,
+    init: bool,
+) -> (ContainerState, Option<&'a Ended>) {
+    let previous = record.previous.as_ref();
+    match &record.instance {
+        Instance::Running(running) => {
+            let running = ContainerStateRunning { started_at: Some(Time(running.started_at)) };
+            (ContainerState { running: Some(running), ..ContainerState::default() }, previous)
+        }
+        Instance::Ended(ended) => {
+            if !restarts(spec, container, state, ended, init) {
+                return (terminated(ended), previous);
+            }
+            if let Some(failure) = record.waiting_for() {
+                return (waiting(failure.reason, Some(failure.message.clone())), Some(ended));
+            }
+            // The first restart is immediate; only a wait is worth telling.
+            match record.backoff {
+                Some(_)
+                    if CrashBackoff::restart_at(record.backoff, ended.exit.finished_at) > ended.exit.finished_at =>
+                {
+                    (waiting("CrashLoopBackOff", Some(ended.message_of_backoff(record, container, state))), Some(ended))
+                }
+                _ => (terminated(ended), previous),
+            }
+        }
+        Instance::None => match record.waiting_for() {
+            Some(failure) => (waiting(failure.reason, Some(failure.message.clone())), previous),
+            None => (waiting(initial_reason(spec, init), None), previous),
+        },
+    }
+}
+
+fn restarts(spec: &PodSpec, container: &Container, state: &PodState, ended: &Ended, init: bool) -> bool {
+    if state.termination.is_some() || state.terminal.is_some() {
+        return false;
+    }
+    match spec.restart_policy.as_deref() {
+        _ if is_sidecar(container) => true,
+        Some("Never") => false,
+        Some("OnFailure") => !ended.succeeded(),
+        _ => !(init && ended.succeeded()),
+    }
+}
+
+fn initial_reason(spec: &PodSpec, init: bool) -> &'static str {
+    if init || spec.init_containers.as_ref().is_none_or(Vec::is_empty) {
+        "ContainerCreating"
+    } else {
+        "PodInitializing"
+    }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ContainerState {
+    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message };
+    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+fn bare(container: &Container, state: ContainerState, init: bool) -> ContainerStatus {
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        state: Some(state),
+        last_state: Some(ContainerState::default()),
+        started: Some(false).filter(|_| !init || is_sidecar(container)),
+        ..ContainerStatus::default()
+    }
+}
+
+fn terminated(ended: &Ended) -> ContainerState {
+    let exit = &ended.exit;
+    let reason = match exit.reason.as_deref() {
+        Some(reason) => reason,
+        None if exit.oom_killed => "OOMKilled",
+        None if exit.exit_code == 0 => "Completed",
+        None => "Error",
+    };
+    let terminated = ContainerStateTerminated {
+        exit_code: exit.exit_code,
+        signal: None, // upstream's runtimes fold the signal into the exit code
+        reason: Some(reason.to_owned()),
+        message: (!exit.message.is_empty()).then(|| exit.message.clone()),
+        started_at: exit.started_at.map(Time),
+        finished_at: Some(Time(exit.finished_at)),
+        container_id: (!ended.id.is_empty()).then(|| format!("{ID_SCHEME}{}", ended.id)),
+    };
+    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+}
+
+impl Ended {
+    fn message_of_backoff(&self, record: &Record, container: &Container, state: &PodState) -> String {
+        let seconds = record.backoff.map_or(0, |backoff| backoff.delay.as_secs());
+        let delay = go_duration(seconds);
+        format!("back-off {delay} restarting failed container={} pod={}", container.name, state.full_name)
+    }
+}
+
+/// Whole seconds as Go prints a duration.
+fn go_duration(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
