@@ -46,6 +46,14 @@ pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Closes every descriptor above the standard ones. Only for the very start of a process, when it has opened
+/// nothing of its own.
+pub(crate) fn close_inherited() {
+    // SAFETY: nothing in this process holds any of these descriptors yet; the call takes no pointers. It exists
+    // since Linux 5.9.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
 /// Lets children inherit the descriptor.
 pub(crate) fn make_inheritable(fd: BorrowedFd<'_>) -> io::Result<()> {
     fcntl(fd.as_raw_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -204,10 +212,15 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 
 /// Undoes the signal settings of the Rust runtime and the shim before a foreign program is executed.
 pub(crate) fn reset_signals() {
-    // SAFETY: the process is single-threaded and about to exec; SIGPIPE gets its default action and an empty
-    // set is a valid mask.
+    /// The kernel's `sigaction`, all zero: the default action, no flags, nothing masked.
+    static DEFAULT: [u64; 4] = [0; 4];
+    // SAFETY: the process is single-threaded and about to exec, so that no handler can run. The C library leaves
+    // two signals to itself and ignored, hence the system call: it reads a `sigaction` with a mask of 8 bytes, which
+    // is valid for ever; the signals that cannot be changed are refused without harm. An empty set is a valid mask.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        for signal in 1..=64 {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), 8);
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

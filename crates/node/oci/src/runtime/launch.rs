@@ -12,12 +12,12 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::connection::{self, CallError, Connection, Receiver};
-use super::sandbox::{Sandbox, container_status, exited};
+use super::sandbox::Sandbox;
 use super::{blocking, teardown};
 use crate::cgroup::{self, Cgroups};
 use crate::executable::{Executable, Role};
-use crate::layout::{self, ContainerRecord, SandboxDir, SandboxRecord, ShimRecord};
-use crate::status::{ContainerState, ContainerStatus, Event, SandboxState};
+use crate::layout::{self, SandboxDir, SandboxRecord, ShimRecord};
+use crate::status::{Event, SandboxState};
 use crate::wire::{self, Operation, Reply};
 use crate::{Error, RuntimeConfig, SandboxSpec, shim};
 
@@ -29,13 +29,16 @@ pub(super) async fn create(
 ) -> Result<Arc<Sandbox>, Error> {
     let directory = SandboxDir(config.root.join(&spec.id));
     let record = SandboxRecord { spec, created_at: Timestamp::now(), cgroup_root: config.cgroup_root.clone() };
-    match fs::symlink_metadata(&directory.0) {
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
-        _ => return Err(Error::Exists { what: "sandbox", id: record.spec.id }),
+    // Making the directory is claiming the id: whoever fails here must not undo another's work below.
+    if let Err(e) = DirBuilder::new().mode(0o700).create(&directory.0) {
+        return Err(match e.kind() {
+            ErrorKind::AlreadyExists => Error::Exists { what: "sandbox", id: record.spec.id },
+            _ => Error::io("make the directory", &directory.0)(e),
+        });
     }
     match launch(&config, &directory, &record).await {
         Ok((connection, receiver)) => {
-            let sandbox = Sandbox::new(directory, record, Some(connection), SandboxState::Ready, Vec::new(), events);
+            let sandbox = Sandbox::new(directory, record, Some(connection), SandboxState::Ready, events);
             sandbox.follow(receiver);
             hello(&sandbox).await?;
             Ok(sandbox)
@@ -81,7 +84,6 @@ async fn launch(
 fn write_files(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Error> {
     let spec = &record.spec;
     let make = |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(Error::io("make the directory", path));
-    make(&directory.0)?;
     make(&directory.containers())?;
     make(&directory.shm())?;
     let hostname = if spec.host_network {
@@ -127,23 +129,19 @@ pub(super) async fn recover(
         let (directory, record) = (directory.clone(), record.clone());
         blocking(move || teardown::write_off(&directory, &record, &Cgroups::discover()?)).await?;
     }
-    // Connected first, read then: an exit in between is read or announced, or both.
-    let containers = containers(&id, &directory)?;
     let ready = connected.is_some() && !directory.stopped().exists();
     let state = if ready { SandboxState::Ready } else { SandboxState::NotReady };
-    for container in &containers {
-        if let ContainerState::Exited(status) = &container.state {
-            let _ = events.send(exited(&id, &container.id, status));
-        }
-    }
     let (connection, receiver) = connected.unzip();
-    if connection.is_none() {
-        let _ = events.send(Event::ShimLost { sandbox: id });
-    }
-    let sandbox = Sandbox::new(directory, record, connection, state, containers, events);
+    let lost = connection.is_none();
+    let sandbox = Sandbox::new(directory, record, connection, state, events.clone());
     if let Some(receiver) = receiver {
         sandbox.follow(receiver);
+        // Once it has answered, it announces every exit to us too.
         hello(&sandbox).await?;
+    }
+    sandbox.load()?;
+    if lost {
+        let _ = events.send(Event::ShimLost { sandbox: id });
     }
     Ok(Some(sandbox))
 }
@@ -160,15 +158,4 @@ async fn hello(sandbox: &Sandbox) -> Result<(), Error> {
             Err(Error::Sandbox { sandbox: sandbox.id.clone(), message: failure.message })
         }
     }
-}
-
-fn containers(sandbox: &str, directory: &SandboxDir) -> Result<Vec<ContainerStatus>, Error> {
-    let mut found = Vec::new();
-    for (_, container) in teardown::containers(directory)? {
-        // Without its record it was never finished, and the sandbox's removal takes it along.
-        let Ok(record) = layout::load::<ContainerRecord>(&container.record()) else { continue };
-        let state = layout::load(&container.state()).unwrap_or(ContainerState::Created);
-        found.push(container_status(sandbox, record, state));
-    }
-    Ok(found)
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::connection::{CallError, Connection, Notice, Receiver};
 use super::teardown;
-use crate::layout::{ContainerRecord, SandboxDir, SandboxRecord};
+use crate::layout::{self, ContainerRecord, SandboxDir, SandboxRecord};
 use crate::status::{ContainerState, ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus};
 use crate::wire::{Operation, Reply};
 use crate::{Error, cgroup::Cgroups};
@@ -42,10 +42,8 @@ impl Sandbox {
         record: SandboxRecord,
         connection: Option<Connection>,
         state: SandboxState,
-        containers: Vec<ContainerStatus>,
         events: UnboundedSender<Event>,
     ) -> Arc<Self> {
-        let containers = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
         Arc::new(Self {
             id: record.spec.id.clone(),
             directory,
@@ -54,7 +52,7 @@ impl Sandbox {
             model: Mutex::new(Model {
                 state,
                 closing: false,
-                containers,
+                containers: BTreeMap::new(),
                 execs: HashMap::new(),
                 attached: HashMap::new(),
             }),
@@ -79,6 +77,22 @@ impl Sandbox {
             }
         });
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// Reads the containers of an earlier life, and announces those that have ended. The shim records an exit
+    /// before it sends it, and what it sends is applied under the same lock: no exit falls in between.
+    pub(super) fn load(&self) -> Result<(), Error> {
+        let mut model = self.model();
+        for (id, container) in teardown::containers(&self.directory)? {
+            // Without its record it was never finished, and the sandbox's removal takes it along.
+            let Ok(record) = layout::load::<ContainerRecord>(&container.record()) else { continue };
+            let state = layout::load(&container.state()).unwrap_or(ContainerState::Created);
+            if let ContainerState::Exited(status) = &state {
+                let _ = self.events.send(exited(&self.id, &id, status));
+            }
+            model.containers.insert(id, container_status(&self.id, record, state));
+        }
+        Ok(())
     }
 
     pub(super) fn model(&self) -> MutexGuard<'_, Model> {
@@ -207,7 +221,7 @@ impl Drop for Sandbox {
     }
 }
 
-pub(super) fn exited(sandbox: &str, container: &str, status: &ExitStatus) -> Event {
+fn exited(sandbox: &str, container: &str, status: &ExitStatus) -> Event {
     Event::ContainerExited {
         sandbox: sandbox.to_owned(),
         container: container.to_owned(),

@@ -212,16 +212,17 @@ impl Container {
         }))
     }
 
+    /// Recorded before anybody can notice, so that whoever has noticed finds the record.
     fn exit(&mut self, status: ExitStatus) -> ExitStatus {
+        // Were it not written (a full disk), a later client would take the container for running.
+        let _ = self.save(&ContainerState::Exited(status.clone()));
+        self.phase = Phase::Exited;
         self.stdin = None;
         self.terminal = None;
         self.log = None;
         for attached in &mut self.attached {
             attached.close();
         }
-        // Were it not written (a full disk), a later client would take the container for lost.
-        let _ = self.save(&ContainerState::Exited(status.clone()));
-        self.phase = Phase::Exited;
         status
     }
 

@@ -12,6 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
 use nix::unistd::{dup2, sethostname, setsid};
 
 use crate::cgroup::{self, Cgroups};
@@ -46,7 +47,9 @@ fn failed<E: std::fmt::Display>(operation: &'static str) -> impl FnOnce(E) -> Se
 
 pub(super) fn prepare(directory: &SandboxDir) -> Result<Prepared, SetupError> {
     let record: SandboxRecord = layout::load(&directory.record()).map_err(failed("read the sandbox's record"))?;
+    kernel::close_inherited(); // whatever our starter had open would stay open as long as the pod
     setsid().map_err(failed("start a session"))?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022)); // containers inherit it
     let signals = take_signals().map_err(failed("take signals over"))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(failed("become the reaper of descendants"))?;
     let _ = nix::sys::prctl::set_name(c"sampan-shim"); // only for people who look at processes
@@ -114,7 +117,7 @@ fn write_sysctl(name: &str, value: &str) -> Result<(), SetupError> {
 
 /// The address of a Unix socket has room for 107 bytes only; the directory is entered by descriptor instead.
 fn listen(directory: &Path) -> io::Result<UnixListener> {
-    let entrance = nix::fcntl::open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let entrance = nix::fcntl::open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let entrance = kernel::inherited(entrance)?;
     let path = Path::new("/proc/self/fd").join(entrance.as_raw_fd().to_string()).join(SHIM_SOCKET);
     let listener = UnixListener::bind(&path)?;

@@ -65,13 +65,13 @@ async fn containers_of_a_pod_share_its_network_and_name_but_not_their_files() {
         until nc 127.0.0.1 80; do :; done
         hostname; cat /etc/hostname /etc/resolv.conf /etc/hosts
         echo changed > /data/file; touch /new; echo shared > /dev/shm/x
-        ls /proc | grep -c '^[0-9]'; pwd; echo $HOSTNAME";
+        echo $$; pwd; echo $HOSTNAME";
     let mut spec = host.container("client", script);
     spec.cwd = "/made/for/me".to_owned();
     run(&runtime, &mut events, "s", spec).await;
     assert_eq!(
         host.logged("client", "stdout"),
-        ["hello", "host-s", "host-s", "nameserver 10.43.0.10", "127.0.0.1 localhost", "3", "/made/for/me", "host-s"],
+        ["hello", "host-s", "host-s", "nameserver 10.43.0.10", "127.0.0.1 localhost", "1", "/made/for/me", "host-s"],
         "{:?}",
         host.logged("client", "stderr")
     );
@@ -139,6 +139,30 @@ async fn users_capabilities_and_paths_are_restricted() {
     spec.mounts = vec![Mount { source: volume, target: "/v".into(), readonly: true }];
     run(&runtime, &mut events, "s", spec).await;
     assert_eq!(host.logged("reader", "stdout"), ["1"]);
+}
+
+#[tokio::test]
+async fn nothing_of_ours_is_inherited() {
+    let host = Host::new();
+    let (runtime, mut events) = host.open().await;
+    runtime.create_sandbox(sandbox("s")).await.unwrap();
+    let script = "
+        ls -l /proc/self/fd | grep -c -E ' [0-9]+ ->'
+        grep -E 'SigBlk|SigIgn' /proc/self/status | tr -d '\\t'; umask";
+    let clean = ["3", "SigBlk:0000000000000000", "SigIgn:0000000000000000", "0022"];
+    run(&runtime, &mut events, "s", host.container("c", script)).await;
+    assert_eq!(host.logged("c", "stdout"), clean, "{:?}", host.logged("c", "stderr"));
+
+    runtime.create_container("s", host.container("sleeper", "sleep 1000")).await.unwrap();
+    runtime.start_container("sleeper").await.unwrap();
+    let spec = node_oci::ExecSpec {
+        args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        stdout: true,
+        ..node_oci::ExecSpec::default()
+    };
+    let mut streams = runtime.exec("sleeper", spec).await.unwrap();
+    let text = crate::support::read_all(streams.stdout.take()).await;
+    assert_eq!(text.lines().collect::<Vec<_>>(), clean);
 }
 
 #[tokio::test]

@@ -118,6 +118,25 @@ async fn a_shim_lost_between_two_lives_is_reported_by_the_next() {
 }
 
 #[tokio::test]
+async fn the_binary_that_containers_can_reach_is_not_writable() {
+    let host = Host::new();
+    let mut config = host.config();
+    let binary = host.directory.path().join("binary"); // nobody else executes it
+    fs::copy(&config.binary, &binary).unwrap();
+    config.binary = binary.clone();
+    let (runtime, mut events) = Runtime::open(config).await.unwrap();
+    runtime.create_sandbox(sandbox("s")).await.unwrap();
+    let shim = shims_of(host.root().to_str().unwrap())[0];
+    let flags = nix::fcntl::OFlag::O_PATH;
+    let held = nix::fcntl::open(&*format!("/proc/{shim}/exe"), flags, nix::sys::stat::Mode::empty()).unwrap();
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    patiently(events.recv()).await;
+    let error = fs::File::options().write(true).open(format!("/proc/self/fd/{held}")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    fs::File::options().write(true).open(binary).unwrap();
+}
+
+#[tokio::test]
 async fn a_sandbox_that_was_never_finished_is_removed() {
     let host = Host::new();
     let (runtime, events) = host.open().await;
