@@ -1,13 +1,15 @@
 //! Reading request bodies: bounded, of a known type, in UTF-8.
 
 use base_meta::Status;
+use base_meta::schema::{SchemaRef, Table};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use machinery_registry::{Body, MediaType, Payload};
 
-use crate::negotiate;
+use crate::definitions::{self, DELETE_OPTIONS};
+use crate::{negotiate, protobuf};
 
 /// Largest request body, as upstream's.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -21,22 +23,42 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-fn object_type(headers: &HeaderMap) -> Result<MediaType, Status> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Plain(MediaType),
+    Protobuf,
+}
+
+fn format(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(headers) {
-        "" | "application/json" => Ok(MediaType::Json),
-        "application/yaml" => Ok(MediaType::Yaml),
-        _ => Err(Status::unsupported_media_type(negotiate::SUPPORTED)),
+        "" | "application/json" => Ok(Format::Plain(MediaType::Json)),
+        "application/yaml" => Ok(Format::Plain(MediaType::Yaml)),
+        protobuf::MEDIA_TYPE => Ok(Format::Protobuf),
+        _ => Err(Status::unsupported_media_type(SUPPORTED)),
     }
 }
 
-/// An encoded object; its type is checked before a byte is read.
-pub(crate) async fn object(headers: &HeaderMap, body: Body) -> Result<Payload, Status> {
-    let media = object_type(headers)?;
-    Ok(Payload { media, bytes: read(headers, body).await? })
+/// Media types of objects in requests, as messages list them.
+const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// An encoded object of type `schema`; how it is encoded is checked before a byte is read.
+pub(crate) async fn object(headers: &HeaderMap, body: Body, schema: Option<SchemaRef>) -> Result<Payload, Status> {
+    match (format(headers)?, schema) {
+        (Format::Plain(media), _) => Ok(Payload { media, bytes: text(read(headers, body).await?)? }),
+        (Format::Protobuf, Some(schema)) => {
+            let value = protobuf::to_json(&read(headers, body).await?, schema)?;
+            Ok(Payload { media: MediaType::Json, bytes: value.to_string().into() })
+        }
+        (Format::Protobuf, None) => Err(Status::unsupported_media_type(negotiate::SUPPORTED)),
+    }
 }
 
-/// A body that may be absent, as JSON whatever it came as.
-pub(crate) async fn optional_json(headers: &HeaderMap, body: Body) -> Result<Option<Bytes>, Status> {
+/// DeleteOptions, which may be absent, as JSON whatever they came as.
+pub(crate) async fn delete_options(
+    headers: &HeaderMap,
+    body: Body,
+    table: &'static Table,
+) -> Result<Option<Bytes>, Status> {
     if http_body::Body::is_end_stream(&body) {
         return Ok(None);
     }
@@ -44,17 +66,32 @@ pub(crate) async fn optional_json(headers: &HeaderMap, body: Body) -> Result<Opt
     if bytes.is_empty() {
         return Ok(None);
     }
-    match object_type(headers)? {
-        MediaType::Json => Ok(Some(bytes)),
-        MediaType::Yaml => {
-            let value: serde_json::Value = serde_norway::from_slice(&bytes)
-                .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
-            Ok(Some(value.to_string().into()))
+    let value: serde_json::Value = match format(headers)? {
+        Format::Plain(MediaType::Json) => return text(bytes).map(Some),
+        Format::Plain(MediaType::Yaml) => serde_norway::from_slice(&bytes)
+            .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?,
+        Format::Protobuf => {
+            let schema = definitions::by_name(table, DELETE_OPTIONS)
+                .ok_or_else(|| Status::unsupported_media_type(negotiate::SUPPORTED))?;
+            protobuf::to_json(&bytes, schema)?
         }
+    };
+    Ok(Some(value.to_string().into()))
+}
+
+/// A patch: JSON or YAML as its own media type says.
+pub(crate) async fn patch(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
+    text(read(headers, body).await?)
+}
+
+fn text(bytes: Bytes) -> Result<Bytes, Status> {
+    match std::str::from_utf8(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Status::bad_request(format!("the body of the request is not valid UTF-8: {error}"))),
     }
 }
 
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Status> {
+async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Status> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     let mut first = Bytes::new();
     let mut all = Vec::new();
@@ -83,9 +120,5 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, S
     if over {
         return Err(Status::request_entity_too_large(&format!("limit is {LIMIT}")));
     }
-    let bytes = if all.is_empty() { first } else { Bytes::from(all) };
-    match std::str::from_utf8(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Status::bad_request(format!("the body of the request is not valid UTF-8: {error}"))),
-    }
+    Ok(if all.is_empty() { first } else { all.into() })
 }

@@ -7,6 +7,7 @@
 mod authentication;
 mod authorization;
 mod body;
+mod definitions;
 mod discovery;
 mod forms;
 mod health;
@@ -18,6 +19,7 @@ mod nonresource;
 mod openapi;
 mod options;
 mod path;
+mod protobuf;
 mod query;
 mod respond;
 mod routes;

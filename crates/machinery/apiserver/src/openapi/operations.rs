@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::parameters;
 use super::schemas::{Collector, Dialect, Special};
+use crate::definitions::{self, DELETE_OPTIONS};
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
@@ -193,7 +193,7 @@ impl Writer<'_> {
     /// Its body's kind may be another group's (`Scale`); where the table lacks it, the parent's stands in.
     fn subresource(&self, sub: &SubresourceDef, schemas: &mut Collector) -> Map<String, Value> {
         let table = self.def.schema.table;
-        let name = definition_name(&sub.gvk);
+        let name = definitions::name_of(&sub.gvk);
         let object = if sub.gvk == self.def.gvk { None } else { schemas.named(table, &name) };
         if object.is_some() {
             schemas.kind(&name, &sub.gvk);
@@ -212,15 +212,6 @@ impl Writer<'_> {
             .map(|(method, verb)| (method.to_owned(), self.operation(verb, &sub.gvk, &object, &object)))
             .collect()
     }
-}
-
-/// `autoscaling/v1 Scale` → `io.k8s.api.autoscaling.v1.Scale`, as Go's packages are named.
-fn definition_name(gvk: &Gvk) -> String {
-    let package = match gvk.group.split('.').next() {
-        None | Some("") => "core",
-        Some(package) => package,
-    };
-    format!("io.k8s.api.{package}.{}.{}", gvk.version, gvk.kind)
 }
 
 fn content(verb: Verb, schema: &Value) -> Value {

@@ -6,6 +6,8 @@ use base_meta::Gvk;
 use base_meta::schema::{Field, ListType, MapType, SchemaRef, Shape, Table, TypeId};
 use serde_json::{Map, Value, json};
 
+use crate::definitions;
+
 /// How a reference is spelt; the schemas are otherwise the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -99,9 +101,7 @@ impl Collector {
 
     /// By definition name, where the table has it.
     pub(super) fn named(&mut self, table: &'static Table, name: &str) -> Option<Value> {
-        let index = table.types.iter().position(|candidate| candidate.name == name)?;
-        let root = TypeId(u16::try_from(index).ok()?);
-        Some(self.reference(SchemaRef { table, root }))
+        definitions::by_name(table, name).map(|schema| self.reference(schema))
     }
 
     /// Says which kind a definition is.

@@ -7,7 +7,7 @@ mod discovery;
 mod fake;
 mod forms;
 mod openapi;
-mod sample;
+pub(crate) mod sample;
 mod tls;
 mod watch;
 

@@ -29,7 +29,8 @@ async fn schemas_keep_list_keys_and_merge_keys() {
                 "x-kubernetes-patch-merge-key": "port", "x-kubernetes-patch-strategy": "merge" },
             "replicas": { "type": "integer", "format": "int32" },
             "limit": { "allOf": [reference("io.k8s.apimachinery.pkg.api.resource.Quantity")] },
-            "again": { "allOf": [reference("io.k8s.api.apps.v1.DeploymentSpec")], "default": {} },
+            "again": { "allOf": [reference("io.k8s.api.apps.v1.DeploymentSpec")] },
+            "inlined": { "type": "string" },
         })
     );
     let port = &schemas["io.k8s.api.apps.v1.Port"];

@@ -19,8 +19,8 @@ const PLAIN: Field = Field {
     patch_strategy: PatchStrategy { merge: false, replace: false, retain_keys: false },
 };
 
-const fn field(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, ..PLAIN }
+const fn field(proto: u16, name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, proto, ..PLAIN }
 }
 
 const DEPLOYMENT: TypeId = TypeId(0);
@@ -37,66 +37,67 @@ static TABLE: Table = Table {
         Type {
             name: "io.k8s.api.apps.v1.Deployment",
             fields: &[
-                field("apiVersion", Shape::String),
-                field("kind", Shape::String),
-                field("metadata", Shape::Object(META)),
-                Field { pointer: true, ..field("spec", Shape::Object(SPEC)) },
+                field(0, "apiVersion", Shape::String),
+                field(0, "kind", Shape::String),
+                field(1, "metadata", Shape::Object(META)),
+                Field { pointer: true, ..field(2, "spec", Shape::Object(SPEC)) },
             ],
             atomic_map: false,
         },
         Type {
             name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
             fields: &[
-                field("name", Shape::String),
-                field("labels", Shape::Map(0)),
-                field("creationTimestamp", Shape::Time),
-                field("fieldsV1", Shape::Any),
+                field(1, "name", Shape::String),
+                field(2, "labels", Shape::Map(0)),
+                field(3, "creationTimestamp", Shape::Time),
+                field(4, "fieldsV1", Shape::Any),
             ],
             atomic_map: false,
         },
         Type {
             name: "io.k8s.api.apps.v1.DeploymentSpec",
             fields: &[
-                Field { required: true, map_type: Some(MapType::Atomic), ..field("selector", Shape::Map(0)) },
+                Field { required: true, map_type: Some(MapType::Atomic), ..field(1, "selector", Shape::Map(0)) },
                 Field {
                     list_type: Some(ListType::Map),
                     rare: &KEYED,
                     patch_strategy: PatchStrategy { merge: true, replace: false, retain_keys: false },
-                    ..field("ports", Shape::List(1))
+                    ..field(2, "ports", Shape::List(1))
                 },
-                Field { pointer: true, ..field("replicas", Shape::Int(32)) },
-                field("limit", Shape::Quantity),
-                field("again", Shape::Object(SPEC)),
+                Field { pointer: true, ..field(3, "replicas", Shape::Int(32)) },
+                field(4, "limit", Shape::Quantity),
+                Field { pointer: true, ..field(5, "again", Shape::Object(SPEC)) },
+                Field { proto_outer: [7, 0], ..field(1, "inlined", Shape::String) },
             ],
             atomic_map: false,
         },
         Type {
             name: "io.k8s.api.apps.v1.Port",
             fields: &[
-                Field { required: true, ..field("port", Shape::IntOrString) },
-                Field { rare: &TCP, ..field("protocol", Shape::String) },
-                field("key", Shape::Bytes),
+                Field { required: true, ..field(1, "port", Shape::IntOrString) },
+                Field { rare: &TCP, ..field(2, "protocol", Shape::String) },
+                field(3, "key", Shape::Bytes),
             ],
             atomic_map: true,
         },
         Type {
             name: "io.k8s.api.apps.v1.DeploymentList",
-            fields: &[field("metadata", Shape::Object(LIST_META)), field("items", Shape::List(2))],
+            fields: &[field(1, "metadata", Shape::Object(LIST_META)), field(2, "items", Shape::List(2))],
             atomic_map: false,
         },
         Type {
             name: "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
-            fields: &[field("dryRun", Shape::List(0))],
+            fields: &[field(5, "dryRun", Shape::List(0))],
             atomic_map: false,
         },
         Type {
             name: "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
-            fields: &[field("continue", Shape::String)],
+            fields: &[field(2, "continue", Shape::String)],
             atomic_map: false,
         },
         Type {
             name: "io.k8s.api.autoscaling.v1.Scale",
-            fields: &[field("metadata", Shape::Object(META))],
+            fields: &[field(1, "metadata", Shape::Object(META))],
             atomic_map: false,
         },
     ],
@@ -105,7 +106,7 @@ static TABLE: Table = Table {
 
 const CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
 
-pub(super) fn def() -> ResourceDef {
+pub(crate) fn def() -> ResourceDef {
     ResourceDef {
         gvk: Gvk::of("apps", "v1", "Deployment"),
         plural: "deployments".into(),

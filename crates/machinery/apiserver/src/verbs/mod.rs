@@ -7,6 +7,7 @@ mod write;
 use std::sync::Arc;
 
 use base_meta::Status;
+use base_meta::schema::SchemaRef;
 use bytes::BytesMut;
 use http::{Method, Response, StatusCode};
 use machinery_registry::request::Warnings;
@@ -14,6 +15,7 @@ use machinery_registry::{Body, RequestContext, Resource, UserInfo, Verb};
 use machinery_storage::Object;
 use tokio_util::sync::CancellationToken;
 
+use crate::definitions;
 use crate::forms;
 use crate::forms::table::Include;
 use crate::negotiate::{self, Accepted, Encoding, Transform};
@@ -138,6 +140,11 @@ impl Call<'_> {
 
     fn plain(&self) -> Result<Style, Status> {
         Ok(self.style(negotiate::plain(&self.parts.headers)?))
+    }
+
+    /// What a body of this request is an object of.
+    fn body_schema(&self) -> Option<SchemaRef> {
+        definitions::of_body(self.resource.def(), self.path.subresource)
     }
 
     fn style(&self, encoding: Encoding) -> Style {

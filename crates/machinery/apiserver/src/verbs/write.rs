@@ -13,7 +13,7 @@ use crate::{body, negotiate};
 pub(super) async fn create(call: &Call<'_>, request: Body) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(false)?;
     let options = options::create(call.query, call.user_agent())?;
-    let payload = body::object(&call.parts.headers, request).await?;
+    let payload = body::object(&call.parts.headers, request, call.body_schema()).await?;
     let Written { object, .. } = call.resource.create(&call.ctx, payload, options).await?;
     call.send(accepted, StatusCode::CREATED, &object).await
 }
@@ -21,7 +21,7 @@ pub(super) async fn create(call: &Call<'_>, request: Body) -> Result<Response<Bo
 pub(super) async fn update(call: &Call<'_>, request: Body) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(false)?;
     let options = options::update(call.query, call.user_agent(), Change::Update)?;
-    let payload = body::object(&call.parts.headers, request).await?;
+    let payload = body::object(&call.parts.headers, request, call.body_schema()).await?;
     let answer = call.resource.update(&call.ctx, call.path.name, payload, options).await?;
     changed(call, accepted, answer).await
 }
@@ -44,7 +44,7 @@ pub(super) async fn patch(call: &Call<'_>, request: Body) -> Result<Response<Bod
         Change::Patch
     };
     let options = options::update(call.query, call.user_agent(), change)?;
-    let patch = wrap(body::read(&call.parts.headers, request).await?);
+    let patch = wrap(body::patch(&call.parts.headers, request).await?);
     let answer = call.resource.patch(&call.ctx, call.path.name, patch, options).await?;
     changed(call, accepted, answer).await
 }
@@ -61,7 +61,7 @@ async fn changed(call: &Call<'_>, accepted: negotiate::Accepted, answer: Answer)
 
 pub(super) async fn delete(call: &Call<'_>, request: Body) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(false)?;
-    let json = body::optional_json(&call.parts.headers, request).await?;
+    let json = body::delete_options(&call.parts.headers, request, call.resource.def().schema.table).await?;
     let options = options::delete(call.query, json.as_deref())?;
     match call.resource.delete(&call.ctx, call.path.name, options).await? {
         Deleted::Pending(object) => call.send(accepted, StatusCode::OK, &object).await,
@@ -82,7 +82,7 @@ pub(super) async fn delete(call: &Call<'_>, request: Body) -> Result<Response<Bo
 pub(super) async fn delete_collection(call: &Call<'_>, request: Body) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(true)?;
     let list = options::list(call.query, call.resource.def(), false)?;
-    let json = body::optional_json(&call.parts.headers, request).await?;
+    let json = body::delete_options(&call.parts.headers, request, call.resource.def().schema.table).await?;
     let options = options::delete(call.query, json.as_deref())?;
     let deleted = call.resource.delete_collection(&call.ctx, &list, options).await?;
     call.send_list(accepted, &deleted).await
