@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod images;
 mod layers;
 mod schema;
 mod upstream;
@@ -15,6 +16,8 @@ enum Command {
     Schema(schema::Options),
     /// Checks that the crates depend on each other as the design says.
     Layers(layers::Options),
+    /// Builds container images from Debian's packages, for the demo and the tests.
+    Images(images::Options),
     /// Compares decoding and printing with upstream's fixtures.
     Upstream(upstream::Options),
 }
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Schema(options) => schema::run(&options),
         Command::Layers(options) => layers::run(&options),
+        Command::Images(options) => images::run(&options),
         Command::Upstream(options) => upstream::run(&options),
     };
     match outcome {

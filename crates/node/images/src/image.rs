@@ -112,6 +112,7 @@ pub(crate) fn architecture() -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -26,9 +26,11 @@ pub async fn layers(
 ) -> Result<(), Failure> {
     let (fetched, mut arriving) = mpsc::unbounded_channel();
     let fetch = async move {
-        let mut blobs = futures::stream::iter(layers.iter().zip(chains))
+        // Owned, as a stream over borrowed pairs is not `Send` for every lifetime.
+        let wanted: Vec<(OciDescriptor, ChainId)> = layers.iter().cloned().zip(chains.iter().cloned()).collect();
+        let mut blobs = futures::stream::iter(wanted)
             .map(|(layer, chain)| async move {
-                if store.layers.has(chain) { Ok(None) } else { blob(store, session, layer, progress).await.map(Some) }
+                if store.layers.has(&chain) { Ok(None) } else { blob(store, session, &layer, progress).await.map(Some) }
             })
             .buffered(AT_ONCE);
         while let Some(blob) = blobs.try_next().await? {
@@ -116,6 +118,7 @@ impl Drop for Staged {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

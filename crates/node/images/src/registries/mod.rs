@@ -89,4 +89,5 @@ impl Registries {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

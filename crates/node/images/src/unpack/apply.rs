@@ -169,11 +169,15 @@ fn copy(from: &mut impl Read, to: &mut std::fs::File, budget: u64, path: &Path) 
 
 fn meta<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Meta> {
     let header = entry.header();
+    let raw = header.as_old();
+    let id = |field: &[u8], value: io::Result<u64>| {
+        u32::try_from(unless_blank(field, value)?).map_err(|_| io::Error::other("user or group id out of range"))
+    };
     let mut meta = Meta {
         mode: header.mode()? & 0o7777,
-        uid: u32::try_from(header.uid()?).map_err(|_| io::Error::other("user id out of range"))?,
-        gid: u32::try_from(header.gid()?).map_err(|_| io::Error::other("group id out of range"))?,
-        seconds: header.mtime()?.try_into().unwrap_or(0),
+        uid: id(&raw.uid, header.uid())?,
+        gid: id(&raw.gid, header.gid())?,
+        seconds: unless_blank(&raw.mtime, header.mtime())?.try_into().unwrap_or(0),
         nanoseconds: 0,
         xattrs: Vec::new(),
     };
@@ -196,6 +200,11 @@ fn meta<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Meta> {
     Ok(meta)
 }
 
+/// Builders may leave a numeric field blank, which is zero.
+fn unless_blank(field: &[u8], value: io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { value }
+}
+
 /// `seconds[.fraction]` of a PAX record.
 fn time(value: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(value).ok()?;
@@ -205,6 +214,7 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -141,4 +141,5 @@ impl Drop for Staged {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
