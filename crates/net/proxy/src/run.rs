@@ -72,6 +72,7 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result
     let tasks = tasks.child("proxy");
     let (driver, proxy) = Driver::new(&tasks, config)?;
     let services = informer(&tasks, kube::Api::<Service>::all(client.clone()), watcher::Config::default(), |service| {
+        warn_of_affinity(&service);
         ServiceView::project(&service)
     });
     let slices = informer(&tasks, kube::Api::<EndpointSlice>::all(client), watcher::Config::default(), |slice| {
@@ -90,6 +91,19 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result
 pub fn remove(table: &str) -> Result<(), Error> {
     let removed = Nft::open().and_then(|mut nft| nft.delete_table(FAMILY, table));
     removed.map_err(|source| Error::Remove { table: table.into(), source })
+}
+
+/// Connections are balanced without regard to the client; saying so beats a silent difference.
+fn warn_of_affinity(service: &Service) {
+    let affinity = service.spec.as_ref().and_then(|spec| spec.session_affinity.as_deref());
+    if affinity == Some("ClientIP") {
+        let (namespace, name) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
+        tracing::warn!(
+            namespace,
+            name,
+            "sessionAffinity ClientIP is not supported yet; connections are balanced freely"
+        );
+    }
 }
 
 struct Driver {
