@@ -1,1 +1,66 @@
-fn main() {}
+//! The binary: parse the command line, wire the parts together, run, drain.
+
+mod cluster;
+mod config;
+mod config_file;
+mod host;
+mod image;
+mod kubeconfig;
+mod logs;
+mod node;
+mod owned;
+mod pki;
+mod server;
+mod uninstall;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::config::{Cli, Command};
+
+fn main() -> ExitCode {
+    // Before anything else: the process may be a container's shim or init, or the DNS keeper.
+    if let Some(code) = node_oci::reexec() {
+        return code_of(code);
+    }
+    let mut arguments = std::env::args();
+    if arguments.nth(1).as_deref() == Some(net_dns::keeper::ARGUMENT) {
+        return code_of(net_dns::keeper::main(arguments.next().as_deref()));
+    }
+    let arguments = match config_file::arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => return failed(&error),
+    };
+    let cli = Cli::parse_from(arguments);
+    logs::start(cli.verbose);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    // One provider for every TLS user of the process, the image puller's client included.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the async runtime")?;
+    match command {
+        Command::Server(options) => runtime.block_on(server::run(*options)),
+        Command::Image(options) => runtime.block_on(image::run(options)),
+        Command::Uninstall(data) => runtime.block_on(uninstall::run(data)),
+    }
+}
+
+/// The whole chain, once.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write;
+    // Nothing is left to do when standard error is gone too.
+    let _ = writeln!(std::io::stderr(), "sampan: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn code_of(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

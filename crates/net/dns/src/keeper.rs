@@ -176,17 +176,28 @@ pub fn main(cgroup: Option<&str>) -> i32 {
     i32::from(run().is_err())
 }
 
+/// Removes the keeper's cgroups, and the data directory's where that was the last.
+pub fn remove_cgroup(cgroup: &str) {
+    for hierarchy in hierarchies(Path::new("/sys/fs/cgroup")) {
+        // Gone already, or still somebody's.
+        let _ = std::fs::remove_dir(hierarchy.join(cgroup).join("dns"));
+        let _ = std::fs::remove_dir(hierarchy.join(cgroup));
+    }
+}
+
 /// Joins `<hierarchy>/<cgroup>/dns` of every hierarchy, where it can: a service manager that stops the main process
 /// stops everything in the service's own cgroup.
 fn leave_service(root: &Path, cgroup: &str) {
-    let Ok(hierarchies) = std::fs::read_dir(root) else { return };
-    let mut roots: Vec<PathBuf> = hierarchies.flatten().map(|entry| entry.path()).collect();
-    roots.push(root.to_owned());
-    for hierarchy in roots.into_iter().filter(|path| path.join("cgroup.procs").exists()) {
+    for hierarchy in hierarchies(root) {
         let own = hierarchy.join(cgroup).join("dns");
         if std::fs::create_dir_all(&own).is_ok() {
             // A cpuset without processors takes nobody; the main process's place is then as good.
             let _ = std::fs::write(own.join("cgroup.procs"), std::process::id().to_string());
         }
     }
+}
+
+fn hierarchies(root: &Path) -> Vec<PathBuf> {
+    let below = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    below.chain([root.to_owned()]).filter(|path| path.join("cgroup.procs").exists()).collect()
 }

@@ -41,6 +41,16 @@ impl Ipv4Cidr {
         Ipv4Addr::from(u32::from(self.network) | !mask(self.prefix))
     }
 
+    /// The `n`-th address; `None` beyond the block.
+    pub fn nth(&self, n: u32) -> Option<Ipv4Addr> {
+        let address = Ipv4Addr::from(u32::from(self.network).checked_add(n)?);
+        self.contains(address).then_some(address)
+    }
+
+    pub fn overlaps(&self, other: Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
+    }
+
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         u32::from(address) & mask(self.prefix) == u32::from(self.network)
     }

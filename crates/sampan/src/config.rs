@@ -1,0 +1,158 @@
+//! The command line, parsed to types once; nothing below reads the environment.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use base_sys::route::Ipv4Cidr;
+use clap::{Args, Parser, Subcommand};
+use control_resources::NodePortRange;
+
+/// Kubernetes for connecting applications with services, in one binary.
+///
+/// Every option also reads SAMPAN_<OPTION> and the same key in /etc/sampan/config.yaml; the command line wins over the
+/// environment, the environment over the file. Exit codes: 0 success, 1 failure, 2 wrong usage.
+#[derive(Parser, Debug)]
+#[command(name = "sampan", version, propagate_version = true, args_override_self = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Log more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a control plane and, unless --disable-agent, a node.
+    Server(Box<Server>),
+    /// Import, pull, list and remove container images of this host.
+    Image(Image),
+    /// Stop the pods and remove everything that a data directory's Sampan owns on this host.
+    Uninstall(DataDir),
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct DataDir {
+    /// Where all state is kept.
+    #[arg(long, env = "SAMPAN_DATA_DIR", default_value = "/var/lib/sampan", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Args, Debug, Clone)]
+#[command(args_override_self = true)]
+pub struct Server {
+    #[command(flatten)]
+    pub data: DataDir,
+
+    /// Address the API listens on.
+    #[arg(long, env = "SAMPAN_BIND_ADDRESS", default_value = "0.0.0.0", value_name = "IP")]
+    pub bind_address: IpAddr,
+
+    /// Port the API listens on.
+    #[arg(long, env = "SAMPAN_HTTPS_LISTEN_PORT", default_value_t = 6443, value_name = "PORT",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub https_listen_port: u16,
+
+    /// Name of this node [default: the host name].
+    #[arg(long, env = "SAMPAN_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+
+    /// Address of this node [default: the one its default route uses].
+    #[arg(long, env = "SAMPAN_NODE_IP", value_name = "IP")]
+    pub node_ip: Option<Ipv4Addr>,
+
+    /// Addresses of pods.
+    #[arg(long, env = "SAMPAN_CLUSTER_CIDR", default_value = "10.42.0.0/16", value_name = "CIDR", value_parser = network)]
+    pub cluster_cidr: Ipv4Cidr,
+
+    /// Addresses of services.
+    #[arg(long, env = "SAMPAN_SERVICE_CIDR", default_value = "10.43.0.0/16", value_name = "CIDR", value_parser = network)]
+    pub service_cidr: Ipv4Cidr,
+
+    /// Ports of NodePort services, both ends included.
+    #[arg(long, env = "SAMPAN_SERVICE_NODE_PORT_RANGE", default_value = "30000-32767", value_name = "FROM-TO", value_parser = NodePortRange::parse)]
+    pub service_node_port_range: NodePortRange,
+
+    /// Address of the cluster DNS, inside the service CIDR [default: its tenth address].
+    #[arg(long, env = "SAMPAN_CLUSTER_DNS", value_name = "IP")]
+    pub cluster_dns: Option<Ipv4Addr>,
+
+    /// Domain of the cluster.
+    #[arg(long, env = "SAMPAN_CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
+    pub cluster_domain: String,
+
+    /// Run the control plane only.
+    #[arg(long, env = "SAMPAN_DISABLE_AGENT")]
+    pub disable_agent: bool,
+
+    /// Also write the admin's kubeconfig here.
+    #[arg(long, env = "SAMPAN_WRITE_KUBECONFIG", value_name = "PATH")]
+    pub write_kubeconfig: Option<PathBuf>,
+
+    /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
+    #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
+    pub private_registry: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Image {
+    #[command(flatten)]
+    pub data: DataDir,
+
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ImageCommand {
+    /// Import an archive made by `docker save` or an OCI layout archive.
+    Import { archive: PathBuf },
+    /// Pull an image from its registry.
+    Pull {
+        reference: String,
+        #[arg(
+            long,
+            env = "SAMPAN_PRIVATE_REGISTRY",
+            default_value = "/etc/sampan/registries.yaml",
+            value_name = "PATH"
+        )]
+        private_registry: PathBuf,
+    },
+    /// List images.
+    Ls,
+    /// Remove an image by its reference.
+    Rm { reference: String },
+}
+
+/// A network that pods or services can be numbered from.
+fn network(text: &str) -> Result<Ipv4Cidr, String> {
+    let cidr: Ipv4Cidr = text.parse().map_err(|error| format!("{error}"))?;
+    if !(8..=28).contains(&cidr.prefix()) {
+        return Err("the prefix must be between 8 and 28".to_owned());
+    }
+    if cidr.to_string() != text {
+        return Err(format!("bits are set beyond the prefix; did you mean {cidr}?"));
+    }
+    Ok(cidr)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_networks_are_explained() {
+        assert!(network("10.43.0.0/16").is_ok());
+        for bad in ["", "10.43.0.0", "10.43.0.1/16", "10.43.0.0/40", "10.43.0.0/31", "x/16", "fd00::/64"] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What this host says about itself, and the names under which a data directory owns things on it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+/// Names derived from the data directory, so that several Sampans share a host without meeting.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Prefix of network interfaces; short, as the kernel allows 15 bytes.
+    pub interface_prefix: String,
+    /// The nftables table.
+    pub table: String,
+    /// Below each cgroup hierarchy's root.
+    pub cgroup: String,
+}
+
+impl Names {
+    /// `data_dir` is canonical: two spellings of one directory must give one set of names.
+    pub fn of(data_dir: &Path) -> Self {
+        let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+        let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            interface_prefix: format!("sp{}", &hash[..4]),
+            table: format!("sampan-{hash}"),
+            cgroup: format!("sampan-{hash}"),
+        }
+    }
+}
+
+/// Makes the data directory (mode 0700) where it is missing, and spells it canonically.
+pub fn data_dir(path: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("creating the data directory {}", path.display()))?;
+    path.canonicalize().with_context(|| format!("opening the data directory {}", path.display()))
+}
+
+/// The host's name, in the form that a Node's name needs.
+pub fn node_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("reading the host name")?;
+    let name = name.to_string_lossy().to_lowercase();
+    let problems = base_meta::names::dns1123_subdomain(&name);
+    if !problems.is_empty() {
+        bail!("the host name {name:?} cannot name a node ({}); use --node-name", problems.join("; "));
+    }
+    Ok(name)
+}
+
+/// The address this host uses towards others, else any address that is not loopback.
+pub fn node_ip() -> Result<Ipv4Addr> {
+    // Connecting a datagram socket sends nothing; it asks the routing table for a source address.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a socket")?;
+    if socket.connect(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9))).is_ok()
+        && let Ok(SocketAddr::V4(local)) = socket.local_addr()
+        && !local.ip().is_loopback()
+    {
+        return Ok(*local.ip());
+    }
+    let addresses = nix::ifaddrs::getifaddrs().context("listing this host's addresses")?;
+    addresses
+        .filter_map(|interface| interface.address?.as_sockaddr_in().map(|address| address.ip()))
+        .find(|address| !address.is_loopback() && !address.is_link_local())
+        .context("this host has no address besides loopback; use --node-ip")
+}
+
+/// All of this host's own IPv4 addresses, for the API's certificate.
+pub fn addresses() -> Vec<IpAddr> {
+    nix::ifaddrs::getifaddrs().map_or_else(
+        |_| Vec::new(),
+        |all| {
+            all.filter_map(|interface| interface.address?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip())))
+                .collect()
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_by_data_directory_and_fit_the_kernel() {
+        let (one, two) = (Names::of(Path::new("/var/lib/one")), Names::of(Path::new("/var/lib/two")));
+        assert_ne!(one.table, two.table);
+        assert_ne!(one.interface_prefix, two.interface_prefix);
+        assert!(one.interface_prefix.len() <= 6);
+    }
+}
