@@ -84,10 +84,10 @@ mod tests {
         let one = pod(json!({}), &["a"], &["i"]);
         assert_eq!(pick(&one, ""), Ok("a"));
         assert_eq!(pick(&one, "i"), Ok("i"));
-        assert_eq!(pick(&one, "x").unwrap_err().to_string(), "container x is not valid for pod p");
+        assert_eq!(pick(&one, "x").expect_err("refused").to_string(), "container x is not valid for pod p");
         let two = pod(json!({}), &["a", "b"], &["i"]);
         assert_eq!(
-            pick(&two, "").unwrap_err().to_string(),
+            pick(&two, "").expect_err("refused").to_string(),
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
         let annotated = pod(json!({DEFAULT_CONTAINER_ANNOTATION: "b"}), &["a", "b"], &[]);

@@ -44,16 +44,12 @@ fn by_type(secret: &Secret, path: &Path, errors: &mut Errors) {
         "kubernetes.io/dockerconfigjson" => {
             docker(value(".dockerconfigjson"), &path.key(".dockerconfigjson"), errors);
         }
-        "kubernetes.io/basic-auth" => {
-            if value("username").is_none() && value("password").is_none() {
-                errors.push(Error::required(&path.key("username"), ""));
-                errors.push(Error::required(&path.key("password"), ""));
-            }
+        "kubernetes.io/basic-auth" if value("username").is_none() && value("password").is_none() => {
+            errors.push(Error::required(&path.key("username"), ""));
+            errors.push(Error::required(&path.key("password"), ""));
         }
-        "kubernetes.io/ssh-auth" => {
-            if value("ssh-privatekey").is_none_or(<[u8]>::is_empty) {
-                errors.push(Error::required(&path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").is_none_or(<[u8]>::is_empty) => {
+            errors.push(Error::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             needs("tls.crt", errors);

@@ -149,7 +149,7 @@ fn port_conflicts(spec: &ServiceSpec, kind: Option<ServiceType>, path: &Path, er
     let mut node_ports = BTreeSet::new();
     for (index, port) in ports.iter().enumerate().filter(|(_, port)| node_port(port) != 0) {
         let number = node_port(port);
-        if number < 0 || number > 65535 {
+        if !(0..=65535).contains(&number) {
             formats::port_number(number, &path.index(index).child("nodePort"), errors);
         } else if !node_ports.insert((said(&port.protocol), number)) {
             errors.push(Error::duplicate(&path.index(index).child("nodePort"), number));

@@ -1,4 +1,5 @@
-//! Client certificates: the common name is the user, each organization a group, as upstream's x509 authenticator.
+//! Client certificates: the subject's common name is the user, its organizations are the groups.
+//! rustls has already verified the chain against the cluster's client authority, and its validity.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,29 +7,51 @@ use std::time::{Duration, SystemTime};
 use machinery_apiserver::{Authenticator, Identity};
 use machinery_registry::UserInfo;
 use rustls_pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// The TLS layer has verified the chain against our authority; here it only becomes a user.
-#[derive(Debug, Default)]
+/// Every caller that proved who it is belongs to it.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ClientCertificates;
 
-#[async_trait::async_trait]
 impl Authenticator for ClientCertificates {
     fn connection(&self, peer: &[CertificateDer<'_>]) -> Option<Identity> {
-        let (_, certificate) = X509Certificate::from_der(peer.first()?).ok()?;
-        let subject = certificate.subject();
-        let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-        if name.is_empty() {
-            return None;
+        let leaf = peer.first()?;
+        match identity(leaf) {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                tracing::warn!(%error, "a client certificate names nobody");
+                None
+            }
         }
-        let groups =
-            subject.iter_organization().filter_map(|organization| organization.as_str().ok()).map(str::to_owned);
-        let user = UserInfo { name, groups: groups.collect(), ..UserInfo::default() };
-        let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-        let valid_until = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        Some(Identity { user: Arc::new(user), valid_until: Some(valid_until) })
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("parse the client certificate: {0}")]
+    Parse(String),
+    #[error("the client certificate's subject has no common name")]
+    Nameless,
+}
+
+fn identity(certificate: &[u8]) -> Result<Identity, Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|error| Error::Parse(error.to_string()))?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().find_map(|name| name.as_str().ok()).unwrap_or("");
+    if name.is_empty() {
+        return Err(Error::Nameless);
+    }
+    let mut groups: Vec<String> =
+        subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    groups.retain(|group| group != AUTHENTICATED);
+    groups.push(AUTHENTICATED.to_owned());
+    let end = u64::try_from(certificate.validity().not_after.timestamp()).ok();
+    Ok(Identity {
+        user: Arc::new(UserInfo { name: name.to_owned(), groups, ..UserInfo::default() }),
+        valid_until: end.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end)),
+    })
 }
 
 #[cfg(test)]
@@ -37,33 +60,33 @@ mod tests {
 
     use super::*;
 
-    fn certificate(common_name: Option<&str>, organizations: &[&str]) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.distinguished_name = DistinguishedName::new();
-        if let Some(name) = common_name {
-            params.distinguished_name.push(DnType::CommonName, name);
+    fn certificate(common_name: &str, organizations: &[&str]) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        let mut subject = DistinguishedName::new();
+        if !common_name.is_empty() {
+            subject.push(DnType::CommonName, common_name);
         }
         for organization in organizations {
-            params.distinguished_name.push(DnType::OrganizationName, *organization);
+            subject.push(DnType::OrganizationName, *organization);
         }
-        params.self_signed(&KeyPair::generate().expect("a key")).expect("signed").der().clone()
+        params.distinguished_name = subject;
+        let key = KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").der().clone()
     }
 
     #[test]
-    fn the_subject_becomes_user_and_groups() {
-        let identity = ClientCertificates.connection(&[certificate(Some("admin"), &["system:masters"])]);
-        let identity = identity.expect("a user");
-        assert_eq!(
-            (identity.user.name.as_str(), identity.user.groups.as_slice()),
-            ("admin", &["system:masters".to_owned()][..])
-        );
-        assert!(identity.valid_until.expect("an end") > SystemTime::now());
+    fn the_subject_is_the_user() {
+        let chain = [certificate("admin", &["system:masters"])];
+        let identity = ClientCertificates.connection(&chain).expect("an identity");
+        assert_eq!(identity.user.name, "admin");
+        assert_eq!(identity.user.groups, ["system:masters", AUTHENTICATED]);
+        assert!(identity.valid_until.is_some_and(|end| end > SystemTime::now()));
     }
 
     #[test]
-    fn a_nameless_or_broken_certificate_is_nobody() {
-        assert!(ClientCertificates.connection(&[certificate(None, &["system:masters"])]).is_none());
-        assert!(ClientCertificates.connection(&[CertificateDer::from(vec![1, 2, 3])]).is_none());
+    fn nobody_is_nobody() {
         assert!(ClientCertificates.connection(&[]).is_none());
+        assert!(ClientCertificates.connection(&[certificate("", &["system:masters"])]).is_none());
+        assert!(ClientCertificates.connection(&[CertificateDer::from(vec![1, 2, 3])]).is_none());
     }
 }

@@ -1,13 +1,15 @@
-//! Pods stay five minutes on a node that is not ready or cannot be reached, unless they say otherwise.
+//! A pod that says nothing of nodes that fail stays on one for five minutes.
 
 use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::{Value, json};
 
-const SECONDS: i64 = 300;
-const TAINTS: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+use super::{is, text};
 
-pub struct DefaultTolerationSeconds;
+const TAINTS: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const SECONDS: i64 = 300;
+
+pub(super) struct DefaultTolerationSeconds;
 
 #[async_trait::async_trait]
 impl Admission for DefaultTolerationSeconds {
@@ -16,28 +18,53 @@ impl Admission for DefaultTolerationSeconds {
     }
 
     fn handles(&self, gvr: &Gvr, subresource: Option<&str>, operation: Operation) -> bool {
-        operation == Operation::Create && subresource.is_none() && gvr.group.is_empty() && gvr.resource == "pods"
+        is(gvr, "", "pods") && subresource.is_none() && matches!(operation, Operation::Create | Operation::Update)
     }
 
-    async fn mutate(&self, _attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    async fn mutate(&self, _: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
-        let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
-        if tolerations.is_null() {
-            *tolerations = json!([]);
+        let list = spec.entry("tolerations").or_insert_with(|| json!([]));
+        if list.is_null() {
+            *list = json!([]);
         }
-        let Some(tolerations) = tolerations.as_array_mut() else { return Ok(()) };
+        let Some(list) = list.as_array_mut() else { return Ok(()) };
         for taint in TAINTS {
-            let covers = |toleration: &Value| {
-                let text = |field: &str| toleration.get(field).and_then(Value::as_str).unwrap_or_default();
-                let key = text("key");
-                (key == *taint || key.is_empty()) && matches!(text("effect"), "" | "NoExecute")
+            let speaks = |toleration: &Value| {
+                ["", *taint].contains(&text(toleration, "/key"))
+                    && ["", "NoExecute"].contains(&text(toleration, "/effect"))
             };
-            if !tolerations.iter().any(covers) {
-                tolerations.push(json!({
-                    "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS,
-                }));
+            if !list.iter().any(speaks) {
+                list.push(
+                    json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+                );
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Asked;
+    use super::*;
+
+    async fn admitted(mut pod: Value) -> Value {
+        let asked = Asked::new(Gvr::of("", "v1", "pods"), "a", "p", Operation::Create);
+        DefaultTolerationSeconds.mutate(&asked.attributes(None), &mut pod).await.expect("admitted");
+        pod["spec"]["tolerations"].clone()
+    }
+
+    #[tokio::test]
+    async fn silence_means_five_minutes() {
+        let both = admitted(json!({"spec": {}})).await;
+        assert_eq!(both.as_array().map(Vec::len), Some(2));
+        assert_eq!(
+            both[0],
+            json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+        );
+        let own = json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 5}]);
+        assert_eq!(admitted(json!({"spec": {"tolerations": own}})).await.as_array().map(Vec::len), Some(2));
+        let all = json!([{"operator": "Exists"}]);
+        assert_eq!(admitted(json!({"spec": {"tolerations": all}})).await, all);
     }
 }

@@ -1,4 +1,4 @@
-//! Nothing is made in a namespace that does not exist or is being deleted; the system's namespaces stay.
+//! Nothing is written into a namespace that does not exist, nothing new into one that ends, and some never end.
 
 use std::sync::Arc;
 
@@ -7,22 +7,18 @@ use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::Value;
 
-use super::Lookup;
+use super::{Late, forbidden, is};
 
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 
-pub struct NamespaceLifecycle {
-    lookup: Arc<Lookup>,
+pub(super) struct NamespaceLifecycle {
+    namespaces: Arc<Late>,
 }
 
 impl NamespaceLifecycle {
-    pub fn new(lookup: Arc<Lookup>) -> Self {
-        Self { lookup }
+    pub(super) fn new(namespaces: Arc<Late>) -> Self {
+        Self { namespaces }
     }
-}
-
-fn is_namespaces(gvr: &Gvr) -> bool {
-    gvr.group.is_empty() && gvr.resource == "namespaces"
 }
 
 #[async_trait::async_trait]
@@ -31,36 +27,87 @@ impl Admission for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
-    fn handles(&self, gvr: &Gvr, subresource: Option<&str>, operation: Operation) -> bool {
+    fn handles(&self, gvr: &Gvr, _: Option<&str>, operation: Operation) -> bool {
         match operation {
-            Operation::Create => subresource.is_none() && !is_namespaces(gvr),
-            Operation::Delete => is_namespaces(gvr),
-            Operation::Update | Operation::Connect => false,
+            Operation::Create | Operation::Update => !is(gvr, "", "namespaces"),
+            Operation::Delete => is(gvr, "", "namespaces"),
+            Operation::Connect => false,
         }
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, _object: Option<&Value>) -> Result<(), Status> {
-        let Attributes { gvr, name, .. } = attributes;
-        if is_namespaces(gvr) {
-            return if IMMORTAL.contains(name) {
-                Err(Status::forbidden(gvr, name, "this namespace may not be deleted"))
-            } else {
-                Ok(())
-            };
-        }
+    /// Before the others look at an object that has no place to be.
+    async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         let Some(namespace) = attributes.ctx.namespace.as_deref() else { return Ok(()) };
-        let Some(found) = self.lookup.get("namespaces", None, namespace).await? else {
+        let Some(found) = self.namespaces.find(attributes.ctx, None, namespace).await? else {
             return Err(Status::not_found(&Gvr::of("", "v1", "namespaces"), namespace));
         };
-        if found.pointer("/metadata/deletionTimestamp").is_none() {
+        let ending =
+            found.meta.fields.iter().any(|(field, value)| *field == "status.phase" && &**value == "Terminating");
+        if attributes.operation != Operation::Create || !ending {
             return Ok(());
         }
         let message = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let cause = Cause {
-            reason: "NamespaceTerminating".into(),
+        Err(forbidden(attributes, Some(object), &message).with_causes(vec![Cause {
+            reason: "NamespaceTerminating".to_owned(),
             message: format!("namespace {namespace} is being terminated"),
-            field: "metadata.namespace".into(),
+            field: "metadata.namespace".to_owned(),
+        }]))
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>, _: Option<&Value>) -> Result<(), Status> {
+        if attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
+            return Err(forbidden(attributes, None, "this namespace may not be deleted"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{Asked, namespaces};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_to_be() {
+        let plugin = NamespaceLifecycle::new(namespaces(&[("here", "Active"), ("ending", "Terminating")]));
+        let pods = Gvr::of("", "v1", "pods");
+        let ask = |namespace: &'static str, operation| {
+            let (plugin, pods) = (&plugin, pods.clone());
+            async move {
+                let asked = Asked::new(pods, namespace, "p", operation);
+                plugin.mutate(&asked.attributes(None), &mut json!({})).await
+            }
         };
-        Err(Status::forbidden(gvr, name, &message).with_causes(vec![cause]))
+        assert_eq!(ask("here", Operation::Create).await, Ok(()));
+        let missing = ask("nowhere", Operation::Create).await.expect_err("missing");
+        assert_eq!((missing.code, missing.message.as_str()), (404, "namespaces \"nowhere\" not found"));
+        let ending = ask("ending", Operation::Create).await.expect_err("ending");
+        assert_eq!(
+            (ending.code, ending.message.as_str()),
+            (
+                403,
+                "pods \"p\" is forbidden: unable to create new content in namespace ending because it is being terminated"
+            )
+        );
+        assert_eq!(ask("ending", Operation::Update).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn some_namespaces_stay() {
+        let plugin = NamespaceLifecycle::new(namespaces(&[]));
+        let ask = |name: &'static str| {
+            let plugin = &plugin;
+            async move {
+                let asked = Asked::new(Gvr::of("", "v1", "namespaces"), "", name, Operation::Delete);
+                plugin.validate(&asked.attributes(None), None).await
+            }
+        };
+        assert_eq!(
+            ask("default").await.expect_err("refused").message,
+            "namespaces \"default\" is forbidden: this namespace may not be deleted"
+        );
+        assert_eq!(ask("mine").await, Ok(()));
     }
 }

@@ -1,23 +1,22 @@
-//! Every pod runs as a ServiceAccount that exists.
+//! Every pod runs as a ServiceAccount of its namespace that exists.
 
 use std::sync::Arc;
 
 use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Operation};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Lookup;
+use super::{Late, forbidden, is, text};
 
-/// Static pods' mirrors are reports of a node, not requests.
-const MIRROR: &str = "/metadata/annotations/kubernetes.io~1config.mirror";
+const DEFAULT: &str = "default";
 
-pub struct ServiceAccount {
-    lookup: Arc<Lookup>,
+pub(super) struct ServiceAccount {
+    accounts: Arc<Late>,
 }
 
 impl ServiceAccount {
-    pub fn new(lookup: Arc<Lookup>) -> Self {
-        Self { lookup }
+    pub(super) fn new(accounts: Arc<Late>) -> Self {
+        Self { accounts }
     }
 }
 
@@ -28,25 +27,63 @@ impl Admission for ServiceAccount {
     }
 
     fn handles(&self, gvr: &Gvr, subresource: Option<&str>, operation: Operation) -> bool {
-        operation == Operation::Create && subresource.is_none() && gvr.group.is_empty() && gvr.resource == "pods"
+        is(gvr, "", "pods") && subresource.is_none() && operation == Operation::Create
     }
 
     async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        if object.pointer(MIRROR).is_some() {
-            return Ok(());
-        }
-        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
-        let given = spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or_default();
-        let name = if given.is_empty() { "default".to_owned() } else { given.to_owned() };
-        let namespace = attributes.ctx.namespace.as_deref().unwrap_or_default();
-        if self.lookup.get("serviceaccounts", Some(namespace), &name).await?.is_none() {
+        let asked = text(object, "/spec/serviceAccountName");
+        let name = if asked.is_empty() { DEFAULT.to_owned() } else { asked.to_owned() };
+        let namespace = attributes.ctx.namespace.as_deref().unwrap_or("");
+        let Some(account) = self.accounts.find(attributes.ctx, Some(namespace), &name).await? else {
+            // The account of a new namespace is made a moment after it: clients try again.
             let message =
                 format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
-            return Err(Status::forbidden(attributes.gvr, attributes.name, &message));
+            return Err(forbidden(attributes, Some(object), &message));
+        };
+        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
+        spec.insert("serviceAccountName".into(), json!(name));
+        spec.insert("serviceAccount".into(), json!(name));
+        let none = spec.get("imagePullSecrets").and_then(Value::as_array).is_none_or(Vec::is_empty);
+        if none {
+            let account: Value = account.to_value().map_err(Status::internal)?;
+            if let Some(secrets) = account.get("imagePullSecrets").filter(|secrets| secrets.is_array()) {
+                spec.insert("imagePullSecrets".into(), secrets.clone());
+            }
         }
-        // The older field is an alias that upstream keeps equal.
-        spec.insert("serviceAccount".into(), name.clone().into());
-        spec.insert("serviceAccountName".into(), name.into());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Asked, accounts};
+    use super::*;
+
+    #[tokio::test]
+    async fn pods_run_as_an_account_that_exists() {
+        let plugin =
+            ServiceAccount::new(accounts(&[("a", "default", json!([{"name": "pull"}])), ("a", "robot", json!([]))]));
+        let ask = |namespace: &'static str, mut pod: Value| {
+            let plugin = &plugin;
+            async move {
+                let asked = Asked::new(Gvr::of("", "v1", "pods"), namespace, "p", Operation::Create);
+                plugin.mutate(&asked.attributes(None), &mut pod).await.map(|()| pod)
+            }
+        };
+        assert_eq!(
+            ask("a", json!({"spec": {}})).await,
+            Ok(json!({"spec": {"serviceAccountName": "default", "serviceAccount": "default",
+                "imagePullSecrets": [{"name": "pull"}]}}))
+        );
+        let robot = ask("a", json!({"spec": {"serviceAccountName": "robot"}})).await.expect("admitted");
+        assert_eq!(robot["spec"]["serviceAccount"], "robot");
+        let missing = ask("b", json!({"spec": {}})).await.expect_err("no account");
+        assert_eq!(
+            (missing.code, missing.message.as_str()),
+            (
+                403,
+                "pods \"p\" is forbidden: error looking up service account b/default: serviceaccount \"default\" not found"
+            )
+        );
     }
 }

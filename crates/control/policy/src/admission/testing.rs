@@ -1,0 +1,102 @@
+//! Requests to ask the plug-ins about, and a small world for them to read.
+
+use std::sync::Arc;
+
+use base_meta::{Gvk, Gvr, Status};
+use machinery_registry::{Attributes, Operation, RequestContext, UserInfo};
+use machinery_storage::{Meta, Object, Revision};
+use serde_json::{Value, json};
+
+use super::Late;
+use super::late::Lookup;
+
+pub(super) struct Asked {
+    ctx: RequestContext,
+    gvk: Gvk,
+    name: &'static str,
+    operation: Operation,
+}
+
+impl Asked {
+    pub(super) fn new(gvr: Gvr, namespace: &str, name: &'static str, operation: Operation) -> Self {
+        let namespace = (!namespace.is_empty()).then(|| Arc::from(namespace));
+        let gvk = gvr.group_version().with_kind("Any");
+        let ctx =
+            RequestContext { user: Arc::default(), gvr, subresource: None, namespace, warnings: Default::default() };
+        Self { ctx, gvk, name, operation }
+    }
+
+    pub(super) fn by(mut self, user: &str, groups: &[&str]) -> Self {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        self.ctx.user = Arc::new(UserInfo { name: user.to_owned(), groups, ..UserInfo::default() });
+        self
+    }
+
+    pub(super) fn of(mut self, subresource: &str) -> Self {
+        self.ctx.subresource = (!subresource.is_empty()).then(|| Arc::from(subresource));
+        self
+    }
+
+    pub(super) fn attributes<'a>(&'a self, old: Option<&'a Value>) -> Attributes<'a> {
+        Attributes {
+            ctx: &self.ctx,
+            operation: self.operation,
+            gvk: &self.gvk,
+            gvr: &self.ctx.gvr,
+            name: self.name,
+            dry_run: false,
+            old,
+        }
+    }
+}
+
+/// Objects by namespace and name.
+struct Fixed(Vec<((String, String), Arc<Object>)>);
+
+#[async_trait::async_trait]
+impl Lookup for Fixed {
+    async fn find(
+        &self,
+        _: &RequestContext,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        let wanted = (namespace.unwrap_or("").to_owned(), name.to_owned());
+        Ok(self.0.iter().find(|(key, _)| *key == wanted).map(|(_, object)| object.clone()))
+    }
+}
+
+type Fields = Vec<(&'static str, Arc<str>)>;
+
+fn late(objects: Vec<(&str, &str, Value, Fields)>) -> Arc<Late> {
+    let made = objects.into_iter().map(|(namespace, name, value, fields)| {
+        let meta = Meta { name: name.into(), fields, ..Meta::default() };
+        let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
+        ((namespace.to_owned(), name.to_owned()), Arc::new(object))
+    });
+    let late = Late::new("things");
+    late.bind_lookup(Box::new(Fixed(made.collect())));
+    Arc::new(late)
+}
+
+/// Name and phase of each.
+pub(super) fn namespaces(all: &[(&str, &str)]) -> Arc<Late> {
+    late(
+        all.iter()
+            .map(|(name, phase)| {
+                ("", *name, json!({"metadata": {"name": name}}), vec![("status.phase", Arc::from(*phase))])
+            })
+            .collect(),
+    )
+}
+
+/// Namespace, name and imagePullSecrets of each.
+pub(super) fn accounts(all: &[(&str, &str, Value)]) -> Arc<Late> {
+    late(
+        all.iter()
+            .map(|(namespace, name, secrets)| {
+                (*namespace, *name, json!({"metadata": {"name": name}, "imagePullSecrets": secrets}), Vec::new())
+            })
+            .collect(),
+    )
+}

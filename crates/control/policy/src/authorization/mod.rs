@@ -1,0 +1,71 @@
+//! Who may do what. Asked in order; whoever has no opinion leaves it to the next, and nobody allowing is a refusal.
+
+pub mod builtin;
+pub mod node;
+pub mod rules;
+
+use std::sync::Arc;
+
+use machinery_apiserver::Authorizer;
+use machinery_apiserver::{Attributes, Decision};
+
+/// The cluster's administrators, and the API server itself.
+pub const MASTERS: &str = "system:masters";
+
+/// The chain of this release.
+pub fn authorizers() -> Vec<Arc<dyn Authorizer>> {
+    vec![Arc::new(Masters), Arc::new(node::Nodes), Arc::new(builtin::Builtin)]
+}
+
+struct Masters;
+
+#[async_trait::async_trait]
+impl Authorizer for Masters {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        if attributes.user.groups.iter().any(|group| group == MASTERS) { Decision::Allow } else { silent() }
+    }
+}
+
+fn silent() -> Decision {
+    Decision::NoOpinion { reason: String::new() }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use machinery_apiserver::Action;
+    use machinery_registry::UserInfo;
+
+    use super::*;
+
+    /// `what` is `resource[.group][/subresource]`; a leading `/` makes it a path.
+    pub(crate) async fn allowed(user: &str, groups: &[&str], verb: &str, what: &str, place: (&str, &str)) -> bool {
+        let user = UserInfo {
+            name: user.into(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ..UserInfo::default()
+        };
+        let (namespace, name) = place;
+        let action = if what.starts_with('/') {
+            Action::Path(what)
+        } else {
+            let (qualified, subresource) = what.split_once('/').unwrap_or((what, ""));
+            let (resource, group) = qualified.split_once('.').unwrap_or((qualified, ""));
+            Action::Resource { group, version: "v1", resource, subresource, namespace, name }
+        };
+        for authorizer in authorizers() {
+            match authorizer.authorize(&Attributes { user: &user, verb, action }).await {
+                Decision::Allow => return true,
+                Decision::Deny { .. } => return false,
+                Decision::NoOpinion { .. } => {}
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn masters_may_do_everything_and_strangers_nothing() {
+        assert!(allowed("admin", &[MASTERS], "delete", "nodes", ("", "n")).await);
+        assert!(!allowed("jane", &["system:authenticated"], "get", "pods", ("default", "p")).await);
+        assert!(!allowed("system:masters", &[], "get", "pods", ("default", "p")).await);
+    }
+}
