@@ -160,14 +160,9 @@ impl Collector {
             }
             shape => self.shape(table, shape),
         };
-        if let Some(default) = field.default.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-            schema["default"] = default;
-        } else if self.dialect == Dialect::V3 && !field.pointer && matches!(field.shape, Shape::Object(_)) {
-            // A structure Go holds by value is never absent.
-            schema["default"] = json!({});
-        }
-        if !field.enum_values.is_empty() {
-            schema["enum"] = json!(field.enum_values);
+        if self.dialect == Dialect::V3 {
+            // Version 2 has neither, as upstream's: its clients check fields on their own side by it.
+            self.value_facts(field, &mut schema);
         }
         if let Some(list_type) = field.list_type {
             schema["x-kubernetes-list-type"] = json!(match list_type {
@@ -195,6 +190,21 @@ impl Collector {
             schema["x-kubernetes-patch-strategy"] = json!(words.join(","));
         }
         schema
+    }
+
+    fn value_facts(&self, field: &Field, schema: &mut Value) {
+        if let Some(default) = field.default.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+            schema["default"] = default;
+        } else if !field.pointer && matches!(field.shape, Shape::Object(_)) {
+            // A structure Go holds by value is never absent.
+            schema["default"] = json!({});
+        }
+        if !field.enum_values.is_empty() {
+            let mut values = field.enum_values.to_vec();
+            values.sort_unstable();
+            let holder = if matches!(field.shape, Shape::List(_)) { &mut schema["items"] } else { schema };
+            holder["enum"] = json!(values);
+        }
     }
 
     fn shape(&mut self, table: &'static Table, shape: Shape) -> Value {

@@ -92,3 +92,18 @@ fn broken_bytes_are_refused_and_never_panic() {
     assert!(to_json(&envelope("Deployment", &message(2, &nested(20))), schema).is_ok());
     assert_eq!(to_json(&envelope("Deployment", &message(2, &nested(100))), schema).unwrap_err().code, 400);
 }
+
+#[tokio::test]
+async fn a_create_may_be_protobuf_and_is_answered_as_json() {
+    let (server, _) = crate::tests::server();
+    let headers = [("content-type", MEDIA_TYPE), ("accept", "application/vnd.kubernetes.protobuf,application/json")];
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let body = envelope("Deployment", &deployment());
+    let (code, object) = crate::tests::ask(&server, "POST", path, &headers, &body).await;
+    assert_eq!((code, &object["metadata"]["name"], &object["spec"]["replicas"]), (201, &json!("web"), &json!(3)));
+
+    // DeleteOptions{dryRun: ["All"]}; the sample's field number is 5, as upstream's.
+    let options = envelope("DeleteOptions", &message(5, b"All"));
+    let (code, status) = crate::tests::ask(&server, "DELETE", &format!("{path}/web"), &headers, &options).await;
+    assert_eq!((code, &status["status"]), (200, &json!("Success")));
+}

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-pub(super) struct Fake {
+pub(crate) struct Fake {
     def: ResourceDef,
     revision: AtomicU64,
     objects: Mutex<BTreeMap<String, Arc<Object>>>,

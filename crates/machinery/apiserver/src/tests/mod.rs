@@ -4,7 +4,7 @@
 mod bad_input;
 mod chain;
 mod discovery;
-mod fake;
+pub(crate) mod fake;
 mod forms;
 mod openapi;
 pub(crate) mod sample;
@@ -71,7 +71,7 @@ fn server_with(limits: Limits) -> (ApiServer, Arc<fake::Fake>) {
     (server, widgets)
 }
 
-fn server() -> (ApiServer, Arc<fake::Fake>) {
+pub(crate) fn server() -> (ApiServer, Arc<fake::Fake>) {
     server_with(Limits::default())
 }
 
@@ -81,7 +81,13 @@ async fn send(server: &ApiServer, who: &str, request: Request<Full<Bytes>>) -> R
 }
 
 /// Path, headers and body of a request; the answer's code and JSON (or text).
-async fn ask(server: &ApiServer, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {
+pub(crate) async fn ask(
+    server: &ApiServer,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, Value) {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
