@@ -5,6 +5,9 @@
 //! the traits in [`seams`], which adapters join to the embedded runtime, the image store and the pod network. See
 //! README.md for a pod's life. Only the binary depends on this crate.
 
+// A test that unwraps fails where it should.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod adapter;
 mod clock;
 mod cluster;

@@ -15,7 +15,8 @@ pub use facts::Facts;
 
 /// Upstream's interval of a status report without news.
 const REPORT: std::time::Duration = std::time::Duration::from_secs(300);
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY_INITIAL: std::time::Duration = std::time::Duration::from_millis(50);
+const RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Registers the node and keeps its object and lease alive.
 pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: Facts) {
@@ -25,12 +26,14 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: F
     tasks.spawn("node", async move {
         let api: Api<Node> = Api::all(client);
         // The lease names the node as its owner, so that it goes with it.
-        let mut node = loop {
+        let mut wait = RETRY_INITIAL;
+        let node = loop {
             match register(&api, &config, &facts).await {
                 Ok(node) => break node,
                 Err(error) => {
                     tracing::warn!(node = %config.node_name, error = %chain(&error), "node not registered; will retry");
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
                 }
             }
         };
@@ -38,12 +41,8 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: F
         beside.spawn("lease", lease::renew(lease_client, name, uid));
         loop {
             tokio::time::sleep(REPORT).await;
-            match register(&api, &config, &facts).await {
-                Ok(current) => node = current,
-                Err(error) => {
-                    let node = node.metadata.name.as_deref().unwrap_or_default();
-                    tracing::warn!(node, error = %chain(&error), "node status not reported; will retry");
-                }
+            if let Err(error) = register(&api, &config, &facts).await {
+                tracing::warn!(node = %config.node_name, error = %chain(&error), "node status not reported; will retry");
             }
         }
     });

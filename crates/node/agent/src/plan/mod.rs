@@ -153,21 +153,5 @@ pub fn grace(spec: &PodSpec) -> Duration {
 
 /// Identity of what a running container was started from: a change of these fields restarts it, as upstream.
 pub fn spec_hash(container: &Container) -> String {
-    use std::hash::{Hash, Hasher};
-    // Stable across builds and processes, unlike the standard library's randomised hasher.
-    struct Fnv(u64);
-    impl Hasher for Fnv {
-        fn finish(&self) -> u64 {
-            self.0
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            for byte in bytes {
-                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-    }
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    container.name.hash(&mut hasher);
-    container.image.as_deref().unwrap_or_default().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    crate::container::identifier(&[&container.name, container.image.as_deref().unwrap_or_default()])
 }

@@ -19,7 +19,6 @@ impl Worker {
         for older in sandboxes {
             self.discard(&older.id).await;
         }
-        self.machine.routes.insert(&sandbox.id, self.outbox.clone());
         for (name, container) in latest(sandbox.containers.clone()) {
             self.adopt_container(&name, container).await;
         }
@@ -42,6 +41,7 @@ impl Worker {
     }
 
     async fn discard(&self, id: &str) {
+        self.machine.routes.remove(id);
         let _ = self.machine.network.detach(id).await;
         let _ = self.machine.runtime.stop_sandbox(id).await;
         if let Err(error) = self.machine.runtime.remove_sandbox(id).await {
@@ -76,7 +76,6 @@ impl Worker {
         let text = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
         let attempt = text(label::ATTEMPT).parse().unwrap_or(0);
         let image = ImageRef { name: text(label::IMAGE), id: text(label::IMAGE_ID) };
-        let now = self.now();
         let recalled = self.state.containers.remove(name);
         let instance = match container.state {
             ContainerState::Running { started_at } => Instance::Running(Running {
@@ -102,7 +101,6 @@ impl Worker {
             Some(record) => record.previous,
             None => None,
         };
-        let _ = now;
         let record = Record { attempt, instance, previous, ..Record::default() };
         self.state.containers.insert(name.to_owned(), record);
     }

@@ -6,7 +6,11 @@ mod execute;
 mod fold;
 mod image;
 mod report;
+mod start;
+mod stop;
 mod supervisor;
+#[cfg(test)]
+mod supervisor_tests;
 #[cfg(test)]
 mod tests;
 mod view;

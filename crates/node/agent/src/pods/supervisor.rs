@@ -92,6 +92,10 @@ impl Supervisor {
         }
         let sandboxes = left.remove(&uid).unwrap_or_default();
         let channel = mpsc::unbounded_channel();
+        for sandbox in &sandboxes {
+            // Before the next runtime event is carried: an exit in between must not be lost.
+            self.machine.routes.insert(&sandbox.id, channel.0.clone());
+        }
         self.workers.insert(uid.clone(), channel.0.clone());
         let worker = Worker::new(Arc::clone(&self.machine), pod, channel);
         let ended = self.ended.0.clone();

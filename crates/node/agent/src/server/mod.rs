@@ -5,6 +5,8 @@
 mod identity;
 mod logs;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,7 +36,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub async fn start(tasks: &Tasks, machine: Arc<Machine>) -> Result<(), Error> {
     let address = SocketAddr::new(machine.config.node_ip, machine.config.kubelet_port);
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    let mut tls = (*machine.config.tls).clone();
+    listen(tasks, listener, (*machine.config.tls).clone(), machine);
+    Ok(())
+}
+
+fn listen(tasks: &Tasks, listener: TcpListener, mut tls: rustls::ServerConfig, machine: Arc<Machine>) {
     // Connection upgrades need HTTP/1.1.
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -54,7 +60,6 @@ pub async fn start(tasks: &Tasks, machine: Arc<Machine>) -> Result<(), Error> {
             }
         }
     });
-    Ok(())
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, machine: Arc<Machine>) {

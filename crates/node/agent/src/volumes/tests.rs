@@ -1,1 +1,112 @@
+//! Volumes on a real file system.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fakes::World;
+use crate::seams::chain;
+
+fn pod(volume: Value, mount: Value) -> Pod {
+    let mut volume = volume;
+    volume["name"] = "v".into();
+    let container = json!({"name": "app", "volumeMounts": [mount]});
+    let spec = json!({"containers": [container], "volumes": [volume]});
+    serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec})).unwrap()
+}
+
+fn mount() -> Value {
+    json!({"name": "v", "mountPath": "/data"})
+}
+
+async fn set(volume: Value, dir: &Path) -> Result<(), String> {
+    let world = World::new();
+    let map = json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}});
+    world.state.lock().unwrap().config_maps.insert("settings".into(), serde_json::from_value(map).unwrap());
+    let result = set_up(&pod(volume, mount()), dir, &*world).await;
+    result.map_err(|(name, error)| format!("{name}: {}", chain(&error)))
+}
+
+#[tokio::test]
+async fn empty_dirs_keep_what_is_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    set(json!({"emptyDir": {}}), dir.path()).await.unwrap();
+    let path = dir.path().join("v");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o777);
+    std::fs::write(path.join("kept"), "x").unwrap();
+    set(json!({"emptyDir": {}}), dir.path()).await.unwrap();
+    assert!(path.join("kept").exists());
+}
+
+#[tokio::test]
+async fn config_maps_become_files() {
+    let dir = tempfile::tempdir().unwrap();
+    set(json!({"configMap": {"name": "settings", "defaultMode": 0o400}}), dir.path()).await.unwrap();
+    let path = dir.path().join("v");
+    assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
+    assert_eq!(std::fs::read(path.join("c")).unwrap(), b"\xff");
+    assert_eq!(std::fs::metadata(path.join("a")).unwrap().permissions().mode() & 0o777, 0o400);
+    let items = json!({"configMap": {"name": "settings", "items": [{"key": "b", "path": "sub/x", "mode": 0o600}]}});
+    set(items, dir.path()).await.unwrap();
+    assert_eq!(std::fs::read(path.join("sub/x")).unwrap(), b"2");
+    assert!(!path.join("a").exists(), "files that are no longer wanted go");
+}
+
+#[tokio::test]
+async fn what_cannot_be_set_up_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    for (volume, why) in [
+        (json!({"configMap": {"name": "none"}}), "v: configmap \"none\" not found"),
+        (json!({"secret": {"secretName": "none"}}), "v: secret \"none\" not found"),
+        (
+            json!({"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}),
+            "v: references non-existent ConfigMap key: z",
+        ),
+        (
+            json!({"configMap": {"name": "settings", "items": [{"key": "a", "path": "../z"}]}}),
+            "v: path \"../z\" leaves the volume",
+        ),
+        (
+            json!({"iscsi": {"targetPortal": "t", "iqn": "i", "lun": 0}}),
+            "v: volume type iscsi is not supported by this node",
+        ),
+        (
+            json!({"hostPath": {"path": "/nonexistent", "type": "Directory"}}),
+            "v: hostPath type check failed: /nonexistent is not a directory",
+        ),
+    ] {
+        assert_eq!(set(volume, dir.path()).await, Err(why.to_owned()));
+    }
+    set(json!({"configMap": {"name": "none", "optional": true}}), dir.path()).await.unwrap();
+}
+
+#[test]
+fn mounts_point_into_the_volumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = |volume, mount| {
+        let pod = pod(volume, mount);
+        mounts(&pod, &pod.spec.as_ref().unwrap().containers[0], dir.path())
+    };
+    let plain = &one(json!({"emptyDir": {}}), mount()).unwrap()[0];
+    assert_eq!((plain.source.clone(), plain.read_only), (dir.path().join("v"), false));
+    let host = &one(json!({"hostPath": {"path": "/srv"}}), mount()).unwrap()[0];
+    assert_eq!(host.source, Path::new("/srv"));
+    assert!(one(json!({"secret": {"secretName": "s"}}), mount()).unwrap()[0].read_only);
+    let unknown = one(json!({"emptyDir": {}}), json!({"name": "w", "mountPath": "/x"})).unwrap_err();
+    assert_eq!(unknown.to_string(), "volume \"w\" is not defined in the pod");
+}
+
+#[test]
+fn sub_paths_stay_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("v");
+    std::fs::create_dir(&root).unwrap();
+    assert_eq!(sub_path(&root, "a/b", true).unwrap(), root.canonicalize().unwrap().join("a/b"));
+    std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
+    for bad in ["../x", "/etc", "a/../../x", "out"] {
+        assert!(matches!(sub_path(&root, bad, true), Err(VolumeError::Escapes(_))), "{bad}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Bringing one container up: its image, an instance, its probes.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Probe;
+use machinery_client::EventKind::{Normal, Warning};
+
+use crate::plan::spec_hash;
+use crate::pods::worker::Worker;
+use crate::pods::{Message, image};
+use crate::probe;
+use crate::seams::{Exit, chain};
+use crate::state::{
+    BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, Health, IMAGE_PULL_BACK_OFF, ImageRef, ImageState,
+    Instance, ProbeKind, RETRY_INITIAL, RETRY_MAX, Running,
+};
+
+impl Worker {
+    pub(super) fn ensure_image(&mut self, name: &str) {
+        let Some(container) = self.container(name).cloned() else { return };
+        let init = self.spec().and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+        let init = init.into_iter().any(|init| init.name == name);
+        let record = self.state.containers.entry(name.to_owned()).or_default();
+        let after = match std::mem::take(&mut record.image) {
+            ImageState::Failed(failure) => Some(Box::new(failure)),
+            _ => None,
+        };
+        record.image = ImageState::Pulling { after };
+        let (machine, pod, outbox) = (self.machine.clone(), self.pod.clone(), self.outbox.clone());
+        self.tasks.spawn(async move {
+            let name = container.name.clone();
+            let outcome = image::ensure(machine, pod, container, init).await;
+            let _ = outbox.send(Message::Image { container: name, outcome });
+        });
+    }
+
+    pub(super) fn announce_back_off(&mut self, name: &str) {
+        let image = self.container(name).and_then(|container| container.image.clone()).unwrap_or_default();
+        let message = format!("Back-off pulling image {image:?}");
+        self.event(Some(name), Normal, "BackOff", &message);
+        self.event(Some(name), Warning, "Failed", &format!("Error: {IMAGE_PULL_BACK_OFF}"));
+        let Some(record) = self.state.containers.get_mut(name) else { return };
+        if let ImageState::Failed(failure) = &mut record.image {
+            failure.message = format!("{message}: {}: {}", failure.reason, failure.message);
+            failure.reason = IMAGE_PULL_BACK_OFF;
+        }
+    }
+
+    pub(super) async fn start(&mut self, name: &str, attempt: u32) {
+        let Some(container) = self.container(name).cloned() else { return };
+        let Some(sandbox) = self.state.sandbox.id().map(ToOwned::to_owned) else { return };
+        let record = self.state.containers.entry(name.to_owned()).or_default();
+        let ImageState::Present(image) = std::mem::take(&mut record.image) else { return };
+        let spec = match self.container_spec(&container, attempt, &image, &sandbox).await {
+            Ok(spec) => spec,
+            Err(error) => return self.not_created(name, error.reason(), error.message()),
+        };
+        self.discard_previous(name, attempt).await;
+        let runtime = self.machine.runtime.clone();
+        let id = spec.id.clone();
+        if let Err(error) = runtime.create_container(&sandbox, spec).await {
+            // Whatever is left of it would be in the way of the next attempt.
+            let _ = runtime.remove_container(&id).await;
+            return self.not_created(name, "CreateContainerError", chain(&error));
+        }
+        self.event(Some(name), Normal, "Created", "Container created");
+        let started = runtime.start_container(&id).await;
+        let now = self.now();
+        let image_ref = ImageRef { name: container.image.clone().unwrap_or_default(), id: image.id.clone() };
+        let Some(record) = self.state.containers.get_mut(name) else { return };
+        record.attempt = attempt;
+        record.failure = None;
+        if let Instance::Ended(ended) = std::mem::take(&mut record.instance) {
+            record.backoff = Some(CrashBackoff::next(record.backoff, now));
+            record.previous = Some(ended);
+        }
+        match started {
+            Ok(started_at) => {
+                record.instance = Instance::Running(Running {
+                    id,
+                    image: image_ref,
+                    spec_hash: spec_hash(&container),
+                    stop_signal: container
+                        .lifecycle
+                        .as_ref()
+                        .and_then(|lifecycle| lifecycle.stop_signal.clone())
+                        .or_else(|| image.stop_signal.clone()),
+                    started_at,
+                    health: Health { started: false, ready: false, failed: None },
+                    stop: None,
+                });
+                self.event(Some(name), Normal, "Started", "Container started");
+                self.begin_probes(name);
+            }
+            Err(error) => {
+                let message = chain(&error);
+                let exit = Exit {
+                    exit_code: 128,
+                    signal: None,
+                    oom_killed: false,
+                    started_at: None,
+                    finished_at: now,
+                    reason: Some("StartError".into()),
+                    message: message.clone(),
+                };
+                record.instance = Instance::Ended(Ended { id, image: image_ref, exit });
+                // The next try waits like any crash; the image need not be asked for again before.
+                record.backoff = record.backoff.or(Some(CrashBackoff { delay: BACKOFF_INITIAL, updated: now }));
+                self.event(Some(name), Warning, "Failed", &format!("Error: {message}"));
+            }
+        }
+    }
+
+    fn not_created(&mut self, name: &str, reason: &'static str, message: String) {
+        self.event(Some(name), Warning, "Failed", &format!("Error: {message}"));
+        let now = self.now();
+        let record = self.state.containers.entry(name.to_owned()).or_default();
+        let bounds = (RETRY_INITIAL * 2, BACKOFF_MAX.min(RETRY_MAX));
+        record.failure = Some(Failure::after(record.failure.as_ref(), bounds, reason, message, now));
+    }
+
+    /// The instance before is only kept for its log, and the one before that not even for it.
+    async fn discard_previous(&mut self, name: &str, attempt: u32) {
+        let previous = match self.state.containers.get(name).map(|record| &record.instance) {
+            Some(Instance::Ended(ended)) if !ended.id.is_empty() => Some(ended.id.clone()),
+            _ => None,
+        };
+        if let Some(id) = previous
+            && let Err(error) = self.machine.runtime.remove_container(&id).await
+        {
+            tracing::warn!(container = id, error = %chain(&error), "ended container not removed");
+        }
+        if let Some(old) = attempt.checked_sub(2) {
+            // There is none after a reboot or a failed start.
+            let _ = std::fs::remove_file(self.log_dir().join(name).join(format!("{old}.log")));
+        }
+    }
+
+    /// Starts the probes that apply now: the startup probe, or what comes after it.
+    pub(super) fn begin_probes(&mut self, name: &str) {
+        let Some(container) = self.container(name).cloned() else { return };
+        match container.startup_probe.clone() {
+            Some(probe) => self.spawn_probe(name, ProbeKind::Startup, probe),
+            None => self.started(name),
+        }
+    }
+
+    /// The container counts as started: its other probes begin.
+    pub(super) fn started(&mut self, name: &str) {
+        let Some(container) = self.container(name).cloned() else { return };
+        let Some(running) = self.running_mut(name) else { return };
+        running.health.started = true;
+        if container.readiness_probe.is_none() {
+            running.health.ready = true;
+        }
+        if let Some(probe) = container.readiness_probe {
+            self.spawn_probe(name, ProbeKind::Readiness, probe);
+        }
+        if let Some(probe) = container.liveness_probe {
+            self.spawn_probe(name, ProbeKind::Liveness, probe);
+        }
+    }
+
+    fn spawn_probe(&mut self, name: &str, kind: ProbeKind, probe: Probe) {
+        let Some(spec) = self.container(name).cloned() else { return };
+        let host_network = self.spec().and_then(|spec| spec.host_network) == Some(true);
+        let pod_ip = self.state.sandbox.ips().first().copied().or(host_network.then_some(self.machine.config.node_ip));
+        let now = self.now();
+        let Some(running) = self.running_mut(name) else { return };
+        let container = running.id.clone();
+        let running_for = Duration::try_from(now.duration_since(running.started_at)).unwrap_or_default();
+        let target =
+            probe::Target { runtime: self.machine.runtime.clone(), container: container.clone(), spec, pod_ip };
+        let outbox = self.outbox.clone();
+        let task = self.tasks.spawn(async move {
+            let report = |event| {
+                let _ = outbox.send(Message::Probed { container: container.clone(), kind, event });
+            };
+            probe::run(kind, probe, target, running_for, report).await;
+        });
+        self.attached.entry(name.to_owned()).or_default().push(task);
+    }
+}

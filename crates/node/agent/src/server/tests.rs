@@ -1,0 +1,232 @@
+//! The node API over real TLS on loopback, against the fakes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base_tasks::Tasks;
+use futures::StreamExt;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use machinery_client::ObjectKey;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::*;
+use crate::fakes::World;
+use crate::pods::{ContainerView, View};
+
+struct Pki {
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { ca: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    fn issue(&self, name: &str, group: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.ca).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    }
+
+    fn roots(&self) -> Arc<rustls::RootCertStore> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.ca.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    fn server(&self) -> rustls::ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::server::WebPkiClientVerifier::builder_with_provider(self.roots(), provider.clone());
+        let (chain, key) = self.issue("node", "nodes");
+        rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(builder.build().unwrap())
+            .with_single_cert(chain, key)
+            .unwrap()
+    }
+
+    fn client(&self, name: &str, group: &str) -> rustls::ClientConfig {
+        let (chain, key) = self.issue(name, group);
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(chain, key)
+            .unwrap()
+    }
+}
+
+struct Bench {
+    world: Arc<World>,
+    pki: Pki,
+    address: SocketAddr,
+    view: watch::Sender<View>,
+    dir: tempfile::TempDir,
+    _tasks: Tasks,
+}
+
+type Client = hyper::client::conn::http1::SendRequest<Empty<Bytes>>;
+
+impl Bench {
+    async fn new() -> Self {
+        let (world, pki) = (World::new(), Pki::new());
+        let dir = tempfile::tempdir().unwrap();
+        let machine = world.machine(dir.path());
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u"},
+            "spec": {"containers": [{"name": "app"}]},
+        }))
+        .unwrap();
+        let logs = dir.path().join("app");
+        std::fs::create_dir(&logs).unwrap();
+        std::fs::write(logs.join("1.log"), "2026-01-01T00:00:00Z stdout F one\n").unwrap();
+        let container = ContainerView { running: Some("c1".into()), attempt: Some(1), waiting: None, log_dir: logs };
+        let containers = [("app".to_owned(), container)].into();
+        let (view, viewer) = watch::channel(View { pod: Arc::new(pod), containers });
+        machine.pods.insert(ObjectKey::new("default", "web"), viewer);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = Tasks::root("test");
+        listen(&tasks, listener, pki.server(), machine);
+        Self { world, pki, address, view, dir, _tasks: tasks }
+    }
+
+    async fn connect(&self, name: &str, group: &str) -> Client {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.pki.client(name, group)));
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        client
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        let mut client = self.connect("kube-apiserver-kubelet-client", "x").await;
+        let response = client.send_request(request(path)).await.unwrap();
+        let status = response.status();
+        (status, String::from_utf8(response.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+}
+
+fn request(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(path).header("host", "localhost").body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn only_the_api_server_and_administrators_may_call() {
+    let bench = Bench::new().await;
+    for (name, group, status) in [
+        ("kube-apiserver-kubelet-client", "x", 200),
+        ("somebody", "system:masters", 200),
+        ("system:node:node", "system:nodes", 403),
+    ] {
+        let response = bench.connect(name, group).await.send_request(request("/healthz")).await.unwrap();
+        assert_eq!(response.status(), status, "{name} of {group}");
+    }
+    // Without a certificate of the cluster's own authority there is not even an answer.
+    let stranger = Pki::new();
+    let mut config = stranger.client("kube-apiserver-kubelet-client", "system:masters");
+    config.dangerous().set_certificate_verifier(
+        rustls::client::WebPkiServerVerifier::builder_with_provider(
+            bench.pki.roots(),
+            Arc::new(rustls::crypto::ring::default_provider()),
+        )
+        .build()
+        .unwrap(),
+    );
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(bench.address).await.unwrap();
+    if let Ok(stream) = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await {
+        let (mut client, connection) =
+            hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        assert!(client.send_request(request("/healthz")).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn paths_and_options_are_checked() {
+    let bench = Bench::new().await;
+    for (path, status, message) in [
+        ("/pods", 200, "\"name\":\"web\""),
+        ("/nothing", 404, "404 page not found"),
+        ("/containerLogs/default/none/app", 404, "pod \"none\" not found"),
+        ("/containerLogs/default/web/none", 400, "container none is not valid for pod web"),
+        ("/containerLogs/default/web/app", 200, "one\n"),
+        ("/containerLogs/default/web/app?tailLines=-1", 400, "invalid value \"-1\" for tailLines"),
+        ("/containerLogs/default/web/app?previous=true", 404, "no log of container"),
+        ("/exec/default/web/app?command=ls&output=1", 400, "missing upgrade headers"),
+    ] {
+        let (got, text) = bench.get(path).await;
+        assert_eq!(got, status, "{path}: {text}");
+        assert!(text.contains(message), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_waits_has_no_log() {
+    let bench = Bench::new().await;
+    bench.view.send_modify(|view| {
+        let container = view.containers.get_mut("app").unwrap();
+        *container = ContainerView { waiting: Some("ErrImagePull".into()), ..ContainerView::default() };
+    });
+    let (status, text) = bench.get("/containerLogs/default/web/app").await;
+    assert_eq!(status, 400);
+    assert_eq!(text, "container \"app\" in pod \"web\" is waiting to start: ErrImagePull\n");
+}
+
+#[tokio::test]
+async fn a_followed_log_grows_and_ends_with_its_container() {
+    let bench = Bench::new().await;
+    let mut client = bench.connect("kube-apiserver-kubelet-client", "x").await;
+    let response = client.send_request(request("/containerLogs/default/web/app?follow=true")).await.unwrap();
+    let mut body = response.into_body().into_data_stream();
+    assert_eq!(body.next().await.unwrap().unwrap(), "one\n");
+    let path = bench.dir.path().join("app/1.log");
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, b"2026-01-01T00:00:01Z stdout F two\n").unwrap();
+    assert_eq!(body.next().await.unwrap().unwrap(), "two\n");
+    bench.view.send_modify(|view| view.containers.get_mut("app").unwrap().running = None);
+    assert!(body.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_command_runs_over_a_web_socket() {
+    let bench = Bench::new().await;
+    bench.world.state.lock().unwrap().exec_code = 7;
+    let mut client = bench.connect("kube-apiserver-kubelet-client", "x").await;
+    let handshake = Request::get("/exec/default/web/app?command=sh&command=-c&command=exit+7&output=1&error=1")
+        .header("host", "localhost")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", "v5.channel.k8s.io")
+        .body(Empty::new())
+        .unwrap();
+    let response = client.send_request(handshake).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    let mut socket =
+        tokio_tungstenite::WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
+    let mut frames = Vec::new();
+    while let Some(Ok(message)) = socket.next().await {
+        frames.push(String::from_utf8_lossy(&message.into_data()).into_owned());
+    }
+    assert_eq!(frames[..2], ["\u{1}", "\u{1}not well"]);
+    assert!(frames[2].starts_with('\u{3}') && frames[2].contains("NonZeroExitCode"), "{frames:?}");
+    assert_eq!(bench.world.state.lock().unwrap().calls, ["exec in c1: sh -c exit 7"]);
+}
