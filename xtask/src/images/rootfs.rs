@@ -183,6 +183,8 @@ mod tests {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_size(2);
         tar.append_data(&mut header, "./bin/sh", &b"sh"[..]).unwrap();
         header.set_size(3);

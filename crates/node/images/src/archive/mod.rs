@@ -56,6 +56,7 @@ fn open(store: &Inner, path: &Path) -> Result<Members, ImportError> {
         let mut plain = File::options().create_new(true).read(true).write(true).open(&staged).map_err(io)?;
         std::fs::remove_file(&staged).map_err(io)?;
         io::copy(&mut flate2::read::MultiGzDecoder::new(file), &mut plain).map_err(io)?;
+        io::Seek::rewind(&mut plain).map_err(io)?;
         file = plain;
     }
     Members::list(file).map_err(read("read"))

@@ -142,7 +142,7 @@ async fn complete(
 }
 
 enum Config {
-    Known(Record),
+    Known(Box<Record>),
     Fetched(Box<ConfigFile>),
 }
 
@@ -152,7 +152,7 @@ fn known_config(store: &Inner, resolved: &Resolved) -> Option<(String, Config)> 
     let id = &resolved.manifest.config.digest;
     let record = contents.images.get(id)?;
     let here = record.layers.iter().all(|chain| store.layers.has(chain));
-    here.then(|| (id.clone(), Config::Known(record.clone())))
+    here.then(|| (id.clone(), Config::Known(Box::new(record.clone()))))
 }
 
 async fn publish(store: &Arc<Inner>, id: String, record: Record) -> Result<Image, Failure> {
