@@ -192,42 +192,4 @@ pub(crate) fn check_method(request: &Request<Body>) -> Result<(), Status> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_nodes_address_comes_from_its_status() {
-        let node = |status| {
-            serde_json::from_value::<Node>(json!({"metadata": {"name": "n"}, "status": status})).expect("a node")
-        };
-        let good = node(json!({"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}));
-        let address = NodeAddress::of(&good).expect("an address");
-        assert_eq!(address, NodeAddress { node: "n".into(), ip: "10.0.0.1".parse().expect("an IP"), port: 10250 });
-        let no_port = node(json!({"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}));
-        let no_ip = node(json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}));
-        for bad in [no_port, no_ip] {
-            assert_eq!(NodeAddress::of(&bad).expect_err("incomplete").code, 500);
-        }
-    }
-
-    #[test]
-    fn credentials_stay_here() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("authorization", "Bearer x"),
-            ("upgrade", "websocket"),
-            ("connection", "Upgrade"),
-            ("sec-websocket-protocol", "v5.channel.k8s.io"),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        let kept = forwarded(&headers);
-        assert!(!kept.contains_key("authorization"));
-        assert_eq!(kept.len(), 3);
-        headers.remove("upgrade");
-        assert!(!forwarded(&headers).contains_key("connection"));
-    }
-}
+mod tests;
