@@ -24,6 +24,10 @@ pub struct Options {
     pub images: Vec<&'static str>,
     /// Which kubectl; the first by default.
     pub kubectl: Option<PathBuf>,
+    /// The binary; the one built beside the test by default.
+    pub binary: Option<PathBuf>,
+    /// Logs at the default level, not at a test's.
+    pub quiet: bool,
 }
 
 impl Options {
@@ -69,6 +73,10 @@ impl Cluster {
         std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
     }
 
+    fn binary(&self) -> PathBuf {
+        self.options.binary.clone().unwrap_or_else(binary)
+    }
+
     /// A file of the test's own directory.
     pub fn write(&self, name: &str, contents: &str) -> Result<String> {
         let path = self.directory.path().join(name);
@@ -80,8 +88,11 @@ impl Cluster {
     pub fn start_server(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.directory.path().join("server.log"))?;
         let data = self.data_dir();
-        let mut command = self.namespace.command(binary());
-        command.args(["-v", "server", "--node-ip", NODE_IP, "--node-name", "one", "--data-dir"]).arg(&data);
+        let mut command = self.namespace.command(self.binary());
+        if !self.options.quiet {
+            command.arg("-v");
+        }
+        command.args(["server", "--node-ip", NODE_IP, "--node-name", "one", "--data-dir"]).arg(&data);
         command.args(&self.options.arguments).env("RUST_BACKTRACE", "1");
         // Its own process group: a signal for the tests is not one for the server.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -149,7 +160,7 @@ impl Cluster {
 
     /// Another subcommand of the binary, with this cluster's data directory.
     pub fn sampan(&self, arguments: &[&str]) -> Result<Answer> {
-        let mut command = self.namespace.command(binary());
+        let mut command = self.namespace.command(self.binary());
         command.args(arguments).arg("--data-dir").arg(self.data_dir());
         kubectl::answer(command, "")
     }

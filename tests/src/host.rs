@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 
 /// The address of the node inside its namespace (a documentation range).
-pub const NODE_IP: &str = "192.0.2.10";
+pub const NODE_IP: &str = "198.51.100.10";
 /// The address of the other end of the node's link: a host outside the cluster.
-pub const OUTSIDE_IP: &str = "192.0.2.1";
+pub const OUTSIDE_IP: &str = "198.51.100.1";
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {

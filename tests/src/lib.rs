@@ -8,7 +8,7 @@ mod host;
 mod kubectl;
 
 pub use cluster::{Cluster, Options};
-pub use host::{Namespace, binary, image, repository};
+pub use host::{NODE_IP, Namespace, binary, image, repository};
 pub use kubectl::{Answer, kubectls};
 
 /// Panics with the whole chain of an error.

@@ -35,7 +35,7 @@ pub enum Command {
 #[derive(Args, Debug, Clone)]
 pub struct DataDir {
     /// Where all state is kept.
-    #[arg(long, env = "SAMPAN_DATA_DIR", default_value = "/var/lib/sampan", value_name = "DIR")]
+    #[arg(long, global = true, env = "SAMPAN_DATA_DIR", default_value = "/var/lib/sampan", value_name = "DIR")]
     pub data_dir: PathBuf,
 }
 
