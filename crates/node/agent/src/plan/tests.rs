@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::plan::{Plan, plan, spec_hash};
-use crate::seams::{Exit, Image};
+use crate::seams::Exit;
 use crate::state::{
     CrashBackoff, Ended, Failure, Health, ImageState, Instance, PodState, ProbeKind, Record, Removal, Running,
     SandboxState, Stage, Stopping, Terminal, Termination, Volumes, later,
@@ -74,7 +74,7 @@ fn live(instance: Running) -> Record {
 }
 
 fn present() -> ImageState {
-    ImageState::Present(Box::new(Image::default()))
+    ImageState::Present(Box::default())
 }
 
 fn failure(reason: &'static str, seconds: i64, delay: u64) -> Failure {
