@@ -319,7 +319,7 @@ async fn removal_deletes_layers_that_nothing_else_uses() {
     let second = node.pull(&format!("{}/b:v1", registry.host)).await.unwrap();
     assert_eq!(node.files("layers").len(), 5);
     node.store.remove(&first.references[0]).await.unwrap();
-    assert_eq!(node.store.list(), [second.clone()]);
+    assert_eq!(node.store.list(), std::slice::from_ref(&second));
     assert!(second.layers.iter().all(|layer| layer.is_dir()));
     assert_eq!(node.files("layers").len(), 3);
     node.store.remove(&second.id).await.unwrap();
