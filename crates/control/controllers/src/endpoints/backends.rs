@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base_meta::selector::LabelSelector;
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::world::PodFacts;
@@ -51,6 +51,25 @@ pub struct Backend {
     pub zone: Option<String>,
     /// Sorted; a named target port that the pod does not have is missing.
     pub ports: Vec<ResolvedPort>,
+}
+
+impl Backend {
+    /// The pod, as endpoints refer to it.
+    pub fn target(&self) -> ObjectReference {
+        ObjectReference {
+            kind: Some("Pod".into()),
+            namespace: Some(self.pod.key.namespace.clone()),
+            name: Some(self.pod.key.name.clone()),
+            uid: Some(self.pod.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// Its name below the Service's, where its subdomain is the Service.
+    pub fn hostname(&self, service: &Service) -> Option<String> {
+        let below = self.pod.subdomain.is_some() && self.pod.subdomain == service.metadata.name;
+        self.pod.hostname.clone().filter(|name| below && !name.is_empty())
+    }
 }
 
 /// The Service's selector; `None` where somebody else writes its endpoints.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::backends::{Backend, Family, ResolvedPort};
@@ -74,21 +74,11 @@ fn by_ip(one: &EndpointAddress, two: &EndpointAddress) -> std::cmp::Ordering {
 }
 
 fn address(service: &Service, backend: &Backend, ip: &str) -> EndpointAddress {
-    let pod = &backend.pod;
     EndpointAddress {
         ip: ip.to_owned(),
-        hostname: pod
-            .hostname
-            .clone()
-            .filter(|name| !name.is_empty() && pod.subdomain.is_some() && pod.subdomain == service.metadata.name),
-        node_name: pod.node.clone(),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".into()),
-            namespace: Some(pod.key.namespace.clone()),
-            name: Some(pod.key.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        }),
+        hostname: backend.hostname(service),
+        node_name: backend.pod.node.clone(),
+        target_ref: Some(backend.target()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -142,10 +142,6 @@ fn endpoint(service: &Service, backend: &Backend, family: Family) -> Option<Endp
     let publish = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
     let serving = backend.pod.ready();
     let pod = &backend.pod;
-    let hostname = pod
-        .hostname
-        .clone()
-        .filter(|name| !name.is_empty() && pod.subdomain == service.metadata.name && pod.subdomain.is_some());
     Some(Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
@@ -153,15 +149,9 @@ fn endpoint(service: &Service, backend: &Backend, family: Family) -> Option<Endp
             serving: Some(serving),
             terminating: Some(pod.deleting),
         }),
-        hostname,
+        hostname: backend.hostname(service),
         node_name: pod.node.clone(),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".into()),
-            namespace: Some(pod.key.namespace.clone()),
-            name: Some(pod.key.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        }),
+        target_ref: Some(backend.target()),
         zone: backend.zone.clone(),
         ..Endpoint::default()
     })
