@@ -94,8 +94,9 @@ impl<S: Strategy> Registry<S> {
         Ok(Some(self.object(&stored.key, revision, last, typed)?))
     }
 
-    /// For handlers in this process, which have already decided: no admission, no strategy hooks; the generation
-    /// is still counted and a deleted object that nothing holds any more is still removed.
+    /// For handlers in this process, which have already decided: no admission, no strategy hooks, no new generation
+    /// (binding a pod is not a change of its spec by a user); a deleted object that nothing holds any more is still
+    /// removed.
     /// `change` runs again on the newest version when another writer was first.
     pub async fn update_with(
         &self,
@@ -107,7 +108,6 @@ impl<S: Strategy> Registry<S> {
             let stored = self.stored(ctx, name).await?;
             let mut new = stored.typed.clone();
             change(&mut new)?;
-            self.count_generation(&mut new, &stored)?;
             if let Some(written) = self.put(&stored, &new, false).await? {
                 return self.typed(&written.object);
             }
