@@ -6,6 +6,7 @@
 
 mod deployment;
 mod endpoints;
+mod event;
 mod gc;
 mod namespace;
 mod reconcile;
@@ -27,4 +28,5 @@ pub fn start(tasks: &Tasks, client: &Client) {
     serviceaccount::start(&tasks.child("serviceaccount"), client, &world);
     namespace::start(&tasks.child("namespace"), client, &world);
     gc::start(&tasks.child("gc"), client);
+    event::start(&tasks.child("event"), client);
 }

@@ -186,6 +186,7 @@ impl Scheduler {
                 "status": "False",
                 "reason": "Unschedulable",
                 "message": message,
+                "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             }] },
         });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.key.namespace);
