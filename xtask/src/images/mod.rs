@@ -8,7 +8,8 @@ mod packages;
 mod recipes;
 mod rootfs;
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -56,10 +57,10 @@ fn build(recipe: &Recipe, out: &Path) -> Result<()> {
     if !current {
         let rootfs = recipe.rootfs(&packages)?;
         let config = recipe.config(&packages)?;
-        // A half-written archive never has the name, nor a stamp.
-        let partial = path.with_extension("tar.partial");
-        archive::write(&partial, &rootfs, &config, recipe.tags)?;
-        std::fs::rename(&partial, &path).with_context(|| format!("rename {}", partial.display()))?;
+        // A half-written archive never has the name, nor a stamp; another build at the same time has a file of its own.
+        let partial = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(out)?;
+        archive::write(partial.path(), &rootfs, &config, recipe.tags)?;
+        partial.persist(&path).with_context(|| format!("rename to {}", path.display()))?;
         std::fs::write(&stamp_path, stamp).with_context(|| format!("write {}", stamp_path.display()))?;
     }
     let size = std::fs::metadata(&path)?.len();
