@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bench;
 mod images;
 mod layers;
 mod schema;
@@ -18,6 +19,8 @@ enum Command {
     Layers(layers::Options),
     /// Builds container images from Debian's packages, for the demo and the tests.
     Images(images::Options),
+    /// Measures every row of the budget table on this machine.
+    Bench(bench::Options),
     /// Compares decoding and printing with upstream's fixtures.
     Upstream(upstream::Options),
 }
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         Command::Schema(options) => schema::run(&options),
         Command::Layers(options) => layers::run(&options),
         Command::Images(options) => images::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Upstream(options) => upstream::run(&options),
     };
     match outcome {

@@ -1,0 +1,272 @@
+//! The rows of the budget table: what is measured, how, upstream's figure and ours.
+
+/// How a figure is read and printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Seconds,
+    Milliseconds,
+    /// 10^6 bytes.
+    Megabytes,
+    PercentOfCore,
+    PerSecond,
+    Times,
+    Count,
+}
+
+impl Unit {
+    pub(super) fn symbol(self) -> &'static str {
+        match self {
+            Self::Seconds => " s",
+            Self::Milliseconds => " ms",
+            Self::Megabytes => " MB",
+            Self::PercentOfCore => " %",
+            Self::PerSecond => "/s",
+            Self::Times => " ×",
+            Self::Count => "",
+        }
+    }
+
+    pub(super) fn print(self, value: f64) -> String {
+        let digits = match value.abs() {
+            0.0 => 0,
+            v if v >= 100.0 => 0,
+            v if v >= 10.0 => 1,
+            v if v >= 0.1 => 2,
+            _ => 4,
+        };
+        format!("{value:.digits$}{}", self.symbol())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Budget {
+    Below(f64),
+    AtMost(f64),
+    Above(f64),
+}
+
+impl Budget {
+    pub(super) fn holds(self, value: f64) -> bool {
+        match self {
+            Self::Below(limit) => value < limit,
+            Self::AtMost(limit) => value <= limit,
+            Self::Above(limit) => value > limit,
+        }
+    }
+
+    pub(super) fn print(self, unit: Unit) -> String {
+        let (sign, limit) = match self {
+            Self::Below(limit) => ("< ", limit),
+            Self::AtMost(limit) => ("", limit),
+            Self::Above(limit) => ("> ", limit),
+        };
+        format!("{sign}{limit}{}", unit.symbol())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Row {
+    /// For `--only`.
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    /// Kubernetes 1.36.2 on a machine of the same size.
+    pub(super) upstream: &'static str,
+    pub(super) unit: Unit,
+    pub(super) budget: Budget,
+    /// What a reader would type, or the closest to it.
+    pub(super) command: &'static str,
+}
+
+use Budget::{Above, AtMost, Below};
+use Unit::{Count, Megabytes, Milliseconds, PerSecond, PercentOfCore, Seconds, Times};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "readyz",
+        what: "start → /readyz",
+        upstream: "3.7 s",
+        unit: Seconds,
+        budget: Below(0.3),
+        command: "sampan server, empty data directory; GET /readyz over TLS until 200",
+    },
+    Row {
+        name: "node-ready",
+        what: "start → node Ready",
+        upstream: "6.1 s",
+        unit: Seconds,
+        budget: Below(0.8),
+        command: "sampan server, empty data directory; GET /api/v1/nodes?watch=1",
+    },
+    Row {
+        name: "idle-memory",
+        what: "idle resident memory, whole single-node cluster",
+        upstream: "684 MB",
+        unit: Megabytes,
+        budget: Below(60.0),
+        command: "Pss of /proc/*/smaps_rollup, every process of the data directory, 10 s after the start",
+    },
+    Row {
+        name: "idle-cpu",
+        what: "idle CPU, whole cluster",
+        upstream: "5 % of a core",
+        unit: PercentOfCore,
+        budget: Below(0.3),
+        command: "utime + stime of /proc/*/stat over 20 s",
+    },
+    Row {
+        name: "idle-wakeups",
+        what: "idle wake-ups, whole cluster",
+        upstream: "–",
+        unit: PerSecond,
+        budget: Below(5.0),
+        command: "voluntary_ctxt_switches of /proc/*/task/*/status over 20 s",
+    },
+    Row {
+        name: "apply-ready",
+        what: "apply 2-replica nginx + service → both Ready, image present",
+        upstream: "0.80 s",
+        unit: Seconds,
+        budget: Below(0.25),
+        command: "kubectl apply -f my-nginx.yaml; GET /api/v1/namespaces/default/pods?watch=1",
+    },
+    Row {
+        name: "apply-answer",
+        what: "apply 2-replica nginx + service → first 200 through the ClusterIP",
+        upstream: "1.27 s",
+        unit: Seconds,
+        budget: Below(0.25),
+        command: "kubectl apply -f my-nginx.yaml; GET http://CLUSTER-IP/ until 200",
+    },
+    Row {
+        name: "deploy-30",
+        what: "30-pod deployment → all Ready",
+        upstream: "5.7 s",
+        unit: Seconds,
+        budget: Below(1.5),
+        command: "kubectl apply -f thirty.yaml; GET /api/v1/namespaces/default/pods?watch=1",
+    },
+    Row {
+        name: "get",
+        what: "GET one 1.3 KB ConfigMap, 32 TLS connections",
+        upstream: "4,700/s",
+        unit: PerSecond,
+        budget: Above(30_000.0),
+        command: "wrk -t2 -c32 -d3s https://NODE:6443/api/v1/namespaces/default/configmaps/one",
+    },
+    Row {
+        name: "list",
+        what: "LIST 500 ConfigMaps (0.4 MB uncompressed) over TLS",
+        upstream: "300/s",
+        unit: PerSecond,
+        budget: Above(1_500.0),
+        command: "wrk -t2 -c32 -d3s https://NODE:6443/api/v1/namespaces/list/configmaps",
+    },
+    Row {
+        name: "create",
+        what: "durable CREATE of a 1.2 KB ConfigMap, 32 TLS connections",
+        upstream: "1,500/s",
+        unit: PerSecond,
+        budget: Above(10_000.0),
+        command: "wrk -t2 -c32 -d2s -s create.lua https://NODE:6443/api/v1/namespaces/create/configmaps",
+    },
+    Row {
+        name: "watch-1",
+        what: "write → one watcher sees it, p50",
+        upstream: "3.8 ms",
+        unit: Milliseconds,
+        budget: Below(0.5),
+        command: "PUT a ConfigMap; GET /api/v1/namespaces/watched/configmaps?watch=1",
+    },
+    Row {
+        name: "watch-50",
+        what: "write → the last of 50 watchers sees it, p50",
+        upstream: "9.6 ms",
+        unit: Milliseconds,
+        budget: Below(2.0),
+        command: "PUT a ConfigMap; 50 × GET /api/v1/namespaces/watched/configmaps?watch=1",
+    },
+    Row {
+        name: "withdrawal",
+        what: "pod deleted → ready: false in its EndpointSlice, gone from Endpoints",
+        upstream: "25 ms",
+        unit: Milliseconds,
+        budget: Below(5.0),
+        command: "DELETE a pod; watch pods, endpointslices, endpoints",
+    },
+    Row {
+        name: "drain",
+        what: "new connections failed while deleting one of two pods under load",
+        upstream: "9 to 36 each",
+        unit: Count,
+        budget: AtMost(0.0),
+        command: "200 × GET http://CLUSTER-IP/ a second, a connection each; DELETE a pod, six times",
+    },
+    Row {
+        name: "service-change",
+        what: "one endpoint changed among 10,000 services: kernel work",
+        upstream: "70 ms",
+        unit: Milliseconds,
+        budget: Below(0.05),
+        command: "net_proxy::Kernel::apply, one of 10,000 front ends",
+    },
+    Row {
+        name: "service-programmed",
+        what: "one endpoint changed among 10,000 services: write → programmed, p99",
+        upstream: "over 1 s",
+        unit: Milliseconds,
+        budget: Below(10.0),
+        command: "PATCH an EndpointSlice; the kernel's nftables notification (as nft monitor)",
+    },
+    Row {
+        name: "service-load",
+        what: "first load of 10,000 services into the kernel",
+        upstream: "14 s",
+        unit: Seconds,
+        budget: Below(0.3),
+        command: "net_proxy::Kernel::load, 10,000 front ends with two endpoints each",
+    },
+    Row {
+        name: "service-path",
+        what: "connect + read + close through a ClusterIP over direct pod IP, nftables",
+        upstream: "1.17 ×",
+        unit: Times,
+        budget: Below(1.2),
+        command: "connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9000 in turn, from the node",
+    },
+    Row {
+        name: "binary",
+        what: "release binary",
+        upstream: "120 MB (API server alone)",
+        unit: Megabytes,
+        budget: Below(40.0),
+        command: "stat -c %s target/release/sampan",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: std::collections::BTreeSet<_> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), ROWS.len());
+    }
+
+    #[test]
+    fn budgets_hold_or_not() {
+        assert!(Below(0.3).holds(0.29) && !Below(0.3).holds(0.3));
+        assert!(AtMost(0.0).holds(0.0) && !AtMost(0.0).holds(1.0));
+        assert!(Above(10.0).holds(10.1) && !Above(10.0).holds(10.0));
+        assert!(!Below(0.3).holds(f64::NAN), "what was not measured is not within budget");
+    }
+
+    #[test]
+    fn figures_print_with_their_unit() {
+        assert_eq!(Seconds.print(0.2345), "0.23 s");
+        assert_eq!(PerSecond.print(31234.5), "31234/s");
+        assert_eq!(Count.print(0.0), "0");
+        assert_eq!(Milliseconds.print(0.0091), "0.0091 ms");
+        assert_eq!(Below(0.3).print(Seconds), "< 0.3 s");
+    }
+}
