@@ -216,3 +216,91 @@ where
 fn version<K: kube::Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use kube::api::{ApiResource, DynamicObject};
+    use kube::core::GroupVersionKind;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    type Frames = mpsc::UnboundedReceiver<Value>;
+
+    fn object(name: &str, version: u64) -> Value {
+        let meta = json!({ "name": name, "namespace": "default", "resourceVersion": version.to_string() });
+        json!({ "apiVersion": "example.org/v1", "kind": "Boat", "metadata": meta })
+    }
+
+    /// An API of one list of boats, and one watch that sends what the test sends.
+    fn boats(items: Vec<Value>, watch: Frames) -> kube::Api<DynamicObject> {
+        let watch = Arc::new(Mutex::new(Some(watch)));
+        let client = crate::over(tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (items, watch) = (items.clone(), Arc::clone(&watch));
+            async move {
+                let body = if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                    let frames = watch.lock().unwrap_or_else(PoisonError::into_inner).take().expect("one watch");
+                    let lines = futures::stream::unfold(frames, |mut frames| async move {
+                        let line = format!("{}\n", frames.recv().await?);
+                        Some((Ok::<_, Infallible>(http_body::Frame::data(bytes::Bytes::from(line))), frames))
+                    });
+                    StreamBody::new(lines).boxed_unsync()
+                } else {
+                    let list = json!({
+                        "apiVersion": "example.org/v1", "kind": "BoatList",
+                        "metadata": { "resourceVersion": "7" }, "items": items,
+                    });
+                    Full::new(bytes::Bytes::from(list.to_string())).boxed_unsync()
+                };
+                Ok::<_, Infallible>(Response::new(body))
+            }
+        }));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("example.org", "v1", "Boat"));
+        kube::Api::all_with(client, &resource)
+    }
+
+    #[tokio::test]
+    async fn it_shows_the_list_then_every_change() {
+        let (send, frames) = mpsc::unbounded_channel();
+        let tasks = Tasks::root("test");
+        let api = boats(vec![object("dinghy", 3), object("ignored", 4)], frames);
+        let informer = informer(&tasks, api, watcher::Config::default(), |boat: DynamicObject| {
+            let name = boat.metadata.name?;
+            (name != "ignored").then_some(name)
+        });
+        informer.synced().await;
+        let key = ObjectKey::new("default", "dinghy");
+        assert_eq!(informer.get(&key).as_deref().map(String::as_str), Some("dinghy"));
+        assert_eq!(informer.list().len(), 1);
+
+        let mut changes = informer.subscribe();
+        let first = changes.recv().await.expect("what is there comes first");
+        assert!(matches!(&first, Change::Applied { old: None, .. }) && first.key() == &key);
+        send.send(json!({ "type": "ADDED", "object": object("junk", 8) })).expect("watching");
+        send.send(json!({ "type": "DELETED", "object": object("dinghy", 9) })).expect("watching");
+        informer.caught_up("9").await.expect("seen");
+        assert!(matches!(changes.recv().await, Some(Change::Applied { key, .. }) if key.name == "junk"));
+        assert!(matches!(changes.recv().await, Some(Change::Deleted { key, .. }) if key.name == "dinghy"));
+        assert_eq!(informer.get(&key), None);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_never_shows_is_an_error() {
+        let (_send, frames) = mpsc::unbounded_channel();
+        let tasks = Tasks::root("test");
+        let boats = informer(
+            &tasks,
+            boats(vec![object("dinghy", 3)], frames),
+            watcher::Config::default(),
+            |_: DynamicObject| Some(()),
+        );
+        boats.synced().await;
+        tokio::time::pause();
+        assert!(boats.caught_up("99").await.is_err());
+    }
+}
