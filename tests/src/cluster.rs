@@ -187,7 +187,7 @@ impl Cluster {
         let answer = self.sampan(&["uninstall"])?;
         ensure!(answer.success, "uninstall failed: {}", answer.stderr);
         let after = self.namespace.kernel_state()?;
-        ensure!(after == self.before, "left in the kernel:\n{after}\nwas:\n{}", self.before);
+        ensure!(after == self.before, "changed in the kernel:\n{}", difference(&self.before, &after));
         let data = self.data_dir();
         ensure!(!data.exists(), "{} is still there", data.display());
         let mounts = std::fs::read_to_string("/proc/mounts")?;
@@ -196,6 +196,15 @@ impl Cluster {
         ensure!(processes_with(&data)?.is_empty(), "left running: {:?}", processes_with(&data)?);
         Ok(())
     }
+}
+
+/// The lines of one text alone.
+fn difference(before: &str, after: &str) -> String {
+    let only = |sign: &str, one: &str, other: &str| -> String {
+        let lines = one.lines().filter(|line| !other.lines().any(|same| same == *line));
+        lines.map(|line| format!("{sign}{line}\n")).collect()
+    };
+    only("-", before, after) + &only("+", after, before)
 }
 
 /// Command lines that name a directory.

@@ -72,6 +72,8 @@ impl Namespace {
         for (name, address) in [(node, NODE_IP), (outside, OUTSIDE_IP)] {
             run("ip", &["-n", name, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
             run("ip", &["-n", name, "link", "set", "lo", "up"])?;
+            // A link-local address comes up seconds later, in the middle of a comparison of the kernel's state.
+            run("ip", &["-n", name, "link", "set", "eth0", "addrgenmode", "none"])?;
             run("ip", &["-n", name, "link", "set", "eth0", "up"])?;
         }
         Ok(namespace)

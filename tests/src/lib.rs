@@ -6,10 +6,18 @@
 mod cluster;
 mod host;
 mod kubectl;
+mod objects;
+mod place;
+mod table;
+mod traffic;
+mod wait;
 
 pub use cluster::{Cluster, Options};
 pub use host::{NODE_IP, Namespace, binary, image, repository};
 pub use kubectl::{Answer, kubectls};
+pub use place::{Place, first_process, processes};
+pub use traffic::{Load, Outcome, Response, get};
+pub use wait::eventually;
 
 /// Panics with the whole chain of an error.
 pub fn must<T>(result: anyhow::Result<T>) -> T {
