@@ -67,14 +67,7 @@ async fn delete_in_turn(api: &Api, pods: &mut Pods) -> Result<()> {
         tokio::time::sleep(CALM).await;
         let victim = pods.ready(2).await?.remove(0);
         connection.call(Method::DELETE, &format!("{NAMESPACE}/pods/{victim}"), "").await?;
-        // Until the victim is gone and its replacement is ready.
-        loop {
-            let now = pods.ready(2).await?;
-            if !now.contains(&victim) {
-                break;
-            }
-            pods.step().await?;
-        }
+        pods.replaced(&victim, 2).await?;
     }
     // Connections opened last have their time to fail.
     tokio::time::sleep(CONNECTION).await;

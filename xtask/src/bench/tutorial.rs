@@ -79,8 +79,7 @@ impl Pods {
         Ok(Self { events, ready: BTreeMap::new(), deleting: BTreeSet::new() })
     }
 
-    /// Waits for one more event.
-    pub(super) async fn step(&mut self) -> Result<()> {
+    async fn step(&mut self) -> Result<()> {
         let event = self.events.next().await?;
         let name = event.name().to_owned();
         if event.gone {
@@ -106,6 +105,18 @@ impl Pods {
         let waited = tokio::time::timeout(PATIENCE, wait).await;
         waited.with_context(|| format!("{count} pods were not ready in time: {:?}", self.ready))??;
         Ok(self.ready.keys().cloned().collect())
+    }
+
+    /// Until `victim`, whose deletion this watch may not have seen yet, is gone and `count` others are ready.
+    pub(super) async fn replaced(&mut self, victim: &str, count: usize) -> Result<()> {
+        let wait = async {
+            while self.ready.contains_key(victim) {
+                self.step().await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("{victim} did not go in time"))??;
+        self.ready(count).await.map(drop)
     }
 
     pub(super) async fn gone(&mut self) -> Result<()> {

@@ -37,6 +37,7 @@ pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
             let (event, request) = delete(&api, &victim).await?;
             from_event.push(event);
             from_request.push(request);
+            pods.replaced(&victim, 2).await?;
         }
         let value = median(&from_event).context("no deletions")?;
         let worst = percentile(&from_event, 1.0).unwrap_or(value);
