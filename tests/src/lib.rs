@@ -13,7 +13,7 @@ mod traffic;
 mod wait;
 
 pub use cluster::{Cluster, Options};
-pub use host::{NODE_IP, Namespace, binary, image, repository};
+pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository};
 pub use kubectl::{Answer, kubectls};
 pub use place::{Place, first_process, processes};
 pub use traffic::{Load, Outcome, Response, get};
