@@ -304,7 +304,7 @@ impl Images for World {
         Ok(self.state.lock().unwrap().images.get(reference).cloned())
     }
 
-    async fn pull(&self, reference: &str, _: &[Credentials]) -> Result<Image, PullError> {
+    async fn pull(&self, reference: &str, _: &[Credentials], _: Option<&Image>) -> Result<Image, PullError> {
         self.change(|state| {
             state.calls.push(format!("pull {reference}"));
             match state.pulls.is_empty() {

@@ -296,8 +296,14 @@ pub enum PullError {
 pub trait Images: Send + Sync + 'static {
     /// The image of that reference, if it is on this node. `Err` when the reference cannot be parsed.
     async fn get(&self, reference: &str) -> Result<Option<Image>, PullError>;
-    /// `credentials` are tried in order, after anonymous configuration of the node's own.
-    async fn pull(&self, reference: &str, credentials: &[Credentials]) -> Result<Image, PullError>;
+    /// `credentials` are tried in order, after anonymous configuration of the node's own. With a `stand_in`, a registry
+    /// that does not answer at once is soon given up, and not asked again right after.
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: &[Credentials],
+        stand_in: Option<&Image>,
+    ) -> Result<Image, PullError>;
 }
 
 #[async_trait]

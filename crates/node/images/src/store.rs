@@ -20,7 +20,7 @@ use crate::error::{ImportError, PullError, StoreError};
 use crate::image::Image;
 use crate::index::{Contents, Index, Record};
 use crate::name::Name;
-use crate::pull::{self, Progress};
+use crate::pull::{self, Patience, Progress, Silent};
 use crate::registries::{Auth, Registries};
 use crate::unpack::Layers;
 
@@ -35,6 +35,7 @@ pub(crate) struct Inner {
     pub index: Index,
     /// One pull of a name at a time; the second finds what the first fetched.
     pulling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    silent: Silent,
 }
 
 impl ImageStore {
@@ -53,6 +54,7 @@ impl ImageStore {
             layers: Layers::new(layers, staging),
             index: Index::new(root),
             pulling: Mutex::default(),
+            silent: Silent::default(),
         };
         inner.sweep()?;
         Ok(Self(Arc::new(inner)))
@@ -66,10 +68,38 @@ impl ImageStore {
         credentials: &[Auth],
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Image, PullError> {
+        self.pull_with(reference, credentials, Patience::Long, progress).await
+    }
+
+    /// Like [`Self::pull`], where an image that is here can stand in: a registry that is not reached within a second or
+    /// two is given up, and for some seconds nobody asks it again in this way.
+    pub async fn refresh(
+        &self,
+        reference: &str,
+        credentials: &[Auth],
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Image, PullError> {
+        self.pull_with(reference, credentials, Patience::Short, progress).await
+    }
+
+    async fn pull_with(
+        &self,
+        reference: &str,
+        credentials: &[Auth],
+        patience: Patience,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Image, PullError> {
         let name = Name::parse(reference)?;
         let turn = self.0.turn(&name.to_string());
         let _turn = turn.lock().await;
-        pull::pull(&self.0, &name, credentials, progress).await
+        if patience == Patience::Short && self.0.silent.knows(name.registry()) {
+            let endpoint = name.registry().to_owned();
+            let source = "it could not be reached a moment ago".into();
+            return Err(PullError::Unreachable { image: name.to_string(), endpoint, source });
+        }
+        let pulled = pull::pull(&self.0, &name, credentials, patience, progress).await;
+        self.0.silent.note(name.registry(), !matches!(pulled, Err(PullError::Unreachable { .. })));
+        pulled
     }
 
     /// The image of a name (short names are completed), a `name@digest` or an image id, if it is on this node. `None`

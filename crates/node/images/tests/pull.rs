@@ -193,6 +193,24 @@ async fn an_unreachable_registry_is_found_out_quickly() {
 }
 
 #[tokio::test]
+async fn an_unreachable_registry_is_not_asked_again_at_once_where_an_image_can_stand_in() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let node = Node::new();
+    let name = format!("{closed}/web");
+    let refresh = async |name: &str| node.store.refresh(name, &[], &silent).await.unwrap_err();
+    assert!(chain(&refresh(&name).await).contains("Connection refused"));
+    // Another image of that registry, too.
+    let error = refresh(&format!("{closed}/other")).await;
+    assert!(matches!(error, PullError::Unreachable { .. }), "{error:?}");
+    assert!(chain(&error).contains("it could not be reached a moment ago"), "{}", chain(&error));
+    // Who has nothing else asks.
+    assert!(chain(&node.pull(&name).await.unwrap_err()).contains("Connection refused"));
+}
+
+#[tokio::test]
 async fn an_imported_image_stands_in_and_stays_imported() {
     let made = TestImage::new("a");
     let registry = Registry::start(Access::Open).await;

@@ -35,11 +35,20 @@ impl Images for LocalImages {
         Ok(found.map(image))
     }
 
-    async fn pull(&self, reference: &str, credentials: &[Credentials]) -> Result<Image, PullError> {
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: &[Credentials],
+        stand_in: Option<&Image>,
+    ) -> Result<Image, PullError> {
         let login =
             |login: &Credentials| Auth::Basic { username: login.username.clone(), password: login.password.clone() };
         let credentials: Vec<_> = credentials.iter().map(login).collect();
-        match self.0.pull(reference, &credentials, &silent).await {
+        let pulled = match stand_in {
+            Some(_) => self.0.refresh(reference, &credentials, &silent).await,
+            None => self.0.pull(reference, &credentials, &silent).await,
+        };
+        match pulled {
             Ok(pulled) => Ok(image(pulled)),
             Err(node_images::PullError::InvalidName(invalid)) => Err(PullError::InvalidReference(invalid.to_string())),
             Err(error @ node_images::PullError::Unreachable { .. }) => Err(PullError::Unreachable(error.into())),

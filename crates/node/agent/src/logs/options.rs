@@ -28,6 +28,16 @@ pub enum BadOption {
 }
 
 impl LogOptions {
+    /// All of standard output.
+    pub fn stdout() -> Self {
+        Self { stream: Some(Only(Stream::Stdout)), ..Self::default() }
+    }
+
+    /// All of standard error.
+    pub fn stderr() -> Self {
+        Self { stream: Some(Only(Stream::Stderr)), ..Self::default() }
+    }
+
     pub fn parse<'a>(pairs: impl Iterator<Item = (&'a str, String)>, now: Timestamp) -> Result<Self, BadOption> {
         let mut options = Self::default();
         let mut since = 0;

@@ -59,7 +59,8 @@ impl Attempt<'_> {
         self.event(Normal, "Pulling", &format!("Pulling image {name:?}"));
         let started = tokio::time::Instant::now();
         let credentials = self.credentials(name).await;
-        match self.machine.images.pull(name, &credentials).await {
+        let stand_in = present.filter(|image| image.imported);
+        match self.machine.images.pull(name, &credentials, stand_in.as_ref()).await {
             Ok(image) => {
                 let took = duration(started.elapsed());
                 let message = format!(
@@ -70,7 +71,7 @@ impl Attempt<'_> {
                 Ok(image)
             }
             Err(PullError::InvalidReference(cause)) => Err(self.invalid(name, &cause)),
-            Err(PullError::Unreachable(source)) => match present.filter(|image| image.imported) {
+            Err(PullError::Unreachable(source)) => match stand_in {
                 Some(image) => {
                     let message = format!(
                         "The registry of image {name:?} cannot be reached ({}); using the image imported on this node",

@@ -2,6 +2,7 @@
 //!
 //! Mutual TLS; only the API server's own client certificate and cluster administrators get past the handshake's end.
 
+mod attach;
 mod identity;
 mod logs;
 mod routes;

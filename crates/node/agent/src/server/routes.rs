@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::logs::LogOptions;
 use crate::pods::{Machine, View};
-use crate::seams::{ExecSpec, SeamError, Streams};
-use crate::server::{Body, full, logs, text};
+use crate::seams::ExecSpec;
+use crate::server::{Body, attach, full, logs, text};
 use crate::streams;
 
 pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> Response<Body> {
@@ -103,8 +103,9 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
     if !spec.stdin && !spec.stdout && !spec.stderr {
         return text(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr\n");
     }
-    let running = subject.view.borrow().containers.get(&subject.container).and_then(|view| view.running.clone());
-    let Some(container) = running else {
+    let view = subject.view.borrow().containers.get(&subject.container).cloned().unwrap_or_default();
+    let target = if exec { view.running.map(Target::Exec) } else { attach::Target::of(&view).map(Target::Attach) };
+    let Some(target) = target else {
         return text(StatusCode::BAD_REQUEST, format!("container not found (\"{}\")\n", subject.container));
     };
     let upgrade = hyper::upgrade::on(&mut request);
@@ -115,7 +116,10 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
             Err(error) => return tracing::debug!(%error, "stream upgrade failed"),
         };
         let start = async move {
-            if exec { runtime.exec(&container, spec).await } else { attach(&*runtime, &container, &spec).await }
+            match target {
+                Target::Exec(container) => runtime.exec(&container, spec).await,
+                Target::Attach(target) => target.attach(&*runtime, &spec).await,
+            }
         };
         streams::serve(TokioIo::new(upgraded), protocol, start).await;
     };
@@ -130,13 +134,10 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
     response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
 }
 
-/// Only the streams that were asked for.
-async fn attach(runtime: &dyn crate::seams::Runtime, id: &str, wanted: &ExecSpec) -> Result<Streams, SeamError> {
-    let mut streams = runtime.attach(id).await?;
-    streams.stdin = streams.stdin.filter(|_| wanted.stdin);
-    streams.stdout = streams.stdout.filter(|_| wanted.stdout);
-    streams.stderr = streams.stderr.filter(|_| wanted.stderr);
-    Ok(streams)
+enum Target {
+    /// In the running container of that id.
+    Exec(String),
+    Attach(attach::Target),
 }
 
 fn query(request: &Request<Incoming>) -> Vec<(String, String)> {

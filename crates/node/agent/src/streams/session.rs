@@ -17,6 +17,9 @@ use crate::streams::{Subprotocol, outcome};
 const CHUNK: usize = 32 * 1024;
 /// How long output may stay silent after the process's end before its inherited pipes are given up.
 const SILENCE: Duration = Duration::from_secs(1);
+/// No frame leaves earlier after the upgrade: kubectl before 1.33 begins to read before it has made its streams, and
+/// throws away what is for one that it has not.
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// Serves an upgraded connection. `start` runs once the client is there, so that its failure reaches it as a Status.
 pub async fn serve<S, F>(socket: S, protocol: Subprotocol, start: F)
@@ -24,9 +27,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     F: Future<Output = Result<Streams, SeamError>> + Send,
 {
+    let settled = tokio::time::sleep(SETTLE);
     let socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
     let (mut sink, stream) = socket.split();
-    let result = match start.await {
+    let (started, ()) = tokio::join!(start, settled);
+    let result = match started {
         Ok(streams) => {
             // An empty frame tells the client that the streams are there.
             if sink.send(Message::binary(frame::encode(frame::STDOUT, b""))).await.is_err() {

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod outcome;
+mod patience;
 mod platform;
 mod session;
 
@@ -14,6 +15,7 @@ use crate::registries::{Auth, Endpoint};
 use crate::store::Inner;
 use crate::unpack::ChainId;
 use outcome::Failure;
+pub(crate) use patience::{Patience, Silent};
 pub(crate) use platform::for_this_machine;
 use session::{Resolved, Session};
 use std::sync::Arc;
@@ -38,12 +40,13 @@ pub(crate) async fn pull(
     store: &Arc<Inner>,
     name: &Name,
     credentials: &[Auth],
+    patience: Patience,
     progress: Watch<'_>,
 ) -> Result<Image, PullError> {
     let image = name.to_string();
     let mut last = None;
     for endpoint in store.registries.endpoints(name) {
-        match from_endpoint(store, name, &endpoint, credentials, progress).await {
+        match from_endpoint(store, name, &endpoint, credentials, patience, progress).await {
             Ok(image) => return Ok(image),
             Err(failure) => {
                 let error = failure.into_error(&image, &endpoint.host);
@@ -69,6 +72,7 @@ async fn from_endpoint(
     name: &Name,
     endpoint: &Endpoint,
     credentials: &[Auth],
+    patience: Patience,
     progress: Watch<'_>,
 ) -> Result<Image, Failure> {
     // A pod's credentials are for the registry that its image names, not for whatever mirrors the node uses.
@@ -77,7 +81,7 @@ async fn from_endpoint(
     attempts.extend(offered.iter().cloned().map(Some));
     let mut refused = None;
     for auth in attempts {
-        let session = Session::open(name, endpoint, auth)?;
+        let session = Session::open(name, endpoint, auth, patience)?;
         match session.resolve().await {
             Ok(resolved) => return complete(store, name, &session, resolved, progress).await,
             Err(failure @ (Failure::Unauthorized(_) | Failure::NotFound)) => refused = Some(failure),

@@ -11,13 +11,12 @@ use oci_client::{Client, Reference, RegistryOperation};
 
 use super::for_this_machine;
 use super::outcome::Failure;
+use super::patience::Patience;
 use crate::disk::is_sha256;
 use crate::image::architecture;
 use crate::name::Name;
 use crate::registries::{Auth, Endpoint};
 
-/// A machine without network must find that out soon: an imported image may be waiting.
-const CONNECT: Duration = Duration::from_secs(5);
 /// Silence in the middle of an answer.
 const READ: Duration = Duration::from_secs(60);
 
@@ -35,7 +34,7 @@ pub struct Resolved {
 }
 
 impl Session {
-    pub fn open(name: &Name, endpoint: &Endpoint, auth: Option<Auth>) -> Result<Self, Failure> {
+    pub fn open(name: &Name, endpoint: &Endpoint, auth: Option<Auth>, patience: Patience) -> Result<Self, Failure> {
         // Idempotent; whichever provider the process chose first stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = endpoint.tls.ca.iter();
@@ -46,7 +45,7 @@ impl Session {
             extra_root_certificates: ca
                 .map(|pem| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() })
                 .collect(),
-            connect_timeout: Some(CONNECT),
+            connect_timeout: Some(patience.connect()),
             read_timeout: Some(READ),
             user_agent: concat!("sampan/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()

@@ -58,8 +58,20 @@ pub(super) struct Container {
     terminal: Option<OwnedFd>,
     log: Option<Log>,
     pub(super) attached: Vec<Attached>,
+    /// For the one client that a container with a single input waits for: the output before it came.
+    early: Option<Early>,
     pub(super) forgotten: bool,
 }
+
+/// Output that is still complete; given up when there is more of it.
+#[derive(Default)]
+struct Early {
+    pieces: Vec<(Stream, Vec<u8>)>,
+    size: usize,
+}
+
+/// What surely fits into the client's pipes.
+const EARLY_LIMIT: usize = 16 << 10;
 
 impl Container {
     /// Spawns the helper that makes the container.
@@ -100,6 +112,7 @@ impl Container {
             terminal: None,
             log,
             attached: Vec::new(),
+            early: spec.stdin_once.then(Early::default),
             forgotten: false,
         })
     }
@@ -163,6 +176,11 @@ impl Container {
                 for attached in &mut self.attached {
                     attached.push(output.stream, &buffer[..n]);
                 }
+                if let Some(early) = &mut self.early {
+                    early.size += n;
+                    early.pieces.push((output.stream, buffer[..n].to_vec()));
+                }
+                self.early.take_if(|early| early.size > EARLY_LIMIT);
                 true
             }
             ReadResult::Nothing => false,
@@ -227,7 +245,10 @@ impl Container {
     }
 
     pub(super) fn attach(&mut self) -> io::Result<ClientEnds> {
-        let (attached, ends) = Attached::new(self.stdin.is_some(), self.terminal.as_ref())?;
+        let (mut attached, ends) = Attached::new(self.stdin.is_some(), self.terminal.as_ref())?;
+        for (stream, data) in self.early.take().into_iter().flat_map(|early| early.pieces) {
+            attached.push(stream, &data);
+        }
         self.attached.push(attached);
         Ok(ends)
     }

@@ -136,6 +136,27 @@ async fn input_given_once_ends_with_its_giver() {
 }
 
 #[tokio::test]
+async fn the_one_client_of_an_input_misses_nothing() {
+    let host = Host::new();
+    let (runtime, mut events) = host.open().await;
+    runtime.create_sandbox(sandbox("s")).await.unwrap();
+    let mut spec = host.container("c", "echo early; echo wrong >&2; touch /printed; cat");
+    (spec.stdin, spec.stdin_once) = (true, true);
+    runtime.create_container("s", spec).await.unwrap();
+    runtime.start_container("c").await.unwrap();
+    let printed = runtime.exec("c", exec("until [ -e /printed ]; do :; done")).await.unwrap();
+    assert_eq!(patiently(printed.exit).await, Some(0));
+    let mut attached = patiently(runtime.attach("c")).await.unwrap();
+    let mut late = patiently(runtime.attach("c")).await.unwrap();
+    attached.stdin.take().unwrap().write_all(b"typed\n").await.unwrap();
+    assert_eq!(read_all(attached.stdout.take()).await, "early\ntyped\n");
+    assert_eq!(read_all(attached.stderr.take()).await, "wrong\n");
+    // What was handed out once is not handed out again.
+    assert_eq!(read_all(late.stdout.take()).await, "typed\n");
+    assert_eq!(exited(&mut events, "c").await, 0);
+}
+
+#[tokio::test]
 async fn a_client_that_reads_slowly_loses_nothing() {
     let host = Host::new();
     let (runtime, mut events) = host.open().await;
