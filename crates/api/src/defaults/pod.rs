@@ -6,7 +6,7 @@ use super::{container, number, pointer, text, volume};
 
 /// A pod itself gets more than a template does: requests from limits, service links, host ports.
 pub fn pod(pod: &mut Pod) {
-    let Some(spec) = &mut pod.spec else { return };
+    let spec = pod.spec.get_or_insert_default();
     for container in all_containers(spec) {
         container::requests_from_limits(container);
     }
@@ -24,9 +24,7 @@ pub fn pod(pod: &mut Pod) {
 }
 
 pub fn pod_template(template: &mut PodTemplateSpec) {
-    if let Some(spec) = &mut template.spec {
-        pod_spec(spec);
-    }
+    pod_spec(template.spec.get_or_insert_default());
 }
 
 fn pod_spec(spec: &mut PodSpec) {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{pod_template, pointer, text};
 
 pub fn deployment(deployment: &mut Deployment) {
-    let Some(spec) = &mut deployment.spec else { return };
+    let spec = deployment.spec.get_or_insert_default();
     pointer(&mut spec.replicas, 1);
     pointer(&mut spec.revision_history_limit, 10);
     pointer(&mut spec.progress_deadline_seconds, 600);
@@ -22,11 +22,9 @@ pub fn deployment(deployment: &mut Deployment) {
 }
 
 pub fn replica_set(replica_set: &mut ReplicaSet) {
-    let Some(spec) = &mut replica_set.spec else { return };
+    let spec = replica_set.spec.get_or_insert_default();
     pointer(&mut spec.replicas, 1);
-    if let Some(template) = &mut spec.template {
-        pod_template(template);
-    }
+    pod_template(spec.template.get_or_insert_default());
 }
 
 #[cfg(test)]
@@ -48,6 +46,14 @@ mod tests {
         );
         assert_eq!((&spec["replicas"], &spec["revisionHistoryLimit"]), (&json!(1), &json!(10)));
         assert_eq!(spec["template"]["spec"]["restartPolicy"], "Always");
+    }
+
+    #[test]
+    fn a_missing_spec_is_an_empty_one() {
+        let mut object = Deployment::default();
+        deployment(&mut object);
+        let spec = serde_json::to_value(&object).expect("JSON")["spec"].clone();
+        assert_eq!((&spec["replicas"], &spec["template"]["spec"]["dnsPolicy"]), (&json!(1), &json!("ClusterFirst")));
     }
 
     #[test]

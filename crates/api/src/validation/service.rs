@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use base_meta::field::{Error, Path};
+use base_meta::field::{BadValue, Error, Path};
 use base_meta::names;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
 
 use super::container::one_of;
 use super::{Errors, formats, labels, said, service_addresses};
@@ -159,9 +158,12 @@ fn port_conflicts(spec: &ServiceSpec, kind: Option<ServiceType>, path: &Path, er
     for (index, port) in ports.iter().enumerate() {
         if !seen.insert((said(&port.protocol), port.port)) {
             // Upstream prints the key it compares: its internal port with these two fields set.
-            let key = json!({"AppProtocol": null, "Name": "", "NodePort": 0, "Port": port.port,
-                "Protocol": port.protocol, "TargetPort": 0});
-            errors.push(Error::duplicate(&path.index(index), &key));
+            let key = format!(
+                r#"{{"Name":"","Protocol":{:?},"AppProtocol":null,"Port":{},"TargetPort":0,"NodePort":0}}"#,
+                said(&port.protocol),
+                port.port
+            );
+            errors.push(Error::duplicate(&path.index(index), BadValue::json(key)));
         }
     }
 }
@@ -237,6 +239,8 @@ mod tests {
     use serde_json::Value;
 
     use super::super::testing::{object, printed, with};
+    use serde_json::json;
+
     use super::*;
 
     fn problems(changes: &[(&str, Value)]) -> Vec<String> {
@@ -270,7 +274,7 @@ mod tests {
             (
                 "/spec/ports",
                 json!([{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
-                "spec.ports[1]: Duplicate value: {\"AppProtocol\":null,\"Name\":\"\",\"NodePort\":0,\"Port\":80,\"Protocol\":\"TCP\",\"TargetPort\":0}",
+                "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":80,\"TargetPort\":0,\"NodePort\":0}",
             ),
             (
                 "/spec/ports",

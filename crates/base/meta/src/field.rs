@@ -84,6 +84,13 @@ impl ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadValue(String);
 
+impl BadValue {
+    /// A structure whose members stand in the order of Go's.
+    pub fn json(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl From<&str> for BadValue {
     fn from(text: &str) -> Self {
         Self(format!("{text:?}"))

@@ -201,12 +201,12 @@ impl Status {
             .with_causes(causes)
     }
 
-    pub fn method_not_allowed(gvr: &Gvr, verb: &str) -> Self {
-        Self::new(
-            Reason::MethodNotAllowed,
-            format!("{verb} is not supported on resources of kind \"{}\"", gvr.group_resource()),
-        )
-        .about(&gvr.group, &gvr.resource, "")
+    /// A method that the route of a path does not take.
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        let mut status = Self::new(Reason::MethodNotAllowed, message);
+        status.details = Some(Box::default());
+        status
     }
 
     /// A watch or list at a revision that is no longer kept.

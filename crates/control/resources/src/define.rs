@@ -23,6 +23,7 @@ where
         subresources: Vec::new(),
         columns,
         fields: &[],
+        answers_deleted: false,
         schema,
     }
 }

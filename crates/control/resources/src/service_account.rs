@@ -17,6 +17,7 @@ impl Strategy for ServiceAccountStrategy {
 
     fn def(&self) -> ResourceDef {
         ResourceDef {
+            answers_deleted: true,
             short_names: &["sa"],
             ..define::resource::<ServiceAccount>("serviceaccounts", "serviceaccount", COLUMNS)
         }

@@ -12,6 +12,7 @@ mod discovery;
 mod forms;
 mod health;
 mod identifier;
+mod impersonation;
 mod in_process;
 mod limits;
 mod negotiate;

@@ -120,6 +120,20 @@ pub(crate) fn plain(headers: &HeaderMap) -> Result<Encoding, Status> {
     clauses(headers).iter().find_map(|clause| encoding(clause.media)).ok_or_else(|| Status::not_acceptable(SUPPORTED))
 }
 
+/// The first of these media types, or of what stands for JSON, that the client asks for; `None`: JSON.
+pub(crate) fn one_of(headers: &HeaderMap, others: &[&'static str]) -> Result<Option<&'static str>, Status> {
+    if !headers.contains_key(ACCEPT) {
+        return Ok(None);
+    }
+    clauses(headers)
+        .iter()
+        .find_map(|clause| match others.iter().find(|other| **other == clause.media) {
+            Some(other) => Some(Some(*other)),
+            None => encoding(clause.media).map(|_| None),
+        })
+        .ok_or_else(|| Status::not_acceptable(SUPPORTED))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Discovery {
     Legacy(Encoding),

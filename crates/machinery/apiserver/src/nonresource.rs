@@ -18,8 +18,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>, Status> {
     let headers = &parts.headers;
     if parts.method != Method::GET {
-        let method = parts.method.as_str();
-        return Err(Status::new(base_meta::Reason::MethodNotAllowed, format!("{method} is not supported on {path}")));
+        return Err(Status::method_not_allowed());
     }
     if let Some((endpoint, check)) = health::route(path) {
         return Ok(health::answer(&server.health_checks, endpoint, check, query));

@@ -1,6 +1,6 @@
 //! The server: its configuration, and the chain every request passes.
 //!
-//! authenticate → read what is asked → authorize → admit to a lane → dispatch, bounded in time, surviving a panic.
+//! authenticate → impersonate → read what is asked → authorize → admit to a lane → dispatch, bounded in time, surviving a panic.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::query::Query;
 use crate::routes::Routes;
 use crate::verbs::{self, Call};
 use crate::version::VersionInfo;
-use crate::{identifier, nonresource, respond};
+use crate::{identifier, impersonation, nonresource, respond};
 
 pub struct Config {
     /// Everything served, in any order; discovery sorts.
@@ -151,6 +151,7 @@ impl Inner {
             None if public => ANONYMOUS.clone(),
             None => return Err(Status::unauthorized()),
         };
+        let user = impersonation::apply(&self.authorizers, user, &parts.headers).await?;
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let target = path::parse(&parts.method, &path, &query)?;
 

@@ -93,24 +93,33 @@ impl<S: Strategy> Registry<S> {
             if api_version == expected_version {
                 return Ok(());
             }
+            if !self.is_known(api_version, kind) {
+                let version =
+                    GroupVersion::parse(api_version).map_or_else(|| api_version.into(), |parsed| parsed.version);
+                return Err(Status::bad_request(self.cannot_be_handled(
+                    kind,
+                    &version,
+                    &unregistered(api_version, kind),
+                )));
+            }
             return Err(Status::bad_request(format!(
                 "the API version in the data ({api_version}) does not match the expected API version ({expected_version})"
             )));
         }
         let version = GroupVersion::parse(api_version).map_or_else(|| api_version.into(), |parsed| parsed.version);
-        let problem = if self.is_known(&version, kind) {
+        let problem = if self.is_known(api_version, kind) {
             format!("converting ({version}.{kind}) to ({version}.{}): unknown conversion", expected.kind)
         } else {
-            format!(
-                "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go\""
-            )
+            unregistered(api_version, kind)
         };
         Err(Status::bad_request(self.cannot_be_handled(kind, &version, &problem)))
     }
 
-    /// Whether the schema has such a kind elsewhere; definition names end in `.<version>.<Kind>`.
-    fn is_known(&self, version: &str, kind: &str) -> bool {
-        let ending = format!(".{version}.{kind}");
+    /// Whether the schema has such a kind; definition names end in `.<group's first part>.<version>.<Kind>`.
+    fn is_known(&self, api_version: &str, kind: &str) -> bool {
+        let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+        let package = group.split('.').next().unwrap_or(group);
+        let ending = format!(".{package}.{version}.{kind}");
         self.def.schema.table.types.iter().any(|known| known.name.ends_with(&ending))
     }
 
@@ -162,6 +171,13 @@ impl<S: Strategy> Registry<S> {
         }
     }
 
+    /// As [`Self::check_name`], before anything else is known of the body.
+    pub(crate) fn check_named(&self, ctx: &RequestContext, name: &str, body: &Value) -> Result<(), Status> {
+        let text = |field: &str| body["metadata"][field].as_str().map(str::to_owned);
+        let meta = ObjectMeta { name: text("name"), namespace: text("namespace"), ..ObjectMeta::default() };
+        self.check_name(ctx, name, &meta)
+    }
+
     /// A patched document, checked as a body is.
     pub(crate) fn conform(
         &self,
@@ -177,6 +193,12 @@ impl<S: Strategy> Registry<S> {
         self.name_type(&mut decoded.value);
         Ok(decoded.value)
     }
+}
+
+fn unregistered(api_version: &str, kind: &str) -> String {
+    format!(
+        "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+    )
 }
 
 /// Enough of a body to recognise it by.

@@ -88,6 +88,8 @@ pub struct ResourceDef {
     pub columns: &'static [Column],
     /// Selectable fields beyond `metadata.name` and `metadata.namespace`.
     pub fields: &'static [&'static str],
+    /// DELETE answers with the object as it was, not with a `Status`.
+    pub answers_deleted: bool,
     pub schema: SchemaRef,
 }
 

@@ -32,6 +32,7 @@ impl<S: Strategy> Registry<S> {
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
         let value = self.decode(ctx, body, options.field_validation)?;
+        self.check_named(ctx, name, &value)?;
         if part == Part::Whole && self.strategy.allow_create_on_update() {
             let key = self.key(ctx, name)?;
             if self.find(&key, Freshness::Latest).await?.is_none() {

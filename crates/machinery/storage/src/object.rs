@@ -29,6 +29,7 @@ pub struct Meta {
 #[derive(Debug)]
 pub struct Object {
     pub key: Arc<str>,
+    /// 0 (a dry run's) is not shown.
     pub revision: Revision,
     pub meta: Meta,
     json: Bytes,
@@ -84,7 +85,9 @@ impl Object {
     /// The object as clients see it, decoded.
     pub fn to_value(&self) -> serde_json::Result<Value> {
         let mut value: Value = serde_json::from_slice(&self.json)?;
-        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+        if self.revision != Revision::default()
+            && let Some(Value::Object(metadata)) = value.get_mut("metadata")
+        {
             metadata.insert("resourceVersion".into(), Value::String(self.revision.to_string()));
         }
         Ok(value)
@@ -106,6 +109,9 @@ impl Object {
 
     fn put_member(&self, out: &mut BytesMut) {
         use std::fmt::Write as _;
+        if self.revision == Revision::default() {
+            return;
+        }
         let comma = if self.bare { "" } else { "," };
         // Writing to a growing buffer does not fail.
         let _ = write!(out, "\"resourceVersion\":\"{}\"{comma}", self.revision);
@@ -130,6 +136,15 @@ mod tests {
         assert_eq!(out, expected);
         assert_eq!(object.segments().concat(), expected.as_bytes());
         assert_eq!(object.to_value().unwrap(), serde_json::from_str::<Value>(expected).unwrap());
+    }
+
+    #[test]
+    fn what_was_never_stored_has_no_version() {
+        let object = object(r#"{"metadata":{"name":"a"}}"#).at(Revision::default());
+        let mut out = BytesMut::new();
+        object.write_json(&mut out);
+        assert_eq!(out, r#"{"metadata":{"name":"a"}}"#);
+        assert!(object.to_value().unwrap()["metadata"]["resourceVersion"].is_null());
     }
 
     #[test]

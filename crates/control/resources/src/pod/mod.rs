@@ -34,6 +34,7 @@ impl Strategy for PodStrategy {
     fn def(&self) -> ResourceDef {
         let core = |kind| Gvk::of("", "v1", kind);
         ResourceDef {
+            answers_deleted: true,
             short_names: &["po"],
             categories: &["all"],
             subresources: vec![

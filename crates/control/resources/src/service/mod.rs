@@ -29,6 +29,7 @@ impl Strategy for ServiceStrategy {
 
     fn def(&self) -> ResourceDef {
         ResourceDef {
+            answers_deleted: true,
             short_names: &["svc"],
             categories: &["all"],
             subresources: vec![define::status::<Service>()],

@@ -5,6 +5,7 @@
 
 mod operations;
 mod parameters;
+mod protobuf;
 mod schemas;
 
 use std::io::{Read as _, Write as _};
@@ -30,6 +31,7 @@ use schemas::Dialect;
 pub(crate) struct OpenApi {
     defs: Vec<ResourceDef>,
     v2: OnceCell<Document>,
+    v2_protobuf: OnceCell<Document>,
     v3: OnceCell<V3>,
 }
 
@@ -41,16 +43,20 @@ struct V3 {
 
 struct Document {
     tag: String,
+    media_type: &'static str,
     compressed: Bytes,
 }
 
 impl Document {
     fn new(value: &Value) -> Result<Self, Status> {
-        let text = value.to_string();
-        let tag = Sha256::digest(&text).iter().map(|byte| format!("{byte:02X}")).collect();
+        Self::of("application/json", value.to_string().as_bytes())
+    }
+
+    fn of(media_type: &'static str, bytes: &[u8]) -> Result<Self, Status> {
+        let tag = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(text.as_bytes()).map_err(Status::internal)?;
-        Ok(Self { tag, compressed: encoder.finish().map_err(Status::internal)?.into() })
+        encoder.write_all(bytes).map_err(Status::internal)?;
+        Ok(Self { tag, media_type, compressed: encoder.finish().map_err(Status::internal)?.into() })
     }
 
     fn answer(&self, headers: &HeaderMap) -> Result<Response<Body>, Status> {
@@ -62,7 +68,7 @@ impl Document {
             GzDecoder::new(&self.compressed[..]).read_to_end(&mut plain).map_err(Status::internal)?;
             plain.into()
         };
-        let mut response = tagged(headers, &self.tag, "application/json", bytes);
+        let mut response = tagged(headers, &self.tag, self.media_type, bytes);
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         if gzip && response.status() == StatusCode::OK {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -76,7 +82,7 @@ impl OpenApi {
         let mut defs: Vec<ResourceDef> = defs.cloned().collect();
         // The documents' hashes must not depend on the order of a hash map.
         defs.sort_by_key(ResourceDef::gvr);
-        Self { defs, v2: OnceCell::new(), v3: OnceCell::new() }
+        Self { defs, v2: OnceCell::new(), v2_protobuf: OnceCell::new(), v3: OnceCell::new() }
     }
 
     /// `rest` is what follows `/openapi/`.
@@ -86,8 +92,13 @@ impl OpenApi {
         query: &Query<'_>,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Status> {
+        let rest = rest.trim_end_matches('/');
+        if rest == "v2" && negotiate::one_of(headers, &protobuf::ASKED)?.is_some() {
+            let make = || built(self.defs.clone(), |defs| v2_protobuf(&defs));
+            return self.v2_protobuf.get_or_try_init(make).await?.answer(headers);
+        }
         negotiate::plain(headers)?;
-        match rest.trim_end_matches('/') {
+        match rest {
             "v2" => {
                 let make = || built(self.defs.clone(), |defs| Document::new(&v2(&defs)));
                 self.v2.get_or_try_init(make).await?.answer(headers)
@@ -188,4 +199,9 @@ fn v2(defs: &[ResourceDef]) -> Value {
             "BearerToken": { "type": "apiKey", "in": "header", "name": "authorization" },
         },
     })
+}
+
+fn v2_protobuf(defs: &[ResourceDef]) -> Result<Document, Status> {
+    let bytes = protobuf::encode(&v2(defs)).map_err(Status::internal)?;
+    Document::of(protobuf::ANSWERED, &bytes)
 }

@@ -126,7 +126,8 @@ impl Writer<'_> {
         self.put(&mut operations, "get", Verb::Get, &self.types.object);
         self.put(&mut operations, "put", Verb::Update, &self.types.object);
         self.put(&mut operations, "patch", Verb::Patch, &self.types.object);
-        self.put(&mut operations, "delete", Verb::Delete, &self.types.status);
+        let deleted = if def.answers_deleted { &self.types.object } else { &self.types.status };
+        self.put(&mut operations, "delete", Verb::Delete, deleted);
         self.path(paths, item.clone(), operations, namespaced, true);
 
         if namespaced {

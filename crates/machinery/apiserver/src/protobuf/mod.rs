@@ -4,7 +4,7 @@
 //! which these clients take.
 
 mod decode;
-mod wire;
+pub(crate) mod wire;
 
 use base_meta::Status;
 use base_meta::schema::SchemaRef;

@@ -2,7 +2,7 @@
 
 /// Why bytes are not the object they claim to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error("it does not start with the Kubernetes prefix")]
     Prefix,
     #[error("it is encoded within its encoding")]
@@ -26,7 +26,7 @@ pub(super) enum Malformed {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Wire<'a> {
+pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -34,7 +34,7 @@ pub(super) enum Wire<'a> {
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn bytes(self) -> Result<&'a [u8], Malformed> {
         if let Self::Bytes(bytes) = self { Ok(bytes) } else { Err(Malformed::Mismatch) }
     }
 
@@ -48,7 +48,7 @@ impl<'a> Wire<'a> {
 }
 
 /// The fields of a message in order; the first failure ends them.
-pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u32, Wire<'_>), Malformed>> {
+pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u32, Wire<'_>), Malformed>> {
     let mut rest = message;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -100,4 +100,23 @@ fn array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (taken, left) = rest.split_first_chunk().ok_or(Malformed::Truncated)?;
     *rest = left;
     Ok(*taken)
+}
+
+pub(crate) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
+    varint_into(out, u64::from(number) << 3);
+    varint_into(out, value);
+}
+
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    varint_into(out, u64::from(number) << 3 | 2);
+    varint_into(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn varint_into(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }

@@ -88,7 +88,11 @@ async fn version_two_has_the_same_facts_in_its_own_spelling() {
     assert_eq!(spec["ports"]["items"], json!({ "$ref": "#/definitions/io.k8s.api.apps.v1.Port" }));
     assert_eq!(spec["ports"]["x-kubernetes-list-map-keys"], json!(["port", "protocol"]));
     let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-    assert_eq!(ask(&server, "GET", "/openapi/v2", &[("accept", protobuf)], b"").await.0, 406);
+    let request = Request::get("/openapi/v2").header("accept", protobuf).body(Full::default()).unwrap();
+    let response = send(&server, "alice", request).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert_eq!(ask(&server, "GET", "/openapi/v3", &[("accept", protobuf)], b"").await.0, 406);
 }
 
 #[tokio::test]

@@ -129,6 +129,7 @@ pub(crate) fn def() -> ResourceDef {
             Column { name: "Size", kind: "integer", format: "", description: "how large", priority: 1 },
         ],
         fields: &["spec.size"],
+        answers_deleted: false,
         schema: SchemaRef { table: &TABLE, root: DEPLOYMENT },
     }
 }

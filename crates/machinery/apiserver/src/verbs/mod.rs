@@ -76,7 +76,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
         "patch" => Verb::Patch,
         "delete" => Verb::Delete,
         "deletecollection" => Verb::DeleteCollection,
-        _ => return Err(not_allowed(call)),
+        _ => return Err(Status::method_not_allowed()),
     };
     let collection = matches!(verb, Verb::List | Verb::Create | Verb::DeleteCollection);
     let fits = collection == path.name.is_empty() || verb == Verb::Watch;
@@ -85,7 +85,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     let reads = matches!(verb, Verb::Get | Verb::List | Verb::Watch);
     let method_fits = !reads || call.parts.method == Method::GET;
     if !def.verbs.contains(&verb) || !fits || !placed || !method_fits {
-        return Err(not_allowed(call));
+        return Err(Status::method_not_allowed());
     }
     match verb {
         Verb::Get => read::get(call).await,
@@ -108,10 +108,10 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         Method::PUT => Verb::Update,
         Method::PATCH => Verb::Patch,
         Method::DELETE => Verb::Delete,
-        _ => return Err(not_allowed(call)),
+        _ => return Err(Status::method_not_allowed()),
     };
     if !sub.verbs.contains(&verb) {
-        return Err(not_allowed(call));
+        return Err(Status::method_not_allowed());
     }
     if let Some(handler) = call.resource.handler(name) {
         return connect::handle(call, &*handler, body).await;
@@ -124,13 +124,8 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         Verb::Get => read::get(call).await,
         Verb::Update => write::update(call, body).await,
         Verb::Patch => write::patch(call, body).await,
-        _ => Err(not_allowed(call)),
+        _ => Err(Status::method_not_allowed()),
     }
-}
-
-fn not_allowed(call: &Call<'_>) -> Status {
-    let method = call.parts.method.as_str();
-    Status::method_not_allowed(&call.ctx.gvr, if call.path.verb.is_empty() { method } else { call.path.verb })
 }
 
 impl Call<'_> {

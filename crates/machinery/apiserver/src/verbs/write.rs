@@ -64,6 +64,9 @@ pub(super) async fn delete(call: &Call<'_>, request: Body) -> Result<Response<Bo
     let json = body::delete_options(&call.parts.headers, request, call.resource.def().schema.table).await?;
     let options = options::delete(call.query, json.as_deref())?;
     match call.resource.delete(&call.ctx, call.path.name, options).await? {
+        Deleted::Gone(object) if call.resource.def().answers_deleted => {
+            call.send(accepted, StatusCode::OK, &object).await
+        }
         Deleted::Pending(object) => call.send(accepted, StatusCode::OK, &object).await,
         Deleted::Gone(object) => {
             let gvr = &call.ctx.gvr;

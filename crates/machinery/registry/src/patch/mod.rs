@@ -83,7 +83,7 @@ fn object(patch: Value) -> Result<Value, Status> {
 /// 422, with upstream's blank message; the cause says what it was.
 fn inapplicable(problem: &str) -> Status {
     Status::new(Reason::Invalid, "the server rejected our request due to an error in our request").with_causes(vec![
-        Cause { reason: "UnexpectedServerResponse".into(), message: problem.into(), field: String::new() },
+        Cause { reason: "UnexpectedServerResponse".into(), message: problem.into(), field: "patch".into() },
     ])
 }
 

@@ -67,7 +67,7 @@ async fn bad_bodies_are_refused_in_upstreams_words() {
     for (body, message) in [
         (
             with(&|body| body["kind"] = "Widgett".into()),
-            r#"Widgett in version "v1" cannot be handled as a Widget: no kind "Widgett" is registered for version "example.io/v1" in scheme "pkg/api/legacyscheme/scheme.go""#,
+            r#"Widgett in version "v1" cannot be handled as a Widget: no kind "Widgett" is registered for version "example.io/v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
         ),
         (
             with(&|body| body["kind"] = "Gadget".into()),
@@ -75,7 +75,7 @@ async fn bad_bodies_are_refused_in_upstreams_words() {
         ),
         (
             with(&|body| body["apiVersion"] = "example.io/v2".into()),
-            "the API version in the data (example.io/v2) does not match the expected API version (example.io/v1)",
+            r#"Widget in version "v2" cannot be handled as a Widget: no kind "Widget" is registered for version "example.io/v2" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
         ),
         (
             with(&|body| body["metadata"]["namespace"] = "other".into()),

@@ -44,7 +44,7 @@ static SHAPES: &[Shape] = &[Shape::String, Shape::Object(TypeId(4)), Shape::Obje
 
 static TYPES: &[Type] = &[
     Type {
-        name: "io.example.api.v1.Widget",
+        name: "io.k8s.api.example.v1.Widget",
         atomic_map: false,
         fields: &[
             field("apiVersion", Shape::String),
@@ -74,7 +74,7 @@ static TYPES: &[Type] = &[
         ],
     },
     Type {
-        name: "io.example.api.v1.WidgetSpec",
+        name: "io.k8s.api.example.v1.WidgetSpec",
         atomic_map: false,
         fields: &[
             field("color", Shape::String),
@@ -85,12 +85,12 @@ static TYPES: &[Type] = &[
         ],
     },
     Type {
-        name: "io.example.api.v1.WidgetStatus",
+        name: "io.k8s.api.example.v1.WidgetStatus",
         atomic_map: false,
         fields: &[field("phase", Shape::String), field("replicas", Shape::Int(32))],
     },
     Type {
-        name: "io.example.api.v1.Part",
+        name: "io.k8s.api.example.v1.Part",
         atomic_map: false,
         fields: &[field("name", Shape::String), field("image", Shape::String), field("args", STRINGS)],
     },
@@ -109,7 +109,7 @@ static TYPES: &[Type] = &[
             field("uid", Shape::String),
         ],
     },
-    Type { name: "io.example.api.v1.Gadget", atomic_map: false, fields: &[] },
+    Type { name: "io.k8s.api.example.v1.Gadget", atomic_map: false, fields: &[] },
 ];
 
 static TABLE: Table = Table { types: TYPES, shapes: SHAPES };

@@ -111,6 +111,7 @@ impl Strategy for Widgets {
             subresources: vec![sub("status", gvk), sub("scale", Gvk::of("autoscaling", "v1", "Scale"))],
             columns: &[],
             fields: &["spec.color"],
+            answers_deleted: false,
             schema: crate::schema::WIDGET,
         }
     }
