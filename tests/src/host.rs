@@ -76,6 +76,14 @@ impl Namespace {
             run("ip", &["-n", name, "link", "set", "eth0", "addrgenmode", "none"])?;
             run("ip", &["-n", name, "link", "set", "eth0", "up"])?;
         }
+        // The kernel notices a carrier a little later.
+        for name in [node, outside] {
+            crate::eventually("the link", || {
+                let link = run("ip", &["-n", name, "-o", "link", "show", "eth0"])?;
+                ensure!(link.contains("state UP"), "{link}");
+                Ok(())
+            });
+        }
         Ok(namespace)
     }
 

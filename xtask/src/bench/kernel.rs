@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use base_sys::netns::NetNs;
-use net_proxy::{Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol, ProxyConfig};
+use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol, ProxyConfig};
 
 use super::Setting;
 use super::report::Report;
@@ -67,7 +67,7 @@ fn frontend(service: u32) -> Frontend {
 }
 
 /// Two endpoints; `generation` moves the second.
-fn endpoints(service: u32, generation: u16) -> BTreeSet<Endpoint> {
+fn endpoints(service: u32, generation: u16) -> Backends {
     let ip = |last: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 42, 0, 0)) + service * 2 + last);
-    BTreeSet::from([Endpoint { ip: ip(0), port: 80 }, Endpoint { ip: ip(1), port: 80 + generation }])
+    BTreeSet::from([Endpoint { ip: ip(0), port: 80 }, Endpoint { ip: ip(1), port: 80 + generation }]).into()
 }

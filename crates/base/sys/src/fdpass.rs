@@ -32,8 +32,7 @@ pub fn receive(socket: &UnixStream, count: usize) -> Result<Vec<OwnedFd>> {
     let mut byte = [0];
     let mut buffer = [IoSliceMut::new(&mut byte)];
     let mut space = cmsg_space!([RawFd; MOST]);
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut fds = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use base_sys::netns::NetNs;
-use net_proxy::{Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol, ProxyConfig};
+use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol, ProxyConfig};
 
 const SERVICES: u32 = 10_000;
 const ROUNDS: u32 = 1_000;
@@ -38,18 +38,18 @@ fn measure() -> Outcome {
 
     let none = Vec::new;
     report("change one endpoint", |round| {
-        kernel.apply(&BTreeMap::from([(frontend(round), Some(endpoints(round, 1)))]), none(), none())
+        kernel.apply(&BTreeMap::from([(frontend(round), Some(endpoints(round, 1)))]), none(), none()).map(drop)
     })?;
     report("add a service", |round| {
         let new = SERVICES + round;
-        kernel.apply(&BTreeMap::from([(frontend(new), Some(endpoints(new, 0)))]), none(), none())
+        kernel.apply(&BTreeMap::from([(frontend(new), Some(endpoints(new, 0)))]), none(), none()).map(drop)
     })?;
     report("remove a service", |round| {
-        kernel.apply(&BTreeMap::from([(frontend(SERVICES + round), None)]), none(), none())
+        kernel.apply(&BTreeMap::from([(frontend(SERVICES + round), None)]), none(), none()).map(drop)
     })?;
     report("withdraw one of two endpoints", |round| {
-        let one = endpoints(round, 1).into_iter().take(1).collect();
-        kernel.apply(&BTreeMap::from([(frontend(round), Some(one))]), none(), none())
+        let one: BTreeSet<_> = endpoints(round, 1).endpoints.into_iter().take(1).collect();
+        kernel.apply(&BTreeMap::from([(frontend(round), Some(one.into()))]), none(), none()).map(drop)
     })?;
     Ok(())
 }
@@ -73,9 +73,9 @@ fn frontend(number: u32) -> Frontend {
     Frontend { origin: Origin::Cluster, address: FrontendAddress::Ip(ip), protocol: Protocol::Tcp, port: 80 }
 }
 
-fn endpoints(number: u32, generation: u16) -> BTreeSet<Endpoint> {
+fn endpoints(number: u32, generation: u16) -> Backends {
     let ip = |offset| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 42, 0, 1)) + 2 * number + offset);
-    BTreeSet::from([Endpoint { ip: ip(0), port: 8080 }, Endpoint { ip: ip(1), port: 8080 + generation }])
+    BTreeSet::from([Endpoint { ip: ip(0), port: 8080 }, Endpoint { ip: ip(1), port: 8080 + generation }]).into()
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -7,10 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use crate::frontend::{Endpoint, Frontend};
+use crate::frontend::{Affinity, Backends, Endpoint, Frontend};
+use crate::pick::Pick;
 
-/// A front end's endpoints by slot number.
-pub type Slots = Vec<Endpoint>;
+/// What the kernel has for a front end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// By slot number.
+    pub endpoints: Vec<Endpoint>,
+    pub affinity: Option<Affinity>,
+}
+
+impl Slots {
+    fn pick(&self) -> Pick {
+        Pick::new(self.endpoints.len(), self.affinity)
+    }
+}
 
 /// One transaction's worth. Deletions come before additions; a changed element is in both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +30,7 @@ pub struct Step {
     pub remove_slots: Vec<(Frontend, u32)>,
     pub add_slots: Vec<(Frontend, u32, Endpoint)>,
     pub remove_counts: Vec<Frontend>,
-    pub add_counts: Vec<(Frontend, u32)>,
+    pub add_counts: Vec<(Frontend, Pick)>,
     pub remove_hairpins: Vec<Ipv4Addr>,
     pub add_hairpins: Vec<Ipv4Addr>,
 }
@@ -34,20 +46,22 @@ pub struct Changes {
 
 impl Changes {
     /// Compares the wanted endpoints of some front ends (`None`: shall be gone) with what the kernel has.
-    pub fn of(current: &HashMap<Frontend, Slots>, wanted: &BTreeMap<Frontend, Option<BTreeSet<Endpoint>>>) -> Self {
+    pub fn of(current: &HashMap<Frontend, Slots>, wanted: &BTreeMap<Frontend, Option<Backends>>) -> Self {
         let mut changes = Self::default();
-        for (frontend, endpoints) in wanted {
-            changes.frontend(*frontend, current.get(frontend), endpoints.as_ref());
+        for (frontend, backends) in wanted {
+            changes.frontend(*frontend, current.get(frontend), backends.as_ref());
         }
         changes
     }
 
-    fn frontend(&mut self, frontend: Frontend, old: Option<&Slots>, wanted: Option<&BTreeSet<Endpoint>>) {
-        let new = wanted.map(|wanted| arrange(old.map_or(&[][..], Vec::as_slice), wanted));
+    fn frontend(&mut self, frontend: Frontend, old: Option<&Slots>, wanted: Option<&Backends>) {
+        let before = old.map_or(&[][..], |old| &old.endpoints);
+        let new =
+            wanted.map(|wanted| Slots { endpoints: arrange(before, &wanted.endpoints), affinity: wanted.affinity });
         if old == new.as_ref() {
             return;
         }
-        let (before, after) = (old.map_or(&[][..], Vec::as_slice), new.as_deref().unwrap_or(&[]));
+        let after = new.as_ref().map_or(&[][..], |new| &new.endpoints);
         for (slot, endpoint) in after.iter().enumerate() {
             match before.get(slot) {
                 Some(same) if same == endpoint => continue,
@@ -57,13 +71,13 @@ impl Changes {
             self.first.add_slots.push((frontend, number(slot), *endpoint));
         }
         self.second.remove_slots.extend((after.len()..before.len()).map(|slot| (frontend, number(slot))));
-        let counts = (old.map(Vec::len), new.as_ref().map(Vec::len));
-        if counts.0 != counts.1 {
+        let picks = (old.map(Slots::pick), new.as_ref().map(Slots::pick));
+        if picks.0 != picks.1 {
             if old.is_some() {
                 self.first.remove_counts.push(frontend);
             }
-            if let Some(count) = counts.1 {
-                self.first.add_counts.push((frontend, number(count)));
+            if let Some(pick) = picks.1 {
+                self.first.add_counts.push((frontend, pick));
             }
         }
         self.after.insert(frontend, new);
@@ -81,13 +95,13 @@ impl Step {
 }
 
 /// Puts the wanted endpoints into slots: who stays keeps its slot, newcomers fill gaps, then the last ones do.
-fn arrange(old: &[Endpoint], wanted: &BTreeSet<Endpoint>) -> Slots {
+fn arrange(old: &[Endpoint], wanted: &BTreeSet<Endpoint>) -> Vec<Endpoint> {
     let kept: BTreeSet<Endpoint> = old.iter().filter(|endpoint| wanted.contains(endpoint)).copied().collect();
     let mut newcomers = wanted.difference(&kept).copied();
     let mut slots: Vec<Option<Endpoint>> =
         old.iter().map(|endpoint| if kept.contains(endpoint) { Some(*endpoint) } else { newcomers.next() }).collect();
     slots.extend(newcomers.map(Some));
-    let mut arranged = Slots::with_capacity(wanted.len());
+    let mut arranged = Vec::with_capacity(wanted.len());
     for slot in 0..wanted.len() {
         // The list holds exactly the wanted endpoints and gaps: a gap below the count means a survivor above it.
         match slots[slot].or_else(|| std::iter::from_fn(|| slots.pop()).flatten().next()) {

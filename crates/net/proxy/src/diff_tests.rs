@@ -12,15 +12,23 @@ fn endpoint(last: u8) -> Endpoint {
     Endpoint { ip: Ipv4Addr::new(10, 42, 0, last), port: 8080 }
 }
 
+fn backends(list: &[u8]) -> Backends {
+    Backends::from(list.iter().copied().map(endpoint).collect::<BTreeSet<_>>())
+}
+
+fn plain(count: usize) -> Pick {
+    Pick::new(count, None)
+}
+
 fn change(old: Option<&[u8]>, wanted: Option<&[u8]>) -> Changes {
-    let slots = |list: &[u8]| list.iter().copied().map(endpoint).collect::<Slots>();
+    let slots = |list: &[u8]| Slots { endpoints: list.iter().copied().map(endpoint).collect(), affinity: None };
     let current = old.map(|old| (WEB, slots(old))).into_iter().collect();
-    let wanted = BTreeMap::from([(WEB, wanted.map(|wanted| wanted.iter().copied().map(endpoint).collect()))]);
+    let wanted = BTreeMap::from([(WEB, wanted.map(backends))]);
     Changes::of(&current, &wanted)
 }
 
 fn after(changes: &Changes) -> Vec<u8> {
-    changes.after[&WEB].iter().flatten().map(|endpoint| endpoint.ip.octets()[3]).collect()
+    changes.after[&WEB].iter().flat_map(|slots| &slots.endpoints).map(|endpoint| endpoint.ip.octets()[3]).collect()
 }
 
 #[test]
@@ -36,7 +44,7 @@ fn growing_takes_one_step() {
     assert_eq!(changes.first.add_slots, [(WEB, 1, endpoint(3))]);
     assert_eq!(
         (changes.first.remove_counts.as_slice(), changes.first.add_counts.as_slice()),
-        (&[WEB][..], &[(WEB, 2)][..])
+        (&[WEB][..], &[(WEB, plain(2))][..])
     );
     assert!(changes.second.is_empty());
 }
@@ -46,7 +54,7 @@ fn shrinking_lowers_the_count_before_the_slot_goes() {
     let changes = change(Some(&[2, 3, 4]), Some(&[3, 4]));
     assert_eq!(changes.first.remove_slots, [(WEB, 0)]);
     assert_eq!(changes.first.add_slots, [(WEB, 0, endpoint(4))]);
-    assert_eq!(changes.first.add_counts, [(WEB, 2)]);
+    assert_eq!(changes.first.add_counts, [(WEB, plain(2))]);
     assert_eq!(changes.second, Step { remove_slots: vec![(WEB, 2)], ..Step::default() });
     assert_eq!(after(&changes), [4, 3]);
 }
@@ -62,7 +70,7 @@ fn a_replacement_touches_one_slot_and_no_count() {
 #[test]
 fn a_new_service_without_endpoints_is_a_count_of_zero() {
     let changes = change(None, Some(&[]));
-    assert_eq!(changes.first, Step { add_counts: vec![(WEB, 0)], ..Step::default() });
+    assert_eq!(changes.first, Step { add_counts: vec![(WEB, plain(0))], ..Step::default() });
 }
 
 #[test]
@@ -71,6 +79,19 @@ fn a_gone_service_loses_its_count_first() {
     assert_eq!(changes.first, Step { remove_counts: vec![WEB], ..Step::default() });
     assert_eq!(changes.second.remove_slots, [(WEB, 0), (WEB, 1)]);
     assert_eq!(changes.after[&WEB], None);
+}
+
+#[test]
+fn another_affinity_is_another_count_and_no_other_slot() {
+    let old = Slots { endpoints: vec![endpoint(2), endpoint(3)], affinity: None };
+    let wanted = Backends { affinity: Some(Affinity::DEFAULT), ..backends(&[2, 3]) };
+    let changes = Changes::of(&HashMap::from([(WEB, old)]), &BTreeMap::from([(WEB, Some(wanted))]));
+    let first = Step {
+        remove_counts: vec![WEB],
+        add_counts: vec![(WEB, Pick::new(2, Some(Affinity::DEFAULT)))],
+        ..Step::default()
+    };
+    assert_eq!((changes.first, changes.second), (first, Step::default()));
 }
 
 /// Applies the steps to a model of the kernel's maps, for every pair of endpoint sets over five addresses: no step may
@@ -93,7 +114,7 @@ fn every_transition_is_valid_at_each_step() {
             }
             if let [(_, new)] = step.add_counts[..] {
                 assert_eq!(step.remove_counts, [WEB]);
-                count = new;
+                count = new.count();
             }
             assert!((0..count).all(|slot| slots.contains_key(&slot)), "{from:?} to {to:?}");
         }

@@ -1,12 +1,12 @@
 //! UDP flows that connection tracking still sends to an endpoint that is gone, or that began before the service had
 //! one. TCP connections to a withdrawn endpoint are left alone: they end by themselves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use base_sys::conntrack::{self, Flow};
 
-use crate::frontend::{Endpoint, Frontend, FrontendAddress, Protocol};
+use crate::frontend::{Backends, Frontend, FrontendAddress, Protocol};
 
 /// Which tracked flows a change has made stale.
 #[derive(Clone, Debug, Default)]
@@ -17,15 +17,15 @@ pub(crate) struct StaleFlows {
 
 impl StaleFlows {
     /// From the front ends of one change. A node port is known by the node's address.
-    pub(crate) fn of(frontends: &BTreeMap<Frontend, Option<BTreeSet<Endpoint>>>, node_ip: Ipv4Addr) -> Self {
+    pub(crate) fn of(frontends: &BTreeMap<Frontend, Option<Backends>>, node_ip: Ipv4Addr) -> Self {
         let mut answers: HashMap<_, HashSet<_>> = HashMap::new();
-        for (frontend, endpoints) in frontends {
+        for (frontend, backends) in frontends {
             if frontend.protocol == Protocol::Udp {
                 let address = match frontend.address {
                     FrontendAddress::Ip(ip) => ip,
                     FrontendAddress::Node => node_ip,
                 };
-                let endpoints = endpoints.iter().flatten().map(|endpoint| endpoint.ip);
+                let endpoints = backends.iter().flat_map(|backends| &backends.endpoints).map(|endpoint| endpoint.ip);
                 answers.entry((address, frontend.port)).or_default().extend(endpoints);
             }
         }
@@ -49,7 +49,9 @@ impl StaleFlows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frontend::Origin;
+    use std::collections::BTreeSet;
+
+    use crate::frontend::{Endpoint, Origin};
 
     #[test]
     fn flows_of_gone_endpoints_and_untranslated_ones_are_stale() {
@@ -58,7 +60,7 @@ mod tests {
         let address = FrontendAddress::Ip(dns);
         let frontend = Frontend { origin: Origin::Cluster, address, protocol: Protocol::Udp, port: 53 };
         let endpoints = BTreeSet::from([Endpoint { ip: alive, port: 5353 }]);
-        let stale = StaleFlows::of(&BTreeMap::from([(frontend, Some(endpoints))]), Ipv4Addr::LOCALHOST);
+        let stale = StaleFlows::of(&BTreeMap::from([(frontend, Some(endpoints.into()))]), Ipv4Addr::LOCALHOST);
         let flow = |protocol, port, answered_by| Flow { protocol, destination: (dns, port), answered_by };
         assert!(stale.is_stale(&flow(17, 53, gone)) && stale.is_stale(&flow(17, 53, dns)));
         assert!(!stale.is_stale(&flow(17, 53, alive)));

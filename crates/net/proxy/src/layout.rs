@@ -6,7 +6,9 @@ use base_sys::nft::{
 };
 use base_sys::route::Ipv4Cidr;
 
+use crate::frontend::Affinity;
 use crate::kernel::ProxyConfig;
+use crate::pick::Pick;
 use crate::rules::{self, KEY, LOOPBACK, Mark, Shape};
 
 /// `dstnat`, `filter` and `srcnat` in nft's words.
@@ -19,7 +21,9 @@ const SERVICES: &str = "services";
 const REJECT: &str = "reject-service";
 pub(crate) const HAIRPINS: &str = "hairpins";
 /// Pick chains that exist from the start; more are made when a front end needs them.
-pub(crate) const FIRST_PICKS: u32 = 8;
+pub(crate) const FIRST_PICKS: usize = 8;
+/// The most clients remembered at a time; further ones are balanced freely.
+const CLIENTS: u32 = 65_536;
 
 /// Adds the table with everything but services.
 pub(crate) fn create(batch: &mut Batch, config: &ProxyConfig) {
@@ -42,25 +46,22 @@ pub(crate) fn create(batch: &mut Batch, config: &ProxyConfig) {
     add_refusals(batch, config);
     for shape in Shape::ALL {
         let refuse = Data::Verdict(Verdict::Goto(REJECT.into()));
-        batch.add_elements(shape.picks(), [Element { key: 0_u32.to_ne_bytes().to_vec(), data: Some(refuse) }]);
+        let none = Pick::new(0, None).code();
+        let element = Element { key: none.to_ne_bytes().to_vec(), data: Some(refuse), expiry: None };
+        batch.add_elements(shape.picks(), [element]);
         for count in 1..=FIRST_PICKS {
-            add_pick(batch, shape, count);
+            add_pick(batch, shape, Pick::new(count, None));
         }
     }
 }
 
 fn add_maps(batch: &mut Batch) {
     for shape in Shape::ALL {
-        let key = match shape {
-            Shape::Address => vec![Type::Mark, Type::Ipv4Address, Type::Protocol, Type::Port],
-            Shape::NodePort => vec![Type::Mark, Type::Protocol, Type::Port],
-        };
-        let slot_key = key.iter().copied().chain([Type::Mark]).collect();
-        let endpoint = DataKind::Fields(vec![Type::Ipv4Address, Type::Port]);
+        let slot_key = key_with(shape, Type::Mark);
         let count = DataKind::Fields(vec![Type::Mark]);
         for (name, key, data) in [
-            (shape.counts(), key, count),
-            (shape.slots(), slot_key, endpoint),
+            (shape.counts(), key(shape), count),
+            (shape.slots(), slot_key, endpoint()),
             (shape.picks(), vec![Type::Mark], DataKind::Verdict),
         ] {
             batch.add_set(&Set { name: name.into(), key, data: Some(data), dynamic: None });
@@ -68,6 +69,27 @@ fn add_maps(batch: &mut Batch) {
     }
     let key = vec![Type::Ipv4Address, Type::Ipv4Address];
     batch.add_set(&Set { name: HAIRPINS.into(), key, data: None, dynamic: None });
+}
+
+fn key(shape: Shape) -> Vec<Type> {
+    match shape {
+        Shape::Address => vec![Type::Mark, Type::Ipv4Address, Type::Protocol, Type::Port],
+        Shape::NodePort => vec![Type::Mark, Type::Protocol, Type::Port],
+    }
+}
+
+fn key_with(shape: Shape, last: Type) -> Vec<Type> {
+    key(shape).into_iter().chain([last]).collect()
+}
+
+fn endpoint() -> DataKind {
+    DataKind::Fields(vec![Type::Ipv4Address, Type::Port])
+}
+
+/// Adds the map in which the kernel remembers clients. It takes memory from the start: only where it is needed.
+pub(crate) fn add_affinities(batch: &mut Batch, shape: Shape) {
+    let key = key_with(shape, Type::Ipv4Address);
+    batch.add_set(&Set { name: shape.affinities().into(), key, data: Some(endpoint()), dynamic: Some(CLIENTS) });
 }
 
 fn add_destination_rules(batch: &mut Batch, config: &ProxyConfig) {
@@ -170,28 +192,62 @@ fn add_refusals(batch: &mut Batch, config: &ProxyConfig) {
     rule.add("", [vec![Expr::Reject(Reject::PortUnreachable)]]);
 }
 
-/// Adds the chain that picks one of `count` endpoints at random, and the way to it. A slot can be missing only while
-/// the endpoints change under the packet: one more try, then the client's retransmission decides.
-pub(crate) fn add_pick(batch: &mut Batch, shape: Shape, count: u32) {
-    let chain = shape.pick_chain(count);
+/// Adds the chain that picks an endpoint, and the way to it. A chain with an affinity needs its shape's map of clients
+/// and the plain chain of its count.
+pub(crate) fn add_pick(batch: &mut Batch, shape: Shape, pick: Pick) {
+    let chain = shape.pick_chain(pick);
     batch.add_chain(&Chain { name: chain.clone(), base: None });
-    let mut rule = Rules { batch, chain: &chain };
+    match pick.affinity() {
+        None => add_plain_rules(batch, shape, &chain, pick.count()),
+        Some(affinity) => add_sticky_rules(batch, shape, &chain, pick.count(), affinity),
+    }
+    let go = Data::Verdict(Verdict::Goto(chain));
+    let key = pick.code().to_ne_bytes().to_vec();
+    batch.add_elements(shape.picks(), [Element { key, data: Some(go), expiry: None }]);
+}
+
+const ENDPOINT: Reg = Reg::new(5);
+const ENDPOINT_PORT: Reg = Reg::new(6);
+const COPY: Reg = Reg::new(9);
+const COPY_PORT: Reg = Reg::new(10);
+
+/// One of `count` at random. A slot can be missing only while the endpoints change under the packet: one more try, then
+/// the client's retransmission decides.
+fn add_plain_rules(batch: &mut Batch, shape: Shape, chain: &str, count: u32) {
+    let mut rule = Rules { batch, chain };
     for comment in ["", "once more"] {
-        rule.add(
-            comment,
-            [
-                shape.load_key(),
-                vec![
-                    Expr::Random { modulus: count, to: shape.slot_register() },
-                    Expr::Load { map: shape.slots().into(), key: KEY, to: Reg::new(5) },
-                    Expr::Nat { kind: NatKind::Destination, address: Reg::new(5), port: Some(Reg::new(6)) },
-                ],
-            ],
-        );
+        rule.add(comment, [load_random_endpoint(shape, count), vec![translate()]]);
     }
     rule.add("", [verdict(Verdict::Drop)]);
-    let go = Data::Verdict(Verdict::Goto(chain.clone()));
-    batch.add_elements(shape.picks(), [Element { key: count.to_ne_bytes().to_vec(), data: Some(go) }]);
+}
+
+/// The client's endpoint of last time, else a random one, which is remembered. What cannot be remembered is still
+/// balanced.
+fn add_sticky_rules(batch: &mut Batch, shape: Shape, chain: &str, count: u32, affinity: Affinity) {
+    let remember = || {
+        let (map, timeout) = (shape.affinities().into(), affinity.timeout());
+        let mut exprs = rules::copy_through_mark(&[(ENDPOINT, COPY), (ENDPOINT_PORT, COPY_PORT)]);
+        exprs.push(Expr::Update { map, key: KEY, data: COPY, timeout });
+        exprs.push(translate());
+        exprs
+    };
+    let recall = vec![Expr::Load { map: shape.affinities().into(), key: KEY, to: ENDPOINT }];
+    let mut rule = Rules { batch, chain };
+    rule.add("a client that came before", [shape.load_key(), shape.load_client(), recall, remember()]);
+    rule.add("a new client", [load_random_endpoint(shape, count), shape.load_client(), remember()]);
+    let plain = shape.pick_chain(Pick::new(count as usize, None));
+    rule.add("too many clients", [verdict(Verdict::Goto(plain))]);
+}
+
+fn load_random_endpoint(shape: Shape, count: u32) -> Vec<Expr> {
+    let mut exprs = shape.load_key();
+    exprs.push(Expr::Random { modulus: count, to: shape.slot_register() });
+    exprs.push(Expr::Load { map: shape.slots().into(), key: KEY, to: ENDPOINT });
+    exprs
+}
+
+fn translate() -> Expr {
+    Expr::Nat { kind: NatKind::Destination, address: ENDPOINT, port: Some(ENDPOINT_PORT) }
 }
 
 struct Rules<'a> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use crate::frontend::{Endpoint, Frontend, FrontendAddress, Origin, Protocol};
+use crate::frontend::{Backends, Endpoint, Frontend, FrontendAddress, Origin, Protocol};
+use crate::pick::MOST_ENDPOINTS;
 use crate::view::{EndpointView, ServiceView, SliceView, TrafficPolicy};
 
 /// Which endpoints are this node's own.
@@ -21,8 +22,8 @@ impl Locality {
 /// What the kernel shall do for one Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicePlan {
-    /// An empty set of endpoints means: refuse at once.
-    pub frontends: BTreeMap<Frontend, BTreeSet<Endpoint>>,
+    /// No endpoints means: refuse at once.
+    pub frontends: BTreeMap<Frontend, Backends>,
     /// Endpoints on this node: a pod that reaches itself through the Service needs another source address.
     pub local: BTreeSet<Ipv4Addr>,
     /// Addresses that get new connections by right, not as a last resort.
@@ -37,7 +38,7 @@ pub fn plan(service: &ServiceView, slices: &[&SliceView], locality: &Locality) -
         let mut add = |origin, address, number, policy| {
             let endpoints = plan_endpoints(&candidates, policy, locality, &mut plan.local, &mut plan.in_service);
             let frontend = Frontend { origin, address, protocol: port.protocol, port: number };
-            plan.frontends.insert(frontend, endpoints);
+            plan.frontends.insert(frontend, Backends { endpoints, affinity: service.affinity });
         };
         for ip in &service.cluster_ips {
             add(Origin::Cluster, FrontendAddress::Ip(*ip), port.port, service.internal);
@@ -84,10 +85,10 @@ fn plan_endpoints(
         let all = candidates.iter().map(|(endpoint, (_, view))| (endpoint, *view));
         all.filter(|(_, view)| policy == TrafficPolicy::Cluster || locality.is_here(view))
     };
-    let mut chosen: Vec<_> = eligible().filter(|(_, view)| view.ready).collect();
+    let mut chosen: Vec<_> = eligible().filter(|(_, view)| view.ready).take(MOST_ENDPOINTS).collect();
     in_service.extend(chosen.iter().map(|(endpoint, _)| endpoint.ip));
     if chosen.is_empty() {
-        chosen = eligible().filter(|(_, view)| view.serving && view.terminating).collect();
+        chosen = eligible().filter(|(_, view)| view.serving && view.terminating).take(MOST_ENDPOINTS).collect();
     }
     local.extend(chosen.iter().filter(|(_, view)| locality.is_here(view)).map(|(endpoint, _)| endpoint.ip));
     chosen.into_iter().map(|(endpoint, _)| *endpoint).collect()

@@ -27,7 +27,7 @@ fn here() -> Locality {
 
 fn endpoints(plan: &ServicePlan, origin: Origin, address: FrontendAddress, port: u16) -> Vec<u8> {
     let frontend = Frontend { origin, address, protocol: Protocol::Tcp, port };
-    plan.frontends[&frontend].iter().map(|endpoint| endpoint.ip.octets()[3]).collect()
+    plan.frontends[&frontend].endpoints.iter().map(|endpoint| endpoint.ip.octets()[3]).collect()
 }
 
 const CLUSTER_IP: FrontendAddress = FrontendAddress::Ip(Ipv4Addr::new(10, 43, 0, 9));
@@ -80,7 +80,7 @@ fn ports_match_by_name_and_protocol() {
     let plan = plan(&service, &[&slice], &here());
     assert_eq!(endpoints(&plan, Origin::Cluster, CLUSTER_IP, 80), [0_u8; 0]);
     let dns = Frontend { origin: Origin::Cluster, address: CLUSTER_IP, protocol: Protocol::Udp, port: 53 };
-    assert_eq!(plan.frontends[&dns], BTreeSet::from([Endpoint { ip: ip(2), port: 5353 }]));
+    assert_eq!(plan.frontends[&dns].endpoints, BTreeSet::from([Endpoint { ip: ip(2), port: 5353 }]));
 }
 
 #[test]

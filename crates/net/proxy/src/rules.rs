@@ -1,14 +1,15 @@
 //! Pieces of rules, so that `layout` reads like the table it writes.
 //!
-//! Registers 0 to 4 hold the key of a front end (and its slot), 5 and 6 what a slot holds, 8 a saved mark, 15 whatever
-//! is compared at once.
+//! Registers 0 to 4 hold the key of a front end (and its slot or client), 5 and 6 what a slot holds, 9 and 10 a copy of
+//! that, 8 a saved mark, 15 whatever is compared at once.
 
 use std::net::Ipv4Addr;
 
 use base_sys::nft::{Cmp, Expr, FibResult, MetaKey, PayloadBase, Reg, concat};
 use base_sys::route::Ipv4Cidr;
 
-use crate::frontend::{Frontend, FrontendAddress, Origin};
+use crate::frontend::{Endpoint, Frontend, FrontendAddress, Origin};
+use crate::pick::Pick;
 
 /// The packet comes from outside and goes to an address of the outside: external traffic policies bind it.
 const EXTERNAL: u32 = 0x0010_0000;
@@ -62,7 +63,7 @@ impl Shape {
         }
     }
 
-    /// Count → the chain that picks among so many.
+    /// [`Pick::code`] → the chain that picks so.
     pub(crate) fn picks(self) -> &'static str {
         match self {
             Self::Address => "service-picks",
@@ -70,11 +71,23 @@ impl Shape {
         }
     }
 
-    /// The chain that picks among `count` endpoints.
-    pub(crate) fn pick_chain(self, count: u32) -> String {
+    /// Front end and client → the endpoint that the client got before. Filled by the kernel.
+    pub(crate) fn affinities(self) -> &'static str {
         match self {
-            Self::Address => format!("service-pick-{count}"),
-            Self::NodePort => format!("node-port-pick-{count}"),
+            Self::Address => "service-affinity",
+            Self::NodePort => "node-port-affinity",
+        }
+    }
+
+    /// The chain that picks an endpoint.
+    pub(crate) fn pick_chain(self, pick: Pick) -> String {
+        let shape = match self {
+            Self::Address => "service",
+            Self::NodePort => "node-port",
+        };
+        match pick.affinity() {
+            None => format!("{shape}-pick-{}", pick.count()),
+            Some(affinity) => format!("{shape}-pick-{}-for-{}s", pick.count(), affinity.seconds()),
         }
     }
 
@@ -93,11 +106,17 @@ impl Shape {
         exprs
     }
 
+    /// The field after the front end: a slot or a client.
     pub(crate) fn slot_register(self) -> Reg {
         match self {
             Self::Address => Reg::new(4),
             Self::NodePort => Reg::new(3),
         }
+    }
+
+    /// Loads the client's address behind the front end's key.
+    pub(crate) fn load_client(self) -> Vec<Expr> {
+        vec![payload(PayloadBase::Network, IPV4_SOURCE, 4, self.slot_register())]
     }
 
     /// Goes where the front end's count says; a packet to no front end goes on.
@@ -134,6 +153,11 @@ impl Shape {
         }
         key
     }
+}
+
+/// An endpoint as an element's data.
+pub(crate) fn endpoint_data(endpoint: &Endpoint) -> Vec<u8> {
+    concat(&[&endpoint.ip.octets(), &endpoint.port.to_be_bytes()])
 }
 
 /// In a table for both families, whatever reads addresses first says which.
@@ -219,6 +243,18 @@ pub(crate) fn from_outside() -> [Expr; 3] {
         keep_bits(SCRATCH, MASQUERADE, 0),
         Expr::Cmp { from: SCRATCH, op: Cmp::Eq, value: MASQUERADE.to_ne_bytes().to_vec() },
     ]
+}
+
+/// Copies registers. `nft list` cannot print a lookup's result as an element's data, and aborts; this way it is a mark.
+/// The mark is as before afterwards, and nothing in between can end the rule.
+pub(crate) fn copy_through_mark(pairs: &[(Reg, Reg)]) -> Vec<Expr> {
+    let mut exprs = vec![Expr::Meta { key: MetaKey::Mark, to: SAVED_MARK }];
+    for (from, to) in pairs {
+        exprs.push(Expr::SetMeta { key: MetaKey::Mark, from: *from });
+        exprs.push(Expr::Meta { key: MetaKey::Mark, to: *to });
+    }
+    exprs.push(Expr::SetMeta { key: MetaKey::Mark, from: SAVED_MARK });
+    exprs
 }
 
 fn keep_bits(register: Reg, mask: u32, set: u32) -> Expr {

@@ -11,6 +11,7 @@ use kube::runtime::watcher;
 use machinery_client::{Change, informer};
 use tokio::sync::{mpsc, watch};
 
+use crate::affinity::StaleClients;
 use crate::flows::StaleFlows;
 use crate::kernel::{FAMILY, Kernel, ProxyConfig};
 use crate::plan::Locality;
@@ -72,7 +73,6 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result
     let tasks = tasks.child("proxy");
     let (driver, proxy) = Driver::new(&tasks, config)?;
     let services = informer(&tasks, kube::Api::<Service>::all(client.clone()), watcher::Config::default(), |service| {
-        warn_of_affinity(&service);
         ServiceView::project(&service)
     });
     let slices = informer(&tasks, kube::Api::<EndpointSlice>::all(client), watcher::Config::default(), |slice| {
@@ -93,21 +93,9 @@ pub fn remove(table: &str) -> Result<(), Error> {
     removed.map_err(|source| Error::Remove { table: table.into(), source })
 }
 
-/// Connections are balanced without regard to the client; saying so beats a silent difference.
-fn warn_of_affinity(service: &Service) {
-    let affinity = service.spec.as_ref().and_then(|spec| spec.session_affinity.as_deref());
-    if affinity == Some("ClientIP") {
-        let (namespace, name) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
-        tracing::warn!(
-            namespace,
-            name,
-            "sessionAffinity ClientIP is not supported yet; connections are balanced freely"
-        );
-    }
-}
-
 struct Driver {
     tasks: Tasks,
+    table: String,
     node_ip: Ipv4Addr,
     /// Absent only while a transaction runs on a blocking thread.
     kernel: Option<Kernel>,
@@ -120,6 +108,7 @@ impl Driver {
         let programmed = Programmed::new();
         let driver = Self {
             tasks: tasks.clone(),
+            table: config.table.clone(),
             node_ip: config.node_ip,
             world: World::new(Locality { node_name: config.node_name.clone() }),
             kernel: Some(Kernel::open(config).map_err(Error::Open)?),
@@ -169,7 +158,8 @@ impl Driver {
     async fn load(&mut self, delta: Delta) -> Result<(), nft::Error> {
         let stale = StaleFlows::of(&delta.frontends, self.node_ip);
         let (frontends, hairpins) = self.world.everything();
-        self.commit(stale, move |kernel| kernel.load(&frontends, &hairpins)).await?;
+        let load = move |kernel: &mut Kernel| kernel.load(&frontends, &hairpins).map(|()| StaleClients::default());
+        self.commit(stale, load).await?;
         self.programmed.replace(self.world.in_service(), self.world.revision());
         Ok(())
     }
@@ -182,14 +172,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Runs a transaction on a blocking thread, then ends the flows that it made stale.
+    /// Runs a transaction on a blocking thread, then ends the flows that it made stale, and both once more later.
     async fn commit(
         &mut self,
-        stale: StaleFlows,
-        work: impl FnOnce(&mut Kernel) -> Result<(), nft::Error> + Send + 'static,
+        flows: StaleFlows,
+        work: impl FnOnce(&mut Kernel) -> Result<StaleClients, nft::Error> + Send + 'static,
     ) -> Result<(), nft::Error> {
         let mut kernel = self.kernel.take().expect("the driver awaits one transaction before the next");
-        let first_flush = stale.clone();
+        let first_flush = flows.clone();
         let finished = tokio::task::spawn_blocking(move || {
             let result = work(&mut kernel);
             if result.is_ok() {
@@ -206,14 +196,30 @@ impl Driver {
             },
         };
         self.kernel = Some(kernel);
-        if result.is_ok() && !stale.is_empty() {
+        let clients = result?;
+        if !flows.is_empty() || !clients.is_empty() {
+            let table = self.table.clone();
             self.tasks.spawn("second flush", async move {
                 tokio::time::sleep(SECOND_FLUSH).await;
+                let again = move || {
+                    flush(&flows);
+                    forget(&clients, &table);
+                };
                 // A panic in there was reported by the thread it was on.
-                let _ = tokio::task::spawn_blocking(move || flush(&stale)).await;
+                let _ = tokio::task::spawn_blocking(again).await;
             });
         }
-        result
+        Ok(())
+    }
+}
+
+/// A client that remembers an endpoint which is gone would wait for it until its time is up.
+fn forget(clients: &StaleClients, table: &str) {
+    if clients.is_empty() {
+        return;
+    }
+    if let Err(error) = Nft::open().and_then(|mut nft| clients.delete(&mut nft, table)) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "clients may stick to withdrawn endpoints");
     }
 }
 

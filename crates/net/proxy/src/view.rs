@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery_client::ObjectKey;
 
-use crate::frontend::Protocol;
+use crate::frontend::{Affinity, Protocol};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// A Service with this label is served by some other proxy.
@@ -33,6 +33,7 @@ pub struct ServiceView {
     pub ports: Vec<PortView>,
     pub internal: TrafficPolicy,
     pub external: TrafficPolicy,
+    pub affinity: Option<Affinity>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,11 @@ impl ServiceView {
             ports: ports.collect(),
             internal: TrafficPolicy::parse(spec.internal_traffic_policy.as_deref()),
             external: TrafficPolicy::parse(spec.external_traffic_policy.as_deref()),
+            affinity: (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+                let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+                let seconds = config.and_then(|client| u32::try_from(client.timeout_seconds?).ok());
+                seconds.and_then(Affinity::of_seconds).unwrap_or(Affinity::DEFAULT)
+            }),
         })
     }
 }
@@ -159,6 +165,19 @@ mod tests {
         ]}));
         let ports: Vec<_> = view.unwrap().ports.iter().map(|p| (p.protocol, p.port, p.node_port)).collect();
         assert_eq!(ports, [(Protocol::Tcp, 80, None), (Protocol::Udp, 53, Some(30053))]);
+    }
+
+    #[test]
+    fn affinity_has_a_timeout() {
+        let affinity = |spec: serde_json::Value| service(spec).unwrap().affinity.map(Affinity::seconds);
+        assert_eq!(affinity(json!({"clusterIP": "10.43.0.9", "sessionAffinity": "None"})), None);
+        assert_eq!(affinity(json!({"clusterIP": "10.43.0.9", "sessionAffinity": "ClientIP"})), Some(10_800));
+        let config = |seconds: i32| json!({"clientIP": {"timeoutSeconds": seconds}});
+        for (seconds, expected) in [(30, 30), (0, 10_800), (100_000, 10_800)] {
+            let spec = json!({"clusterIP": "10.43.0.9", "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": config(seconds)});
+            assert_eq!(affinity(spec), Some(expected));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use machinery_client::{Change, ObjectKey};
 
-use crate::frontend::{Endpoint, Frontend};
+use crate::frontend::{Backends, Frontend};
 use crate::plan::{Locality, ServicePlan, plan};
 use crate::programmed::{count_down, count_up};
 use crate::view::{ServiceView, SliceView};
@@ -28,7 +28,7 @@ pub(crate) struct World {
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
     /// `None`: no Service has this front end any more.
-    pub(crate) frontends: BTreeMap<Frontend, Option<BTreeSet<Endpoint>>>,
+    pub(crate) frontends: BTreeMap<Frontend, Option<Backends>>,
     pub(crate) add_hairpins: Vec<Ipv4Addr>,
     pub(crate) remove_hairpins: Vec<Ipv4Addr>,
     pub(crate) entered: Vec<Ipv4Addr>,
@@ -114,7 +114,7 @@ impl World {
         // After all that goes: an address released by one Service and given to another in between stays.
         for (key, old, new) in new_plans {
             let (old, new_or_none) = (old.unwrap_or_default(), new.clone().unwrap_or_default());
-            delta.frontends.extend(new_or_none.frontends.iter().map(|(f, endpoints)| (*f, Some(endpoints.clone()))));
+            delta.frontends.extend(new_or_none.frontends.iter().map(|(f, backends)| (*f, Some(backends.clone()))));
             self.count_hairpins(&mut delta, &old.local, &new_or_none.local);
             self.count_in_service(&mut delta, &old.in_service, &new_or_none.in_service);
             if let Some(new) = new {
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Everything planned, for a load from scratch.
-    pub(crate) fn everything(&self) -> (BTreeMap<Frontend, BTreeSet<Endpoint>>, BTreeSet<Ipv4Addr>) {
+    pub(crate) fn everything(&self) -> (BTreeMap<Frontend, Backends>, BTreeSet<Ipv4Addr>) {
         let frontends = self.plans.values().flat_map(|plan| plan.frontends.clone()).collect();
         (frontends, self.hairpins.keys().copied().collect())
     }

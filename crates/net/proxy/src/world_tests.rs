@@ -36,7 +36,7 @@ fn deleted<P>(name: &str, old: Arc<P>) -> Change<P> {
 }
 
 fn sizes(delta: &Delta) -> Vec<Option<usize>> {
-    delta.frontends.values().map(|endpoints| endpoints.as_ref().map(BTreeSet::len)).collect()
+    delta.frontends.values().map(|backends| backends.as_ref().map(|backends| backends.endpoints.len())).collect()
 }
 
 #[test]

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base_sys::route::{Request, Route, RouteKind, RouteSpec};
-use net_proxy::{Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol};
+use net_proxy::{Affinity, Backends, Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol};
 use topology::{NODE, OUTSIDER, Peer, UPLINK, call, config, echo, on_a_node, open, ruleset, udp_call};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 9);
 
-type Table = BTreeMap<Frontend, BTreeSet<Endpoint>>;
+type Table = BTreeMap<Frontend, Backends>;
 
 fn cluster_ip(protocol: Protocol, port: u16) -> Frontend {
     Frontend { origin: Origin::Cluster, address: FrontendAddress::Ip(WEB), protocol, port }
@@ -26,19 +26,28 @@ fn node_port(origin: Origin, port: u16) -> Frontend {
 }
 
 /// The pods' port 8080.
-fn endpoints(pods: &[&Peer]) -> BTreeSet<Endpoint> {
-    pods.iter().map(|pod| Endpoint { ip: pod.ip, port: 8080 }).collect()
+fn endpoints(pods: &[&Peer]) -> Backends {
+    pods.iter().map(|pod| Endpoint { ip: pod.ip, port: 8080 }).collect::<BTreeSet<_>>().into()
+}
+
+/// As [`endpoints`], each client with its own for a while.
+fn sticky(pods: &[&Peer]) -> Backends {
+    Backends { affinity: Some(Affinity::DEFAULT), ..endpoints(pods) }
 }
 
 fn loaded(table: &Table) -> Kernel {
     let mut kernel = Kernel::open(config()).unwrap();
-    let hairpins = table.values().flatten().map(|endpoint| endpoint.ip).collect();
+    let hairpins = table.values().flat_map(|backends| &backends.endpoints).map(|endpoint| endpoint.ip).collect();
     kernel.load(table, &hairpins).unwrap();
     kernel
 }
 
 fn set(kernel: &mut Kernel, frontend: Frontend, pods: &[&Peer]) {
-    kernel.apply(&BTreeMap::from([(frontend, Some(endpoints(pods)))]), Vec::new(), Vec::new()).unwrap();
+    change(kernel, frontend, endpoints(pods));
+}
+
+fn change(kernel: &mut Kernel, frontend: Frontend, backends: Backends) {
+    kernel.apply(&BTreeMap::from([(frontend, Some(backends))]), Vec::new(), Vec::new()).unwrap();
 }
 
 fn serving_pods<const N: usize>() -> [Peer; N] {
@@ -80,15 +89,85 @@ fn connections_spread_over_the_endpoints() {
 }
 
 #[test]
+fn a_client_keeps_its_endpoint_until_that_goes() {
+    on_a_node(|| {
+        let pods: [Peer; 3] = serving_pods();
+        let [a, b, c] = &pods;
+        let clients = [Peer::pod(9), Peer::pod(10), Peer::pod(11), Peer::outsider()];
+        let (web, port) = (cluster_ip(Protocol::Tcp, 80), node_port(Origin::External, 30080));
+        let all = sticky(&[a, b, c]);
+        let mut kernel = loaded(&Table::from([(web, all.clone()), (port, all.clone())]));
+        let server = |client: &Peer| {
+            let first = client.call((WEB, 80)).unwrap().0;
+            (0..10).for_each(|_| assert_eq!(client.call((WEB, 80)).unwrap().0, first));
+            first
+        };
+        let before: Vec<Ipv4Addr> = clients.iter().map(server).collect();
+        let outside = clients[3].call((UPLINK, 30080)).unwrap().0;
+        (0..10).for_each(|_| assert_eq!(clients[3].call((UPLINK, 30080)).unwrap().0, outside));
+        // A restart of the binary forgets nobody.
+        kernel = {
+            drop(kernel);
+            loaded(&Table::from([(web, all.clone()), (port, all.clone())]))
+        };
+        assert_eq!(clients.iter().map(server).collect::<Vec<_>>(), before);
+
+        // Each endpoint goes in turn: its clients move, the others stay.
+        for gone in [a, b, c] {
+            let before: Vec<Ipv4Addr> = clients.iter().map(server).collect();
+            let left: Vec<&Peer> = pods.iter().filter(|pod| pod.ip != gone.ip).collect();
+            change(&mut kernel, web, sticky(&left));
+            for (client, before) in clients.iter().zip(before) {
+                let after = server(client);
+                assert!(if before == gone.ip { after != before } else { after == before }, "{before}, then {after}");
+            }
+            change(&mut kernel, web, all.clone());
+        }
+        // The last client's endpoint goes with the whole service; nobody is sent there by a memory.
+        change(&mut kernel, web, sticky(&[a]));
+        clients.iter().for_each(|client| assert_eq!(server(client), a.ip));
+        kernel.apply(&BTreeMap::from([(web, None)]), Vec::new(), Vec::new()).unwrap();
+        change(&mut kernel, web, sticky(&[b]));
+        clients.iter().for_each(|client| assert_eq!(server(client), b.ip));
+        // `nft` can print all of it.
+        assert!(ruleset().contains("service-affinity"));
+
+        change(&mut kernel, web, endpoints(&[a, b]));
+        let servers: BTreeSet<_> = (0..100).map(|_| clients[0].call((WEB, 80)).unwrap().0).collect();
+        assert_eq!(servers.len(), 2);
+    });
+}
+
+#[test]
+fn an_affinity_ends_when_its_time_is_up() {
+    on_a_node(|| {
+        let pods: [Peer; 2] = serving_pods();
+        let web = cluster_ip(Protocol::Tcp, 80);
+        let affinity = Affinity::of_seconds(1);
+        let _kernel = loaded(&Table::from([(web, Backends { affinity, ..endpoints(&[&pods[0], &pods[1]]) })]));
+        // While the client comes back in time, it stays; the kernel's clock is the only event here.
+        let (start, first) = (Instant::now(), call((WEB, 80)).unwrap().0);
+        while start.elapsed() < Duration::from_millis(2500) {
+            assert_eq!(call((WEB, 80)).unwrap().0, first);
+        }
+        // Away long enough, it is forgotten: then it is as likely to meet the other one.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while ruleset().contains(" expires ") {
+            assert!(Instant::now() < deadline, "still remembered:\n{}", ruleset());
+        }
+    });
+}
+
+#[test]
 fn what_no_endpoint_serves_is_refused_at_once() {
     on_a_node(|| {
         let [a] = serving_pods();
         let (empty, outsider) = (cluster_ip(Protocol::Tcp, 81), Peer::outsider());
         let _kernel = loaded(&Table::from([
             (cluster_ip(Protocol::Tcp, 80), endpoints(&[&a])),
-            (empty, BTreeSet::new()),
-            (cluster_ip(Protocol::Udp, 81), BTreeSet::new()),
-            (node_port(Origin::External, 30081), BTreeSet::new()),
+            (empty, Backends::default()),
+            (cluster_ip(Protocol::Udp, 81), Backends::default()),
+            (node_port(Origin::External, 30081), Backends::default()),
         ]));
         let start = Instant::now();
         let unknown = Ipv4Addr::new(10, 43, 7, 7);
@@ -150,7 +229,7 @@ fn udp_and_several_ports_of_one_service() {
     on_a_node(|| {
         let [a] = serving_pods();
         a.serve(5353);
-        let dns = BTreeSet::from([Endpoint { ip: a.ip, port: 5353 }]);
+        let dns = Backends::from(BTreeSet::from([Endpoint { ip: a.ip, port: 5353 }]));
         let _kernel = loaded(&Table::from([
             (cluster_ip(Protocol::Udp, 53), dns.clone()),
             (cluster_ip(Protocol::Tcp, 53), dns),
@@ -265,7 +344,7 @@ fn nft_lists_the_table_and_removal_leaves_nothing() {
         // More endpoints than chains made beforehand.
         let many: BTreeSet<Endpoint> =
             (0..40).map(|n| Endpoint { ip: if n % 2 == 0 { a.ip } else { b.ip }, port: 8080 + n }).collect();
-        kernel.apply(&BTreeMap::from([(web, Some(many))]), Vec::new(), Vec::new()).unwrap();
+        kernel.apply(&BTreeMap::from([(web, Some(many.into()))]), Vec::new(), Vec::new()).unwrap();
         assert!(ruleset().contains("numgen random mod 40"));
         kernel.apply(&BTreeMap::from([(web, None)]), Vec::new(), vec![a.ip]).unwrap();
         assert!(!ruleset().contains("10.43.0.9"));

@@ -124,6 +124,10 @@ impl<'a> Attribute<'a> {
         Some(u32::from_be_bytes(self.payload.try_into().ok()?))
     }
 
+    pub fn be64(&self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.payload.try_into().ok()?))
+    }
+
     pub fn be16(&self) -> Option<u16> {
         Some(u16::from_be_bytes(self.payload.try_into().ok()?))
     }

@@ -2,7 +2,9 @@
 //!
 //! Names and numbers are those of `linux/netfilter/nf_tables.h`.
 
-use super::set::put_data;
+use std::time::Duration;
+
+use super::set::{milliseconds, put_data};
 use crate::netlink::Message;
 
 /// One of the sixteen 32-bit registers. A concatenated key occupies consecutive ones.
@@ -126,11 +128,13 @@ pub enum Expr {
         map: String,
         key: Reg,
     },
-    /// Adds or refreshes key and data in a dynamic map, for `timeout` or the map's own.
+    /// Adds key and data to a dynamic map; where the key is there already, its data stays and its time begins anew.
+    /// A full map ends the rule.
     Update {
         map: String,
         key: Reg,
-        data: Option<Reg>,
+        data: Reg,
+        timeout: Duration,
     },
     Random {
         modulus: u32,
@@ -158,6 +162,7 @@ const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 const LIST_ELEM: u16 = 1;
 const FIB_DADDR: u32 = 1 << 1;
+const DYNSET_UPDATE: u32 = 1;
 const NAT_FAMILY_IPV4: u32 = 2;
 /// `NF_NAT_RANGE_PROTO_SPECIFIED`
 const NAT_PORT_GIVEN: u32 = 1 << 1;
@@ -212,13 +217,12 @@ impl Expr {
             Self::Contains { set, key, negate } => m.put_str(1, set).put_be32(2, key.0).put_be32(5, u32::from(*negate)),
             Self::Load { map, key, to } => m.put_str(1, map).put_be32(2, key.0).put_be32(3, to.0),
             Self::Dispatch { map, key } => m.put_str(1, map).put_be32(2, key.0).put_be32(3, Reg::VERDICT),
-            Self::Update { map, key, data } => {
-                m.put_str(1, map).put_be32(3, 1).put_be32(4, key.0);
-                if let Some(data) = data {
-                    m.put_be32(5, data.0);
-                }
-                m
-            }
+            Self::Update { map, key, data, timeout } => m
+                .put_str(1, map)
+                .put_be32(3, DYNSET_UPDATE)
+                .put_be32(4, key.0)
+                .put_be32(5, data.0)
+                .put_be64(6, milliseconds(*timeout)),
             Self::Random { modulus, to } => m.put_be32(1, to.0).put_be32(2, *modulus).put_be32(3, 1),
             Self::Nat { kind, address, port } => {
                 m.put_be32(1, *kind as u32).put_be32(2, NAT_FAMILY_IPV4).put_be32(3, address.0);

@@ -11,7 +11,7 @@ mod set;
 pub use batch::{Batch, Chain, ChainKind, Error, Hook, Nft, Rule};
 pub use expr::{Cmp, CtKey, Expr, FibResult, MetaKey, NatKind, PayloadBase, Reg, Reject, Verdict};
 pub use read::{ForwardDrop, StoredElement};
-pub use set::{Data, DataKind, Element, Set, Type, concat};
+pub use set::{Data, DataKind, Element, Expiry, Set, Type, concat};
 
 /// Which packets a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,18 @@
 //! The few things read back from nftables: foreign chains that would drop pod traffic, and elements that the kernel
 //! itself added (affinity), recovered at start.
 
-use super::{Error, Family, Nft};
-use crate::netlink::{Attributes, Message};
+use std::time::Duration;
+
+use super::{Error, Expiry, Family, Nft};
+use crate::netlink::{self, Attributes, Message};
 
 const GET_CHAIN: u16 = 0x0a04;
 const GET_ELEMENTS: u16 = 0x0a0d;
 const HOOK_FORWARD: u32 = 2;
 const POLICY_DROP: u32 = 0;
 const GENMSG: usize = 4;
+/// How often a dump is tried.
+const DUMPS: usize = 5;
 
 /// A base chain on the forward hook whose policy is drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,7 @@ pub struct ForwardDrop {
 pub struct StoredElement {
     pub key: Vec<u8>,
     pub data: Option<Vec<u8>>,
+    pub expiry: Option<Expiry>,
 }
 
 impl Nft {
@@ -44,6 +49,17 @@ impl Nft {
 
     /// A set's or map's elements; empty when there is no such set.
     pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<StoredElement>, Error> {
+        // Transactions of others, to whatever table, interrupt a dump.
+        for _ in 1..DUMPS {
+            match self.elements_once(family, table, set) {
+                Err(Error::Netlink(netlink::Error::Interrupted)) => {}
+                result => return result,
+            }
+        }
+        self.elements_once(family, table, set)
+    }
+
+    fn elements_once(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<StoredElement>, Error> {
         let mut request = Message::new(GET_ELEMENTS, 0, &[family.number(), 0, 0, 0]);
         request.put_str(1, table).put_str(2, set);
         let mut found = Vec::new();
@@ -53,11 +69,13 @@ impl Nft {
                 let element = element.nested();
                 let Some(key) = element.find(1).and_then(|key| key.nested().find(1)) else { continue };
                 let data = element.find(2).and_then(|data| data.nested().find(1)).map(|data| data.payload.to_vec());
-                found.push(StoredElement { key: key.payload.to_vec(), data });
+                let milliseconds = |kind| element.find(kind).and_then(|time| time.be64()).map(Duration::from_millis);
+                let expiry = milliseconds(4).zip(milliseconds(5)).map(|(timeout, left)| Expiry { timeout, left });
+                found.push(StoredElement { key: key.payload.to_vec(), data, expiry });
             }
         });
         match result {
-            Err(crate::netlink::Error::Receive(e)) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+            Err(netlink::Error::Receive(e)) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
             Err(e) => Err(e.into()),
             Ok(()) => Ok(found),
         }

@@ -38,8 +38,8 @@ pub struct Set {
     pub key: Vec<Type>,
     /// `None` for a plain set.
     pub data: Option<DataKind>,
-    /// Rules may add elements, which expire after this long.
-    pub dynamic: Option<Duration>,
+    /// Rules may add elements, at most so many at a time, and each expires.
+    pub dynamic: Option<u32>,
 }
 
 /// One element; `key` and field data as [`concat`] pads them.
@@ -47,6 +47,17 @@ pub struct Set {
 pub struct Element {
     pub key: Vec<u8>,
     pub data: Option<Data>,
+    /// Of a dynamic set; an element without it stays until deleted.
+    pub expiry: Option<Expiry>,
+}
+
+/// When an element expires; the kernel counts in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// From the last time a rule refreshed it.
+    pub timeout: Duration,
+    /// From now on.
+    pub left: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,23 +107,25 @@ impl Set {
             }
             None => {}
         }
-        if self.key.len() > 1 {
-            // The kernel wants the length of each field before it takes the concatenation flag.
+        if self.key.len() > 1 || self.dynamic.is_some() {
             m.nest(9, |m| {
-                m.nest(2, |m| {
-                    for field in &self.key {
-                        m.nest(1, |m| {
-                            m.put_be32(1, field.length());
-                        });
-                    }
-                });
+                if let Some(size) = self.dynamic {
+                    m.put_be32(1, size);
+                }
+                // The kernel wants the length of each field before it takes the concatenation flag.
+                if self.key.len() > 1 {
+                    m.nest(2, |m| {
+                        for field in &self.key {
+                            m.nest(1, |m| {
+                                m.put_be32(1, field.length());
+                            });
+                        }
+                    });
+                }
             });
         }
         m.put_be32(10, id);
         m.put(13, &self.byte_orders());
-        if let Some(timeout) = self.dynamic {
-            m.put_be64(11, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        }
     }
 }
 
@@ -150,8 +163,15 @@ impl Element {
                 }
                 None => {}
             }
+            if let Some(expiry) = self.expiry {
+                m.put_be64(4, milliseconds(expiry.timeout)).put_be64(5, milliseconds(expiry.left));
+            }
         });
     }
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Appends a verdict as `nft_data`.
