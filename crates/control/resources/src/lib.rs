@@ -7,6 +7,7 @@ mod age;
 pub mod bootstrap;
 mod columns;
 mod config_map;
+mod custom_resource_definition;
 mod define;
 mod deployment;
 mod endpoint_slice;
@@ -30,6 +31,7 @@ use machinery_registry::{Admission, Handlers, Registry, Resource, Strategy};
 use machinery_storage::Storage;
 
 pub use config_map::ConfigMapStrategy;
+pub use custom_resource_definition::CustomResourceDefinitionStrategy;
 pub use deployment::DeploymentStrategy;
 pub use endpoint_slice::EndpointSliceStrategy;
 pub use endpoints::EndpointsStrategy;
@@ -89,6 +91,7 @@ pub struct Resources {
     pub deployments: Arc<Registry<DeploymentStrategy>>,
     pub replica_sets: Arc<Registry<ReplicaSetStrategy>>,
     pub leases: Arc<Registry<LeaseStrategy>>,
+    pub custom_resource_definitions: Arc<Registry<CustomResourceDefinitionStrategy>>,
     pub allocations: Arc<Allocations>,
 }
 
@@ -109,6 +112,7 @@ impl Resources {
             self.deployments.clone(),
             self.replica_sets.clone(),
             self.leases.clone(),
+            self.custom_resource_definitions.clone(),
         ]
     }
 
@@ -137,6 +141,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         deployments: load.kind("deployments", DeploymentStrategy).await?,
         replica_sets: load.kind("replicasets", ReplicaSetStrategy).await?,
         leases: load.kind("leases", LeaseStrategy).await?,
+        custom_resource_definitions: load.kind("customresourcedefinitions", CustomResourceDefinitionStrategy).await?,
         nodes,
         allocations,
     };
