@@ -220,6 +220,17 @@ fn processes_with(text: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// A cluster of its own for each kubectl, one after the other.
+pub fn with_every_kubectl(options: &Options, test: impl Fn(&Cluster) -> Result<()>) -> Result<()> {
+    for kubectl in kubectls() {
+        let path = kubectl.display().to_string();
+        let cluster = Cluster::start(Options { kubectl: Some(kubectl), ..options.clone() })?;
+        test(&cluster).with_context(|| format!("with {path}"))?;
+        cluster.finish()?;
+    }
+    Ok(())
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {

@@ -3,19 +3,23 @@
 //! A [`Cluster`] owns a namespace, a data directory and a server process; dropping it runs `sampan uninstall`, and
 //! [`Cluster::finish`] also asserts that nothing was left behind. Tests need root and fail without it.
 
+mod api;
 mod cluster;
 mod host;
 mod kubectl;
 mod objects;
 mod place;
+mod session;
 mod table;
 mod traffic;
 mod wait;
 
-pub use cluster::{Cluster, Options};
+pub use api::{Api, Reply};
+pub use cluster::{Cluster, Options, with_every_kubectl};
 pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository};
 pub use kubectl::{Answer, kubectls};
 pub use place::{Place, first_process, processes};
+pub use session::Session;
 pub use traffic::{Load, Outcome, Response, get};
 pub use wait::eventually;
 

@@ -229,9 +229,53 @@ fn connections_are_balanced_and_keep_their_source() {
                 assert!(sources.iter().all(|one| *one == source.to_string()), "{source} became {sources:?}");
             }
         }
+        an_affinity_keeps_a_client_at_one_pod(cluster, address)?;
         a_pod_reaches_itself(cluster, address)?;
         without_endpoints_connections_are_refused(cluster, address)
     });
+}
+
+fn an_affinity_keeps_a_client_at_one_pod(cluster: &Cluster, address: SocketAddr) -> Result<()> {
+    let place = Place::pod(cluster, "client")?;
+    // The pods that answered twenty connections.
+    let servers = |path: &str| -> Result<Vec<String>> {
+        let before = pods(cluster, 2);
+        place.run(|| (0..20).try_for_each(|_| get(address, path).map(drop)))?;
+        let served = eventually("20 log lines", || {
+            let count = |pod: &String| Ok((pod.clone(), sources(cluster, pod, path)?.len()));
+            let counts = before.keys().map(count).collect::<Result<Vec<_>>>()?;
+            ensure!(counts.iter().map(|(_, count)| count).sum::<usize>() == 20, "{counts:?}");
+            Ok(counts)
+        });
+        Ok(served.into_iter().filter(|(_, count)| *count > 0).map(|(pod, _)| pod).collect())
+    };
+    let settle = |affinity: &str| -> Result<()> {
+        let patch = format!(r#"{{"spec":{{"sessionAffinity":"{affinity}"}}}}"#);
+        cluster.kubectl(&["patch", "service", "my-nginx", "-p", &patch])?.ok();
+        Ok(())
+    };
+    settle("ClientIP")?;
+    let described = cluster.kubectl(&["describe", "service", "my-nginx"])?.ok();
+    assert!(described.lines().any(|line| line.starts_with("Session Affinity:") && line.ends_with("ClientIP")));
+    // Nothing tells when the kernel follows a Service; from then on one pod answers.
+    let mut rounds = 0..;
+    let chosen = eventually("one pod", || {
+        let servers = servers(&format!("/?stay-{}.", rounds.next().context("a number")?))?;
+        ensure!(servers.len() == 1, "{servers:?}");
+        Ok(servers)
+    });
+    assert_eq!(servers("/?again")?, chosen);
+    cluster.kubectl(&["delete", "pod", &chosen[0]])?.ok();
+    cluster.rolled_out("my-nginx")?;
+    let next = servers("/?moved")?;
+    assert!(next.len() == 1 && next != chosen, "{chosen:?}, then {next:?}");
+    settle("None")?;
+    eventually("both pods", || {
+        let servers = servers(&format!("/?free-{}.", rounds.next().context("a number")?))?;
+        ensure!(servers.len() == 2, "{servers:?}");
+        Ok(())
+    });
+    Ok(())
 }
 
 /// With one pod left, its own Service can only lead back to it.

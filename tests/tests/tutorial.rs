@@ -6,18 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use tests::{Cluster, Options, Place, eventually, get, kubectls, must, repository};
-
-/// A cluster for each kubectl, one after the other.
-fn with_every_kubectl(test: impl Fn(&Cluster) -> Result<()>) -> Result<()> {
-    for kubectl in kubectls() {
-        let path = kubectl.display().to_string();
-        let cluster = Cluster::start(Options { kubectl: Some(kubectl), ..Options::tutorial() })?;
-        test(&cluster).with_context(|| format!("with {path}"))?;
-        cluster.finish()?;
-    }
-    Ok(())
-}
+use tests::{Cluster, Options, Place, eventually, get, must, repository, with_every_kubectl};
 
 fn manifest() -> String {
     repository().join("examples/run-my-nginx.yaml").to_string_lossy().into_owned()
@@ -36,7 +25,7 @@ fn headings(text: &str) -> Vec<&str> {
 
 #[test]
 fn pods_of_a_deployment_are_applied_and_listed() {
-    must(with_every_kubectl(|cluster| {
+    must(with_every_kubectl(&Options::tutorial(), |cluster| {
         apply_says_what_it_did(cluster)?;
         cluster.rolled_out("my-nginx")?;
         pods_are_listed(cluster)?;
@@ -140,7 +129,7 @@ fn watching_shows_changes(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn pods_answer_on_their_own_addresses() {
-    must(with_every_kubectl(|cluster| {
+    must(with_every_kubectl(&Options::tutorial(), |cluster| {
         cluster.run_my_nginx()?;
         let pods = cluster.pods("run=my-nginx")?;
         let ips: BTreeSet<IpAddr> = pods.values().copied().collect();
@@ -186,7 +175,7 @@ fn no_host_port_is_taken(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn a_service_gives_the_pods_one_address() {
-    must(with_every_kubectl(|cluster| {
+    must(with_every_kubectl(&Options::tutorial(), |cluster| {
         cluster.run_my_nginx()?;
         assert_eq!(cluster.kubectl(&["expose", "deployment/my-nginx"])?.ok(), "service/my-nginx exposed\n");
         the_service_is_shown(cluster)?;
@@ -265,7 +254,7 @@ fn the_service_answers(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn pods_find_services_by_environment_and_by_name() {
-    must(with_every_kubectl(|cluster| {
+    must(with_every_kubectl(&Options::tutorial(), |cluster| {
         own_services_exist(cluster)?;
         // Before its pods this time: only then are there variables.
         cluster.kubectl_input(&["create", "-f", "-"], SERVICE)?.ok();
