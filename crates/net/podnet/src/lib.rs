@@ -11,8 +11,10 @@
 //! ```
 //!
 //! Both neighbour entries are permanent, so no packet ever waits for ARP. Only links, routes and kernel parameters are
-//! made here; translation and masquerading are net/proxy's table. The node agent depends on this crate.
+//! made here, and two accepting rules where another program's firewall would drop pods' packets; translation and
+//! masquerading are net/proxy's table. The node agent depends on this crate.
 
+mod firewall;
 mod host;
 mod lease;
 mod link;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base_sys::netns::{self, NetNs};
-use base_sys::nft::Nft;
+use base_sys::nft;
 use base_sys::route::{self, Ipv4Cidr, Route};
 
 use crate::lease::Leases;
 use crate::link::{self, PodLink};
-use crate::{host, lease};
+use crate::{firewall, host, lease};
 
 /// Linux names interfaces with at most fifteen bytes; the address takes eight.
 const MAX_PREFIX: usize = 6;
@@ -44,6 +44,8 @@ pub enum Error {
         #[source]
         source: link::Error,
     },
+    #[error("remove our rules from other programs' firewalls")]
+    Firewall(#[from] nft::Error),
     #[error("pod network work was cut off by shutdown")]
     Cancelled,
 }
@@ -97,7 +99,7 @@ impl PodNet {
         let mut route = Route::open()?;
         host::acquire(&config.host_state_dir, prefix)?;
         host::add_service_route(&mut route, config.service_cidr, config.node_ip)?;
-        warn_of_forward_drops();
+        pass_foreign_firewalls(prefix);
         Ok(Self { config: Arc::new(config), state: Arc::new(Mutex::new(State { leases, route })) })
     }
 
@@ -112,6 +114,8 @@ impl PodNet {
         let netns = NetNs::open(netns).map_err(|source| Error::NetNs { sandbox: sandbox.into(), source })?;
         let failed = |source| Error::Attach { sandbox: sandbox.into(), source };
         let mut state = self.lock();
+        // Under the lock, so that no two insert the same rules.
+        pass_foreign_firewalls(&self.config.interface_prefix);
         let State { leases, route } = &mut *state;
         let known = leases.get(sandbox);
         let address = known.map_or_else(|| leases.grant(sandbox), Ok)?;
@@ -186,6 +190,7 @@ impl PodNet {
             let name = link.name;
             link::delete(&mut route, &name).map_err(|source| Error::Detach { name, source })?;
         }
+        firewall::remove(&config.interface_prefix)?;
         host::remove_service_route(&mut route, config.service_cidr)?;
         host::release(&config.host_state_dir, &config.interface_prefix)?;
         let mut leases = Leases::open(&config.state_dir.join("leases"), config.node_cidr)?;
@@ -215,21 +220,22 @@ impl Drop for Hold {
     }
 }
 
-/// Another program's firewall (Docker's, say) that drops what it does not know also drops pod traffic, and an accept in
-/// our own table cannot overrule it.
-fn warn_of_forward_drops() {
-    match Nft::open().and_then(|mut nft| nft.forward_drops()) {
-        Ok(drops) => {
-            for drop in drops {
-                tracing::warn!(
-                    table = drop.table,
-                    chain = drop.chain,
-                    "another program's firewall drops forwarded packets: pods may not reach each other or the outside; \
-                     accept the pod block in that chain"
+/// What another program's firewall drops is no reason to have no pods at all: it is told and may be mended by hand.
+fn pass_foreign_firewalls(prefix: &str) {
+    match firewall::accept_pods(prefix) {
+        Ok(changed) => {
+            for chain in changed {
+                tracing::info!(
+                    chain,
+                    "another program's firewall drops forwarded packets: told it to accept those of pods"
                 );
             }
         }
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for foreign firewalls"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "another program's firewall may drop forwarded packets, and accepting those of pods failed: they may not \
+             reach each other or the outside"
+        ),
     }
 }
 

@@ -170,6 +170,34 @@ fn teardown_leaves_nothing() {
 }
 
 #[test]
+fn foreign_firewalls_let_pods_pass_and_get_their_rules_back() {
+    let nft = |rules: &str| assert!(Command::new("nft").arg(rules).status().unwrap().success(), "{rules}");
+    on_a_node(async |config| {
+        let clean = state_of_this_namespace();
+        nft("table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }");
+        let (a, b) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+        let net = PodNet::open(config.clone()).unwrap();
+        let ip_a = net.attach("a", &path(&a)).await.unwrap().ip;
+        let ip_b = net.attach("b", &path(&b)).await.unwrap().ip;
+        assert_eq!(seen_source(Some(&a), &b, (ip_b, 80).into()), ip_a);
+        // A second firewall that came later is met by the next pod, the first one stays as it is.
+        nft("table inet late { chain forward { type filter hook forward priority 10; policy drop; }; }");
+        let c = NetNs::create().unwrap();
+        net.attach("c", &path(&c)).await.unwrap();
+        assert_eq!(seen_source(Some(&b), &a, (ip_a, 80).into()), ip_b);
+        let accepts = state_of_this_namespace().matches("comment \"sampan smp0a1: ").count();
+        assert_eq!(accepts, 4, "two rules in each of two chains: {}", state_of_this_namespace());
+
+        drop(net);
+        PodNet::remove_all(&config).unwrap();
+        let left = state_of_this_namespace();
+        assert!(left.contains("policy drop") && !left.contains("smp0a1"), "{left}");
+        nft("delete table ip filter; delete table inet late");
+        assert_eq!(state_of_this_namespace(), clean);
+    });
+}
+
+#[test]
 fn bad_input_is_refused_and_leaves_no_lease() {
     on_a_node(async |config| {
         for prefix in ["", "toolong", "a/b"] {

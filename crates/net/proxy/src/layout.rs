@@ -257,7 +257,7 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn add<const N: usize>(&mut self, comment: &'static str, parts: [Vec<Expr>; N]) {
-        self.batch.add_rule(&Rule { chain: self.chain.into(), exprs: parts.concat(), comment });
+        self.batch.add_rule(&Rule { chain: self.chain.into(), exprs: parts.concat(), comment: comment.into() });
     }
 }
 

@@ -1,5 +1,6 @@
 //! Transactions: what to change, sent as one batch that the kernel applies whole or not at all.
 
+use std::borrow::Cow;
 use std::io;
 
 use super::Family;
@@ -55,7 +56,7 @@ pub struct Rule {
     pub chain: String,
     pub exprs: Vec<Expr>,
     /// Shown by `nft list`; at most 120 bytes.
-    pub comment: &'static str,
+    pub comment: Cow<'static, str>,
 }
 
 // Message types are the subsystem's number (10) in the high byte.
@@ -64,6 +65,7 @@ const DEL_TABLE: u16 = 0x0a02;
 const NEW_CHAIN: u16 = 0x0a03;
 const DEL_CHAIN: u16 = 0x0a05;
 const NEW_RULE: u16 = 0x0a06;
+const DEL_RULE: u16 = 0x0a08;
 const NEW_SET: u16 = 0x0a09;
 const NEW_ELEMENTS: u16 = 0x0a0c;
 const DEL_ELEMENTS: u16 = 0x0a0e;
@@ -136,12 +138,27 @@ impl Batch {
 
     /// Appends a rule to its chain.
     pub fn add_rule(&mut self, rule: &Rule) {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
-        self.push(NEW_RULE, flags, ("add a rule to", rule.chain.clone()), |m| {
+        self.rule(libc::NLM_F_CREATE | libc::NLM_F_APPEND, "add a rule to", rule);
+    }
+
+    /// Puts a rule before all others of its chain.
+    pub fn insert_rule(&mut self, rule: &Rule) {
+        self.rule(libc::NLM_F_CREATE, "insert a rule into", rule);
+    }
+
+    fn rule(&mut self, flags: i32, operation: &'static str, rule: &Rule) {
+        self.push(NEW_RULE, flags, (operation, rule.chain.clone()), |m| {
             m.put_str(2, &rule.chain).nest(4, |m| rule.exprs.iter().for_each(|expr| expr.encode(m)));
             if !rule.comment.is_empty() {
-                m.put(7, &comment(rule.comment));
+                m.put(COMMENT, &comment(&rule.comment));
             }
+        });
+    }
+
+    /// Deletes a rule by the number that the kernel gave it; a missing one is an error.
+    pub fn delete_rule(&mut self, chain: &str, handle: u64) {
+        self.push(DEL_RULE, 0, ("delete a rule of", chain.into()), |m| {
+            m.put_str(2, chain).put_be64(3, handle);
         });
     }
 
@@ -189,9 +206,12 @@ impl Batch {
     }
 }
 
+/// A rule's attribute for what its maker wants to remember.
+pub(super) const COMMENT: u16 = 7;
+
 /// `nft`'s encoding of a rule comment: type 0, length, text with its zero.
 fn comment(text: &str) -> Vec<u8> {
-    let length = u8::try_from(text.len() + 1).expect("comments are short constants");
+    let length = u8::try_from(text.len() + 1).expect("comments are short");
     let mut bytes = vec![0, length];
     bytes.extend_from_slice(text.as_bytes());
     bytes.push(0);

@@ -10,7 +10,7 @@ mod set;
 
 pub use batch::{Batch, Chain, ChainKind, Error, Hook, Nft, Rule};
 pub use expr::{Cmp, CtKey, Expr, FibResult, MetaKey, NatKind, PayloadBase, Reg, Reject, Verdict};
-pub use read::{ForwardDrop, StoredElement};
+pub use read::{ForwardDrop, StoredElement, StoredRule};
 pub use set::{Data, DataKind, Element, Expiry, Set, Type, concat};
 
 /// Which packets a table sees.
@@ -25,6 +25,15 @@ impl Family {
         match self {
             Self::Inet => 1,
             Self::Ipv4 => 2,
+        }
+    }
+
+    /// Of an answer's header; `None` where IPv4 is not seen.
+    fn of(body: &[u8]) -> Option<Self> {
+        match body.first() {
+            Some(1) => Some(Self::Inet),
+            Some(2) => Some(Self::Ipv4),
+            _ => None,
         }
     }
 }
