@@ -136,9 +136,7 @@ fn pods_deleted_while_the_server_is_down_end_when_it_is_back() {
 fn shim(cluster: &Cluster, pod: &str) -> Result<Pid> {
     let shims: Vec<Pid> = processes(cluster, pod)?
         .into_iter()
-        .filter(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sampan-shim"))
-        })
+        .filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sampan-shim")))
         .collect();
     ensure!(shims.len() == 1, "pod {pod} has the shims {shims:?}");
     Ok(shims[0])

@@ -17,6 +17,8 @@ use crate::streams::{Subprotocol, outcome};
 const CHUNK: usize = 32 * 1024;
 /// How long output may stay silent after the process's end before its inherited pipes are given up.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long a client may take to answer the close.
+const PARTING: Duration = Duration::from_secs(5);
 /// No frame leaves earlier after the upgrade: kubectl before 1.33 begins to read before it has made its streams, and
 /// throws away what is for one that it has not.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -29,7 +31,7 @@ where
 {
     let settled = tokio::time::sleep(SETTLE);
     let socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let (started, ()) = tokio::join!(start, settled);
     let result = match started {
         Ok(streams) => {
@@ -40,7 +42,7 @@ where
             tokio::select! {
                 result = run(streams.stdout, streams.stderr, streams.exit, &mut sink) => result,
                 // The client is gone: nobody is left to tell.
-                () = inbound(stream, protocol, streams.stdin, streams.resize) => return,
+                () = inbound(&mut stream, protocol, streams.stdin, streams.resize) => return,
             }
         }
         Err(error) => Err(error),
@@ -48,14 +50,28 @@ where
     let status = frame::encode(frame::ERROR, outcome::status(&result).to_string().as_bytes());
     let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     // The client may have left meanwhile.
-    if sink.send(Message::binary(status)).await.is_ok() {
-        let _ = sink.send(Message::Close(Some(close))).await;
+    if sink.send(Message::binary(status)).await.is_ok() && sink.send(Message::Close(Some(close))).await.is_ok() {
+        part(sink, stream).await;
+    }
+}
+
+/// Ends the connection once the client has answered the close. Going earlier, with something of the client's unread,
+/// would reset it, and the reset overtakes what the client has not read yet.
+async fn part<S>(sink: SplitSink<WebSocketStream<S>, Message>, mut stream: SplitStream<WebSocketStream<S>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let unread = async { while let Some(Ok(_)) = stream.next().await {} };
+    // Late is gone.
+    let _ = tokio::time::timeout(PARTING, unread).await;
+    if let Ok(mut socket) = sink.reunite(stream) {
+        let _ = socket.get_mut().shutdown().await;
     }
 }
 
 /// Client to process. Ends when the client closes or breaks the protocol.
 async fn inbound<S>(
-    mut stream: SplitStream<WebSocketStream<S>>,
+    stream: &mut SplitStream<WebSocketStream<S>>,
     protocol: Subprotocol,
     mut stdin: Option<Writer>,
     resize: mpsc::UnboundedSender<TerminalSize>,
