@@ -5,6 +5,7 @@
 
 mod api;
 mod apply;
+mod disk;
 mod drain;
 mod idle;
 mod inside;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::Setting;
 use super::api::Api;
+use super::disk::durable_write;
 use super::inside::inside;
 use super::kernel::SERVICES;
 use super::report::Report;
@@ -46,11 +47,13 @@ pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         let samples = latencies(&api, &mut monitor).await?;
         let value = percentile(&samples, 0.99).context("no writes")?;
         let detail = format!(
-            "{} writes from sending the PATCH, p50 {:.2} ms, worst {:.2} ms; creating the services took {:.1} s",
+            "{} writes from sending the PATCH, p50 {:.2} ms, worst {:.2} ms; creating the services took {:.1} s; \
+             a durable write of the disk alone {:.2} ms",
             samples.len(),
             median(&samples).unwrap_or(value),
             percentile(&samples, 1.0).unwrap_or(value),
-            filled.as_secs_f64()
+            filled.as_secs_f64(),
+            durable_write(&cluster.data_dir())?
         );
         report.measured("service-programmed", value, detail);
         Ok(())

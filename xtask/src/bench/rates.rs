@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Setting;
 use super::api::{Api, Connection};
+use super::disk::durable_write;
 use super::inside::inside;
 use super::report::Report;
 use super::stats::median;
@@ -32,7 +33,9 @@ pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         wrk.run(&cluster, &Load { url: api.url(&collection("list")), seconds: 3, create: None })
     })?;
     let filler = "x".repeat(CREATE_BYTES - config_map(&"n".repeat(12), 0).to_string().len());
-    rate(report, "create", &format!("{CREATE_BYTES} bytes"), |tag| {
+    let disk = durable_write(&cluster.data_dir())?;
+    let size = format!("{CREATE_BYTES} bytes; a durable write of the disk alone {disk:.2} ms");
+    rate(report, "create", &size, |tag| {
         let create = Create { collection: collection("create"), filler: filler.clone(), tag };
         wrk.run(&cluster, &Load { url: api.url(&collection("create")), seconds: 2, create: Some(create) })
     })
@@ -43,7 +46,9 @@ fn rate(report: &mut Report, name: &str, size: &str, run: impl Fn(usize) -> Resu
     let all: Vec<f64> = rates.iter().map(|rates| rates.per_second).collect();
     let p99: Vec<&str> = rates.iter().map(|rates| rates.p99.as_str()).collect();
     let value = median(&all).context("no runs")?;
-    report.measured(name, value, format!("{size}; median of {RUNS} runs; latency p99 {}", p99.join(", ")));
+    let transfer = rates.first().map(|rates| rates.transfer.as_str()).unwrap_or_default();
+    let p99 = p99.join(", ");
+    report.measured(name, value, format!("{size}; median of {RUNS} runs; read {transfer}/s; latency p99 {p99}"));
     Ok(())
 }
 

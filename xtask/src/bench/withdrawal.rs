@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Setting;
 use super::api::{Api, Event};
+use super::disk::durable_write;
 use super::inside::inside;
 use super::report::Report;
 use super::stats::{median, milliseconds, percentile};
@@ -44,7 +45,8 @@ pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         let request = median(&from_request).unwrap_or(value);
         let detail = format!(
             "{DELETIONS} deletions, from the pod's event to the later of the two; worst {worst:.2} ms; \
-             from sending the DELETE {request:.2} ms"
+             from sending the DELETE {request:.2} ms; a durable write of the disk alone {:.2} ms",
+            durable_write(&cluster.data_dir())?
         );
         report.measured("withdrawal", value, detail);
         Ok(())

@@ -80,8 +80,9 @@ impl Wrk {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rates {
     pub(super) per_second: f64,
-    /// As wrk prints it.
+    /// As wrk prints them.
     pub(super) p99: String,
+    pub(super) transfer: String,
 }
 
 impl Rates {
@@ -92,7 +93,8 @@ impl Rates {
         }
         let per_second = after("Requests/sec:").with_context(|| format!("no rate in wrk's output: {text}"))?;
         let per_second = per_second.parse().with_context(|| format!("{per_second} is no rate"))?;
-        Ok(Self { per_second, p99: after("99%").unwrap_or("?").to_owned() })
+        let text = |key| after(key).unwrap_or("?").to_owned();
+        Ok(Self { per_second, p99: text("99%"), transfer: text("Transfer/sec:") })
     }
 }
 
@@ -105,7 +107,10 @@ mod tests {
     fn rates_are_read_and_failures_are_not_rates() {
         let good =
             "  Thread Stats\n     50%    1.20ms\n     99%    3.80ms\nRequests/sec:  30123.45\nTransfer/sec: 1MB\n";
-        assert_eq!(Rates::parse(good).unwrap(), Rates { per_second: 30123.45, p99: "3.80ms".into() });
+        assert_eq!(
+            Rates::parse(good).unwrap(),
+            Rates { per_second: 30123.45, p99: "3.80ms".into(), transfer: "1MB".into() }
+        );
         for bad in [
             "",
             "Requests/sec: many",
