@@ -19,6 +19,8 @@ pub fn kubectls() -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct Answer {
     pub success: bool,
+    /// `None`: ended by a signal.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     words: String,
@@ -28,6 +30,7 @@ impl Answer {
     fn new(words: String, output: &Output) -> Self {
         Self {
             success: output.status.success(),
+            code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             words,
