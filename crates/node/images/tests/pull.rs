@@ -211,6 +211,18 @@ async fn an_unreachable_registry_is_not_asked_again_at_once_where_an_image_can_s
 }
 
 #[tokio::test]
+async fn a_registry_that_says_nothing_is_given_up_soon_where_an_image_can_stand_in() {
+    // Connections are made, by the kernel, and nobody takes them.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = Node::new();
+    let begun = Instant::now();
+    let name = format!("{}/web", mute.local_addr().unwrap());
+    let error = node.store.refresh(&name, &[], &silent).await.unwrap_err();
+    assert!(matches!(error, PullError::Unreachable { .. }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn an_imported_image_stands_in_and_stays_imported() {
     let made = TestImage::new("a");
     let registry = Registry::start(Access::Open).await;

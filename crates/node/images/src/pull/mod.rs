@@ -82,7 +82,9 @@ async fn from_endpoint(
     let mut refused = None;
     for auth in attempts {
         let session = Session::open(name, endpoint, auth, patience)?;
-        match session.resolve().await {
+        let resolved = tokio::time::timeout(patience.answer(), session.resolve()).await;
+        let late = || Failure::Unreachable(format!("no answer within {:?}", patience.answer()).into());
+        match resolved.unwrap_or_else(|_| Err(late())) {
             Ok(resolved) => return complete(store, name, &session, resolved, progress).await,
             Err(failure @ (Failure::Unauthorized(_) | Failure::NotFound)) => refused = Some(failure),
             Err(failure) => return Err(failure),

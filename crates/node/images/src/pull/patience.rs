@@ -20,6 +20,14 @@ impl Patience {
             Self::Short => Duration::from_secs(1),
         }
     }
+
+    /// Until the registry has said what the name means.
+    pub fn answer(self) -> Duration {
+        match self {
+            Self::Long => Duration::from_secs(120),
+            Self::Short => Duration::from_secs(4),
+        }
+    }
 }
 
 /// How long a registry that could not be reached is taken to be out of reach, where an image can stand in: the pods of
