@@ -19,7 +19,13 @@ pub(super) fn logs(subject: &Subject, options: LogOptions) -> Response<Body> {
         let message = if options.previous {
             format!("previous terminated container \"{container}\" in pod \"{pod}\" not found\n")
         } else {
-            let reason = view.waiting.unwrap_or_else(|| "ContainerCreating".into());
+            let reason = match view.waiting.as_deref() {
+                // Upstream's words for the two most common.
+                Some("ErrImagePull") => "image can't be pulled",
+                Some("ImagePullBackOff") => "trying and failing to pull image",
+                Some(reason) => reason,
+                None => "ContainerCreating",
+            };
             format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {reason}\n")
         };
         return text(StatusCode::BAD_REQUEST, message);

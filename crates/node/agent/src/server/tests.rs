@@ -184,7 +184,7 @@ async fn a_container_that_waits_has_no_log() {
     });
     let (status, text) = bench.get("/containerLogs/default/web/app").await;
     assert_eq!(status, 400);
-    assert_eq!(text, "container \"app\" in pod \"web\" is waiting to start: ErrImagePull\n");
+    assert_eq!(text, "container \"app\" in pod \"web\" is waiting to start: image can't be pulled\n");
 }
 
 #[tokio::test]
