@@ -19,9 +19,10 @@ const CHUNK: usize = 32 * 1024;
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long a client may take to answer the close.
 const PARTING: Duration = Duration::from_secs(5);
-/// No frame leaves earlier after the upgrade: kubectl before 1.33 begins to read before it has made its streams, and
-/// throws away what is for one that it has not.
-const SETTLE: Duration = Duration::from_millis(10);
+/// How long a client may take to show that it reads.
+const GREETING: Duration = Duration::from_millis(500);
+/// Between the first sign of the client and the first frame to it.
+const SETTLE: Duration = Duration::from_millis(2);
 
 /// Serves an upgraded connection. `start` runs once the client is there, so that its failure reaches it as a Status.
 pub async fn serve<S, F>(socket: S, protocol: Subprotocol, start: F)
@@ -29,10 +30,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     F: Future<Output = Result<Streams, SeamError>> + Send,
 {
-    let settled = tokio::time::sleep(SETTLE);
     let socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
     let (mut sink, mut stream) = socket.split();
-    let (started, ()) = tokio::join!(start, settled);
+    let (started, first) = tokio::join!(start, greet(&mut sink, &mut stream));
     let result = match started {
         Ok(streams) => {
             // An empty frame tells the client that the streams are there.
@@ -42,7 +42,7 @@ where
             tokio::select! {
                 result = run(streams.stdout, streams.stderr, streams.exit, &mut sink) => result,
                 // The client is gone: nobody is left to tell.
-                () = inbound(&mut stream, protocol, streams.stdin, streams.resize) => return,
+                () = inbound(first, &mut stream, protocol, streams.stdin, streams.resize) => return,
             }
         }
         Err(error) => Err(error),
@@ -53,6 +53,24 @@ where
     if sink.send(Message::binary(status)).await.is_ok() && sink.send(Message::Close(Some(close))).await.is_ok() {
         part(sink, stream).await;
     }
+}
+
+/// Waits until the client reads; returns what it said instead of answering. kubectl before 1.33 begins to read just before
+/// it has made its streams, and throws away what is for a stream that it has not: a frame that lies there already is lost.
+async fn greet<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    stream: &mut SplitStream<WebSocketStream<S>>,
+) -> Option<Message>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    if sink.send(Message::Ping(tungstenite::Bytes::new())).await.is_err() {
+        return None;
+    }
+    // A client that never answers is served all the same.
+    let first = tokio::time::timeout(GREETING, stream.next()).await.ok().flatten();
+    tokio::time::sleep(SETTLE).await;
+    first.and_then(Result::ok)
 }
 
 /// Ends the connection once the client has answered the close. Going earlier, with something of the client's unread,
@@ -71,6 +89,7 @@ where
 
 /// Client to process. Ends when the client closes or breaks the protocol.
 async fn inbound<S>(
+    mut first: Option<Message>,
     stream: &mut SplitStream<WebSocketStream<S>>,
     protocol: Subprotocol,
     mut stdin: Option<Writer>,
@@ -78,7 +97,14 @@ async fn inbound<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    while let Some(Ok(message)) = stream.next().await {
+    loop {
+        let message = match first.take() {
+            Some(message) => message,
+            None => match stream.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(_)) | None => return,
+            },
+        };
         let data = match message {
             Message::Binary(data) => data,
             Message::Text(text) => text.into(),
@@ -229,6 +255,23 @@ mod tests {
         server.await.unwrap();
         let status: serde_json::Value = serde_json::from_slice(&frames[0][1..]).unwrap();
         assert_eq!(status["message"], "Internal error occurred: exec in container c: no such file");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_before_the_client_reads_and_a_silent_one_is_served_too() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let (streams, _process, _sizes) = streams(0, b"hello");
+        let server = tokio::spawn(serve(near, Subprotocol::V5, async { Ok(streams) }));
+        let begun = tokio::time::Instant::now();
+        let mut ping = [0; 2];
+        far.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping, [0x89, 0]);
+        let mut frame = [0; 3];
+        far.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame, [0x82, 1, frame::STDOUT]);
+        assert!(begun.elapsed() >= GREETING);
+        drop(far);
+        server.await.unwrap();
     }
 
     #[tokio::test]
