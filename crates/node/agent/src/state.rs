@@ -56,6 +56,8 @@ pub struct PodState {
     pub started_at: Option<Timestamp>,
     pub volumes: Volumes,
     pub sandbox: SandboxState,
+    /// Of the latest sandbox, also once it is gone.
+    pub last_ips: Vec<IpAddr>,
     /// Init and app containers by name.
     pub containers: BTreeMap<String, Record>,
     pub termination: Option<Termination>,

@@ -26,7 +26,10 @@ impl Worker {
             SandboxState::Lost { id: sandbox.id }
         } else {
             match self.connect(&sandbox).await {
-                Ok(ips) => SandboxState::Ready { id: sandbox.id, ips },
+                Ok(ips) => {
+                    self.state.last_ips.clone_from(&ips);
+                    SandboxState::Ready { id: sandbox.id, ips }
+                }
                 Err(error) => {
                     tracing::error!(pod = %self.state.full_name, error = %chain(&error), "network of a running pod lost");
                     let _ = self.outbox.send(Message::SandboxLost);

@@ -72,7 +72,10 @@ impl Worker {
         let id = identifier(&[&uid, &self.now().as_nanosecond().to_string()]);
         self.machine.routes.insert(&id, self.outbox.clone());
         self.state.sandbox = match self.make_sandbox(&id).await {
-            Ok(ips) => SandboxState::Ready { id, ips },
+            Ok(ips) => {
+                self.state.last_ips.clone_from(&ips);
+                SandboxState::Ready { id, ips }
+            }
             Err(error) => {
                 self.machine.routes.remove(&id);
                 let message = format!("Failed to create pod sandbox: {}", chain(&error));

@@ -51,11 +51,12 @@ pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus 
     }
 }
 
-/// A finished pod keeps showing the address it had.
+/// A finished pod keeps showing the address it had, also when it finished before that was reported.
 fn pod_ips(host_network: bool, state: &PodState, context: &Context<'_>) -> Vec<String> {
-    let ips: Vec<_> = match (host_network, state.sandbox.ips()) {
-        (true, _) if state.sandbox.id().is_some() => vec![context.host_ip.to_owned()],
-        (_, ips) => ips.iter().map(ToString::to_string).collect(),
+    let ips: Vec<_> = if host_network && (state.sandbox.id().is_some() || state.terminal.is_some()) {
+        vec![context.host_ip.to_owned()]
+    } else {
+        state.last_ips.iter().map(ToString::to_string).collect()
     };
     if ips.is_empty() {
         return context.previous.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();

@@ -67,3 +67,12 @@ fn an_object_without_a_spec_keeps_its_status() {
     let previous = PodStatus { reason: Some("x".into()), ..PodStatus::default() };
     assert_eq!(compute_for(json!({"metadata": {}}), &previous, 1), previous);
 }
+
+#[test]
+fn a_pod_that_ended_before_its_first_report_shows_its_address() {
+    let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"containers": []}})).unwrap();
+    let state = PodState { last_ips: vec!["10.42.0.7".parse().unwrap()], ..PodState::default() };
+    let (now, previous) = (Timestamp::UNIX_EPOCH, PodStatus::default());
+    let status = compute(&pod, &state, &Context { host_ip: "192.0.2.1", now, previous: &previous });
+    assert_eq!(status.pod_ip.as_deref(), Some("10.42.0.7"));
+}
