@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -28,6 +29,8 @@ pub struct Options {
     pub binary: Option<PathBuf>,
     /// Logs at the default level, not at a test's.
     pub quiet: bool,
+    /// Puts the data directory on a disk of its own, of this many MiB.
+    pub disk: Option<u32>,
 }
 
 impl Options {
@@ -57,6 +60,13 @@ impl Cluster {
             None => kubectls().remove(0),
         };
         let mut cluster = Self { namespace, directory, kubectl, server: None, options, before };
+        if let Some(size) = cluster.options.disk {
+            let disk = cluster.disk();
+            std::fs::create_dir(&disk).with_context(|| format!("creating {}", disk.display()))?;
+            let size = format!("size={size}m");
+            mount(Some("disk"), &disk, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+                .context("mounting a disk")?;
+        }
         for name in cluster.options.images.clone() {
             cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok();
         }
@@ -66,7 +76,13 @@ impl Cluster {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+        let parent = if self.options.disk.is_some() { self.disk() } else { self.directory.path().to_owned() };
+        parent.join("data")
+    }
+
+    /// What [`Options::disk`] is mounted on.
+    fn disk(&self) -> PathBuf {
+        self.directory.path().join("disk")
     }
 
     pub fn log(&self) -> String {
@@ -238,6 +254,9 @@ impl Drop for Cluster {
             let _ = server.wait();
         }
         let _ = self.sampan(&["uninstall"]);
+        if self.options.disk.is_some() {
+            let _ = umount2(&self.disk(), MntFlags::MNT_DETACH);
+        }
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(80).collect();

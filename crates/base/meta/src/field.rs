@@ -7,8 +7,9 @@ use std::fmt;
 pub struct Path(String);
 
 impl Path {
+    /// A path without a name prints as upstream's does, `[]`.
     pub fn new(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(if name.is_empty() { "[]".to_owned() } else { name.to_owned() })
     }
 
     #[must_use]
