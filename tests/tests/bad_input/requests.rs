@@ -364,6 +364,7 @@ fn undecodable_and_misplaced_requests_are_refused() {
         let too_large =
             format!("{{\"data\":{{\"a\":\"{}\"}},\"metadata\":{{\"name\":\"large\"}}}}", "x".repeat(1_100_000));
         let file = cluster.write("too-large", &too_large)?;
+        #[allow(clippy::type_complexity)] // a table of cases reads best where they are
         let table: [(&str, &str, &[&str], &str, u16, &str, &str); 19] = [
             (
                 "POST",
