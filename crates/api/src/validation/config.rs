@@ -72,7 +72,7 @@ mod tests {
         assert!(found[0].starts_with("data[a/b]: Invalid value: \"a/b\": a valid config key must consist of"));
         assert_eq!(found[1], "data[twice]: Invalid value: \"twice\": duplicate of key present in binaryData");
         let big = object(json!({"data": {"a": "x".repeat(MAX_BYTES + 1)}}));
-        assert_eq!(printed(config_map(&big)), [": Too long: may not be more than 1048576 bytes"]);
+        assert_eq!(printed(config_map(&big)), ["[]: Too long: may not be more than 1048576 bytes"]);
     }
 
     #[test]
