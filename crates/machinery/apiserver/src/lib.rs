@@ -28,6 +28,7 @@ mod serve;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod verbs;
 mod version;
 mod watch;

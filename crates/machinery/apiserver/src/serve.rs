@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ApiServer;
 use crate::authentication::{Caller, Identity, authenticated};
+use crate::unread::Unread;
 
 /// A client that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -90,9 +91,11 @@ impl ApiServer {
         self.inner.drain.cancel();
         connections.close();
         self.inner.writes.close();
+        self.inner.unread.close();
         let finished = async {
             connections.wait().await;
             self.inner.writes.wait().await;
+            self.inner.unread.wait().await;
         };
         if tokio::time::timeout(DRAIN, finished).await.is_err() {
             tracing::warn!(connections = connections.len(), "connections cut at the end of the drain");
@@ -124,6 +127,7 @@ impl ApiServer {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let caller = Caller::Connection { identity: identity.clone() };
             request.extensions_mut().insert(peer);
+            let request = request.map(|body| Unread::new(body, inner.unread.clone()));
             let answer = inner.clone().serve(caller, request);
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });

@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) drain: CancellationToken,
     /// Writes under way, which a client's disconnect does not cut short.
     pub(crate) writes: TaskTracker,
+    /// Rests of bodies being read after their answer.
+    pub(crate) unread: TaskTracker,
 }
 
 impl ApiServer {
@@ -90,6 +92,7 @@ impl ApiServer {
             version,
             drain,
             writes: TaskTracker::new(),
+            unread: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -1,7 +1,9 @@
 //! Over a real socket: handshakes, credentials, upgrades, HTTP/2 and the drain.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use http_body::Frame;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -153,6 +155,25 @@ async fn an_oversized_body_is_answered() {
     let request = Request::post(PATH).header("host", "localhost").body(body).unwrap();
     assert_eq!(client.send_request(request).await.unwrap().status(), 413);
     drop(client);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_before_the_body_arrives() {
+    let running = start(Limits::default()).await;
+    let stream = running.connect(Some(issue(&running.authority, "client")), b"h2").await;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (pieces, body) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(body));
+    let request = Request::delete("https://localhost/version").body(body).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 405);
+    let status = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(status.starts_with(b"{\"kind\":\"Status\""));
+    pieces.send(Ok(Frame::data(Bytes::from_static(b"late")))).await.unwrap();
+    drop((pieces, sender));
+    connection.await.unwrap().unwrap();
     running.stop().await;
 }
 
