@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::{Cluster, Options, eventually, must};
+use tests::{Cluster, Options, eventually, kubectls, must};
 
 /// Starts a cluster, tests it, and asserts that nothing is left.
-fn on_a_cluster(test: impl FnOnce(&Cluster) -> Result<()>) {
+fn on_a_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) {
     must((|| {
-        let cluster = Cluster::start(Options::tutorial())?;
-        test(&cluster)?;
+        let mut cluster = Cluster::start(Options::tutorial())?;
+        test(&mut cluster)?;
         cluster.finish()
     })());
 }
@@ -80,7 +80,11 @@ fn containers_end_and_restart_as_the_policy_says() {
         crash_loop(cluster)?;
         out_of_memory(cluster)?;
         impossible_commands(cluster)?;
-        short_runs_print_once(cluster)
+        for kubectl in kubectls() {
+            cluster.kubectl = kubectl;
+            short_runs_print_once(cluster)?;
+        }
+        Ok(())
     });
 }
 

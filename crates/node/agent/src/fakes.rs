@@ -83,6 +83,7 @@ impl World {
             pods: Pods::default(),
             routes: Routes::default(),
             sessions: base_tasks::Tasks::root("test"),
+            read_logs: Default::default(),
         });
         *self.machine.lock().unwrap() = Some(Arc::downgrade(&machine));
         machine
@@ -290,7 +291,7 @@ impl Runtime for World {
         })
     }
 
-    async fn attach(&self, id: &str) -> Result<Streams, SeamError> {
+    async fn attach(&self, id: &str, _: u64) -> Result<Streams, SeamError> {
         Err(SeamError::new("attach to container", id, "not in this fake"))
     }
 }

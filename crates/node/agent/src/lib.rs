@@ -78,6 +78,7 @@ pub async fn run(
         pods: Pods::default(),
         routes: Routes::default(),
         sessions: tasks.child("sessions"),
+        read_logs: Default::default(),
         config,
     });
     server::start(&tasks, Arc::clone(&machine)).await?;

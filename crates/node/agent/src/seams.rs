@@ -245,7 +245,9 @@ pub trait Runtime: Send + Sync + 'static {
     async fn signal_container(&self, container: &str, signal: i32) -> Result<(), SeamError>;
     async fn remove_container(&self, container: &str) -> Result<(), SeamError>;
     async fn exec(&self, container: &str, spec: ExecSpec) -> Result<Streams, SeamError>;
-    async fn attach(&self, container: &str) -> Result<Streams, SeamError>;
+    /// `seen` is how many bytes of the container's log the client has read: of what was printed before it came, it is
+    /// given the rest.
+    async fn attach(&self, container: &str, seen: u64) -> Result<Streams, SeamError>;
 }
 
 /// An image on this node, ready to run.

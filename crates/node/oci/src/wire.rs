@@ -50,6 +50,9 @@ pub(crate) enum Operation {
     },
     Attach {
         container: String,
+        /// How many bytes of the container's log the client knows.
+        #[serde(default)]
+        seen: u64,
     },
     ReopenLog {
         container: String,

@@ -248,8 +248,9 @@ impl Runtime for OciRuntime {
         Ok(streams(id, started))
     }
 
-    async fn attach(&self, id: &str) -> Result<Streams, SeamError> {
-        let attached = self.0.attach(id).await.map_err(|error| SeamError::new("attach to container", id, error))?;
+    async fn attach(&self, id: &str, seen: u64) -> Result<Streams, SeamError> {
+        let attached =
+            self.0.attach_after(id, seen).await.map_err(|error| SeamError::new("attach to container", id, error))?;
         Ok(streams(id, attached))
     }
 }

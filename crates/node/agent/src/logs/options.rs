@@ -33,6 +33,15 @@ impl LogOptions {
         Self { stream: Some(Only(Stream::Stdout)), ..Self::default() }
     }
 
+    /// Whether everything is shown, so far.
+    pub fn is_whole(&self) -> bool {
+        !self.previous
+            && self.since.is_none()
+            && self.tail.is_none()
+            && self.limit_bytes.is_none()
+            && self.stream.is_none()
+    }
+
     /// All of standard error.
     pub fn stderr() -> Self {
         Self { stream: Some(Only(Stream::Stderr)), ..Self::default() }

@@ -12,6 +12,8 @@ const CHUNK: usize = 64 * 1024;
 /// Reads entries as they come, keeping what is not yet a whole entry.
 pub struct Reader {
     file: File,
+    /// Where the first entry that was not taken begins.
+    position: u64,
     pending: Vec<u8>,
     options: LogOptions,
     /// Per stream: the entry before was part of a longer line, so the next begins none.
@@ -22,13 +24,19 @@ pub struct Reader {
 impl Reader {
     /// Opens the file at the first entry the options ask for.
     pub fn open(path: &Path, options: LogOptions) -> io::Result<Self> {
+        let start = match options.tail {
+            Some(lines) => tail_offset(&mut File::open(path)?, lines)?,
+            None => 0,
+        };
+        Self::open_at(path, options, start)
+    }
+
+    /// Opens the file at an entry, whatever `tail` says.
+    pub fn open_at(path: &Path, options: LogOptions, position: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
-        if let Some(lines) = options.tail {
-            let start = tail_offset(&mut file, lines)?;
-            file.seek(SeekFrom::Start(start))?;
-        }
+        file.seek(SeekFrom::Start(position))?;
         let left = options.limit_bytes;
-        Ok(Self { file, pending: Vec::new(), options, within_line: [false; 2], left })
+        Ok(Self { file, position, pending: Vec::new(), options, within_line: [false; 2], left })
     }
 
     /// The next piece of output; empty at the end of the file as it is now.
@@ -50,6 +58,11 @@ impl Reader {
         Ok(output)
     }
 
+    /// How far into the file the entries have been taken.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// `limitBytes` has been reached.
     pub fn exhausted(&self) -> bool {
         self.left == Some(0)
@@ -63,6 +76,7 @@ impl Reader {
                 self.show(&line, output);
             }
             rest = &rest[end + 1..];
+            self.position += end as u64 + 1;
         }
         self.pending = rest.to_vec();
     }

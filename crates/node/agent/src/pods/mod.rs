@@ -28,6 +28,7 @@ use crate::config::AgentConfig;
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
 use crate::seams::{Exit, Image, Images, Network, Runtime, Withdrawals};
+use crate::server::ReadLogs;
 use crate::state::ProbeKind;
 
 pub use supervisor::{Supervisor, project};
@@ -50,6 +51,7 @@ pub struct Machine {
     pub routes: Routes,
     /// Owner of exec and attach sessions.
     pub sessions: base_tasks::Tasks,
+    pub read_logs: ReadLogs,
 }
 
 /// What wakes a pod's worker.

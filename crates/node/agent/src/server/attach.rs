@@ -1,7 +1,8 @@
 //! `/attach`: the running container's streams, or what one that has just ended left in its log.
 //!
 //! `kubectl run -i` attaches to containers that may be over before it does. The runtime keeps what such a container
-//! printed before its first client came; once it has ended, its log has everything.
+//! printed before its first client came; once it has ended, its log has everything. From 1.36 on, kubectl reads the log
+//! first: what a reader of the whole log was shown is not shown again.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::logs::{LogOptions, Reader};
 use crate::pods::ContainerView;
 use crate::seams::{ExecSpec, Runtime, SeamError, Streams};
+use crate::server::ReadLogs;
 
 const BUFFER: usize = 32 * 1024;
 
@@ -18,26 +20,28 @@ const BUFFER: usize = 32 * 1024;
 pub(super) struct Target {
     running: Option<String>,
     log: PathBuf,
+    /// How much of the log has been read.
+    seen: u64,
 }
 
 impl Target {
     /// `None` when no instance runs or is the last one.
-    pub fn of(view: &ContainerView) -> Option<Self> {
+    pub fn of(view: &ContainerView, read: &ReadLogs) -> Option<Self> {
         let log = view.log_dir.join(format!("{}.log", view.attempt?));
         let running = view.running.clone();
-        (running.is_some() || view.waiting.is_none()).then_some(Self { running, log })
+        (running.is_some() || view.waiting.is_none()).then(|| Self { running, seen: read.of(&log), log })
     }
 
     /// Only the streams that were asked for. As upstream, the container's exit code is not the session's.
     pub async fn attach(self, runtime: &dyn Runtime, wanted: &ExecSpec) -> Result<Streams, SeamError> {
         let attached = match &self.running {
-            Some(id) => Some(runtime.attach(id).await),
+            Some(id) => Some(runtime.attach(id, self.seen).await),
             None => None,
         };
         let mut streams = match attached {
             Some(Ok(streams)) => streams,
             Some(Err(error)) if !self.has_ended(runtime).await => return Err(error),
-            Some(Err(_)) | None => recorded(&self.log),
+            Some(Err(_)) | None => recorded(&self.log, self.seen),
         };
         streams.stdin = streams.stdin.filter(|_| wanted.stdin);
         streams.stdout = streams.stdout.filter(|_| wanted.stdout);
@@ -62,14 +66,14 @@ impl Target {
     }
 }
 
-/// The whole log of an instance that has ended, each stream by itself.
-fn recorded(log: &Path) -> Streams {
+/// The rest of the log of an instance that has ended, each stream by itself.
+fn recorded(log: &Path, seen: u64) -> Streams {
     let stream = |options: LogOptions| -> crate::seams::Reader {
         let (ours, mut theirs) = tokio::io::duplex(BUFFER);
         let log = log.to_owned();
         tokio::spawn(async move {
             // A log that is gone, or a client: nothing more to show either way.
-            let Ok(mut reader) = Reader::open(&log, options) else { return };
+            let Ok(mut reader) = Reader::open_at(&log, options, seen) else { return };
             while let Ok(piece) = reader.next()
                 && !piece.is_empty()
                 && theirs.write_all(&piece).await.is_ok()
@@ -98,13 +102,17 @@ mod tests {
         let log = dir.path().join("0.log");
         let entries = "2026-01-01T00:00:01Z stdout F one\n2026-01-01T00:00:02Z stderr F two\n";
         std::fs::write(&log, entries).unwrap();
-        let mut streams = recorded(&log);
+        let mut streams = recorded(&log, 0);
         let (mut out, mut err) = (String::new(), String::new());
         streams.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
         streams.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
         assert_eq!((out.as_str(), err.as_str()), ("one\n", "two\n"));
+        let mut rest = String::new();
+        recorded(&log, 34).stderr.take().unwrap().read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "two\n");
         let mut none = String::new();
-        recorded(&dir.path().join("1.log")).stdout.take().unwrap().read_to_string(&mut none).await.unwrap();
+        recorded(&log, 34).stdout.take().unwrap().read_to_string(&mut none).await.unwrap();
+        recorded(&dir.path().join("1.log"), 0).stdout.take().unwrap().read_to_string(&mut none).await.unwrap();
         assert_eq!(none, "");
     }
 
@@ -116,9 +124,10 @@ mod tests {
             waiting: waiting.map(Into::into),
             log_dir: "/log".into(),
         };
-        assert!(Target::of(&view(Some("id"), Some(0), None)).is_some());
-        assert!(Target::of(&view(None, Some(0), None)).is_some());
-        assert!(Target::of(&view(None, Some(0), Some("CrashLoopBackOff"))).is_none());
-        assert!(Target::of(&view(None, None, Some("ContainerCreating"))).is_none());
+        let read = ReadLogs::default();
+        assert!(Target::of(&view(Some("id"), Some(0), None), &read).is_some());
+        assert!(Target::of(&view(None, Some(0), None), &read).is_some());
+        assert!(Target::of(&view(None, Some(0), Some("CrashLoopBackOff")), &read).is_none());
+        assert!(Target::of(&view(None, None, Some("ContainerCreating")), &read).is_none());
     }
 }

@@ -1,5 +1,7 @@
 //! `/containerLogs`: the log file of one instance, followed by inotify until the container ends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -7,11 +9,11 @@ use hyper::body::Frame;
 use tokio::sync::watch;
 
 use crate::logs::{Follower, LogOptions, Reader};
-use crate::pods::View;
+use crate::pods::{Machine, View};
 use crate::server::routes::Subject;
 use crate::server::{Body, text};
 
-pub(super) fn logs(subject: &Subject, options: LogOptions) -> Response<Body> {
+pub(super) fn logs(machine: &Arc<Machine>, subject: &Subject, options: LogOptions) -> Response<Body> {
     let view = subject.view.borrow().containers.get(&subject.container).cloned().unwrap_or_default();
     let (pod, container) = (&subject.pod, &subject.container);
     let attempt = if options.previous { view.attempt.and_then(|attempt| attempt.checked_sub(1)) } else { view.attempt };
@@ -32,6 +34,7 @@ pub(super) fn logs(subject: &Subject, options: LogOptions) -> Response<Body> {
     };
     let path = view.log_dir.join(format!("{attempt}.log"));
     let follow = options.follow && !options.previous;
+    let whole = options.is_whole().then(|| (Arc::clone(machine), path.clone()));
     // The watch comes first: what is written after the read below is then reported.
     let follower = if follow { Follower::new(&path).map(Some) } else { Ok(None) };
     let opened = follower.and_then(|follower| Ok((follower, Reader::open(&path, options)?)));
@@ -50,9 +53,17 @@ pub(super) fn logs(subject: &Subject, options: LogOptions) -> Response<Body> {
         }
     };
     let state = State { reader, follower, attempt, container: container.clone(), view: subject.view.clone() };
-    let pieces = futures::stream::unfold(state, |mut state| async move {
-        let piece = state.next().await.transpose()?;
-        Some((piece.map(|data| Frame::data(Bytes::from(data))), state))
+    let pieces = futures::stream::unfold(state, move |mut state| {
+        let whole = whole.clone();
+        async move {
+            let Some(piece) = state.next().await.transpose() else {
+                if let Some((machine, log)) = whole {
+                    machine.read_logs.note(&log, state.reader.position());
+                }
+                return None;
+            };
+            Some((piece.map(|data| Frame::data(Bytes::from(data))), state))
+        }
     });
     let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
     let plain = http::HeaderValue::from_static("text/plain");

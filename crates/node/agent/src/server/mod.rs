@@ -5,6 +5,7 @@
 mod attach;
 mod identity;
 mod logs;
+mod read;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::error::Error;
 use crate::pods::Machine;
+
+pub use read::ReadLogs;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 

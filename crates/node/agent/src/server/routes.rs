@@ -29,7 +29,7 @@ pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> 
                 Err((status, message)) => return text(status, message),
             };
             match LogOptions::parse(query(&request).iter().map(|(k, v)| (k.as_str(), v.clone())), Timestamp::now()) {
-                Ok(options) => logs::logs(&subject, options),
+                Ok(options) => logs::logs(&machine, &subject, options),
                 Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
             }
         }
@@ -104,7 +104,11 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
         return text(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr\n");
     }
     let view = subject.view.borrow().containers.get(&subject.container).cloned().unwrap_or_default();
-    let target = if exec { view.running.map(Target::Exec) } else { attach::Target::of(&view).map(Target::Attach) };
+    let target = if exec {
+        view.running.map(Target::Exec)
+    } else {
+        attach::Target::of(&view, &machine.read_logs).map(Target::Attach)
+    };
     let Some(target) = target else {
         return text(StatusCode::BAD_REQUEST, format!("container not found (\"{}\")\n", subject.container));
     };

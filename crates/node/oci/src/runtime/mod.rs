@@ -244,9 +244,17 @@ impl Runtime {
     /// Joins the streams of the container's first process from now on. `stdin` is there when the container has
     /// one.
     pub async fn attach(&self, container: &str) -> Result<Streams, Error> {
+        self.attach_after(container, 0).await
+    }
+
+    /// Like [`Self::attach`] for a client that has read the first `seen` bytes of the container's log.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub async fn attach_after(&self, container: &str, seen: u64) -> Result<Streams, Error> {
         let (sandbox, _) = self.find_container(container)?;
         let exit = sandbox.expect_exit(container);
-        match sandbox.call(Operation::Attach { container: container.to_owned() }).await {
+        match sandbox.call(Operation::Attach { container: container.to_owned(), seen }).await {
             Ok((Reply::Streams { streams }, descriptors)) => {
                 assemble("attach to", container, streams.into_iter().zip(descriptors).collect(), true, exit)
             }

@@ -11,6 +11,7 @@ use nix::unistd::pipe2;
 
 use super::attach::{Attached, ClientEnds};
 use super::client::ClientId;
+use super::early::Early;
 use super::helper::{Helper, StandardStreams};
 use super::output::{Log, Output, ReadResult, Sink, Stream};
 use crate::cgroup;
@@ -62,16 +63,6 @@ pub(super) struct Container {
     early: Option<Early>,
     pub(super) forgotten: bool,
 }
-
-/// Output that is still complete; given up when there is more of it.
-#[derive(Default)]
-struct Early {
-    pieces: Vec<(Stream, Vec<u8>)>,
-    size: usize,
-}
-
-/// What surely fits into the client's pipes.
-const EARLY_LIMIT: usize = 16 << 10;
 
 impl Container {
     /// Spawns the helper that makes the container.
@@ -176,11 +167,9 @@ impl Container {
                 for attached in &mut self.attached {
                     attached.push(output.stream, &buffer[..n]);
                 }
-                if let Some(early) = &mut self.early {
-                    early.size += n;
-                    early.pieces.push((output.stream, buffer[..n].to_vec()));
-                }
-                self.early.take_if(|early| early.size > EARLY_LIMIT);
+                let logged = self.log.as_ref().map(Log::size);
+                let stream = self.outputs[index].stream;
+                self.early.take_if(|early| !early.push(stream, &buffer[..n], logged));
                 true
             }
             ReadResult::Nothing => false,
@@ -244,9 +233,10 @@ impl Container {
         status
     }
 
-    pub(super) fn attach(&mut self) -> io::Result<ClientEnds> {
+    /// `seen` is how much of its log the client knows.
+    pub(super) fn attach(&mut self, seen: u64) -> io::Result<ClientEnds> {
         let (mut attached, ends) = Attached::new(self.stdin.is_some(), self.terminal.as_ref())?;
-        for (stream, data) in self.early.take().into_iter().flat_map(|early| early.pieces) {
+        for (stream, data) in self.early.take().into_iter().flat_map(|early| early.after(seen)) {
             attached.push(stream, &data);
         }
         self.attached.push(attached);
@@ -286,6 +276,8 @@ impl Container {
     }
 
     pub(super) fn reopen_log(&mut self) -> io::Result<()> {
+        // Positions in the old file say nothing about the new one.
+        self.early = None;
         self.log.as_mut().map_or(Ok(()), Log::reopen)
     }
 

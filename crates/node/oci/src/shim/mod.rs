@@ -6,6 +6,7 @@ mod attach;
 mod client;
 mod container;
 mod crilog;
+mod early;
 mod exec;
 mod helper;
 mod output;

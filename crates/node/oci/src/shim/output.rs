@@ -66,13 +66,20 @@ pub(super) fn read(fd: &OwnedFd, buffer: &mut [u8]) -> ReadResult {
 pub(super) struct Log {
     path: PathBuf,
     file: Option<File>,
+    size: u64,
     lines: Vec<u8>,
 }
 
 impl Log {
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let file = Some(super::open_log(&path)?);
-        Ok(Self { path, file, lines: Vec::new() })
+        let file = super::open_log(&path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { path, file: Some(file), size, lines: Vec::new() })
+    }
+
+    /// Bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     pub(super) fn reopen(&mut self) -> io::Result<()> {
@@ -91,8 +98,10 @@ impl Log {
     }
 
     fn write(&mut self) {
-        if let Some(file) = &mut self.file {
-            let _ = file.write_all(&self.lines);
+        if let Some(file) = &mut self.file
+            && file.write_all(&self.lines).is_ok()
+        {
+            self.size += self.lines.len() as u64;
         }
         self.lines = Vec::new();
     }

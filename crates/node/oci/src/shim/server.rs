@@ -322,7 +322,7 @@ impl Server {
                 Ok(()) => return,
                 Err(message) => Err(Failure::new(message)),
             },
-            Operation::Attach { container } => match self.attach(&container) {
+            Operation::Attach { container, seen } => match self.attach(&container, seen) {
                 Ok(ends) => {
                     self.reply(client, id, Ok(Reply::Streams { streams: ends.streams }), ends.descriptors);
                     return;
@@ -404,12 +404,12 @@ impl Server {
         Ok(())
     }
 
-    fn attach(&mut self, id: &str) -> Result<super::attach::ClientEnds, String> {
+    fn attach(&mut self, id: &str, seen: u64) -> Result<super::attach::ClientEnds, String> {
         let container = self.find(id).ok_or("it does not run")?;
         if !matches!(container.phase, Phase::Running { .. }) {
             return Err("it does not run".to_owned());
         }
-        container.attach().map_err(|e| format!("cannot make the streams: {e}"))
+        container.attach(seen).map_err(|e| format!("cannot make the streams: {e}"))
     }
 
     fn forget(&mut self, id: &str) -> Result<Reply, Failure> {
