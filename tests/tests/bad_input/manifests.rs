@@ -99,7 +99,9 @@ fn kubectl_says_what_is_wrong_and_nothing_is_made() {
                 "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -3: must be greater than or equal to 0",
             ],
         );
-        assert_eq!(cluster.object(&["deploy", "web"])?, web);
+        // Its status is still being written.
+        let now = cluster.object(&["deploy", "web"])?;
+        assert_eq!((&now["spec"], &now["metadata"]["generation"]), (&web["spec"], &web["metadata"]["generation"]));
         // Of several objects the right ones are made.
         let service = "apiVersion: v1\nkind: Service\nmetadata: {name: right}\nspec: {ports: [{port: 80}]}\n";
         let both = cluster.kubectl_input(
