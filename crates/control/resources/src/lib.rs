@@ -1,27 +1,18 @@
-//! The built-in kinds: one short file each, its `ResourceDef` and its `Strategy`, over the one generic registry.
+//! The built-in kinds: a folder per API group, a short file per kind with its `ResourceDef` and its `Strategy`, over
+//! the one generic registry.
 //!
-//! Adding a kind is adding a file and a line in [`resources`]. Depends on `api` and `machinery`; only the binary
+//! Adding a kind is adding a file and a line in its group's `load`. Depends on `api` and `machinery`; only the binary
 //! depends on it.
 
 mod age;
+mod apiextensions;
+mod apps;
 pub mod bootstrap;
 mod columns;
-mod config_map;
-mod custom_resource_definition;
+mod coordination;
+mod core;
 mod define;
-mod deployment;
-mod endpoint_slice;
-mod endpoints;
-mod event;
-mod lease;
-mod namespace;
-mod node;
-mod node_proxy;
-mod pod;
-mod replica_set;
-mod secret;
-mod service;
-mod service_account;
+mod discovery;
 
 use std::sync::Arc;
 
@@ -30,26 +21,20 @@ use base_tasks::Tasks;
 use machinery_registry::{Admission, Handlers, Registry, Resource, Strategy};
 use machinery_storage::Storage;
 
-pub use config_map::ConfigMapStrategy;
-pub use custom_resource_definition::CustomResourceDefinitionStrategy;
-pub use deployment::DeploymentStrategy;
-pub use endpoint_slice::EndpointSliceStrategy;
-pub use endpoints::EndpointsStrategy;
-pub use event::EventStrategy;
-pub use lease::LeaseStrategy;
-pub use namespace::{FINALIZER as NAMESPACE_FINALIZER, NamespaceStrategy};
-pub use node::NodeStrategy;
-pub use pod::PodStrategy;
-pub use replica_set::ReplicaSetStrategy;
-pub use secret::SecretStrategy;
-pub use service::ServiceStrategy;
-pub use service::allocations::Allocations;
-pub use service::ranges::{NodePortRange, RangeError, ServiceRange};
-pub use service::repair::Repaired;
-pub use service_account::ServiceAccountStrategy;
+pub use self::core::endpoints::EndpointsStrategy;
+pub use self::core::namespace::{FINALIZER as NAMESPACE_FINALIZER, NamespaceStrategy};
+pub use self::core::node::NodeStrategy;
+pub use self::core::pod::PodStrategy;
+pub use self::core::service::ServiceStrategy;
+pub use self::core::service::allocations::Allocations;
+pub use self::core::service::ranges::{NodePortRange, RangeError, ServiceRange};
+pub use self::core::service::repair::Repaired;
+pub use self::core::service_account::ServiceAccountStrategy;
+pub use discovery::endpoint_slice::EndpointSliceStrategy;
 
-use node_proxy::NodeProxy;
-use pod::streams::{Stream, Streams};
+use self::core::node_proxy::NodeProxy;
+use self::core::pod::streams::{Stream, Streams};
+use self::core::{namespace, pod};
 
 /// What the kinds stand on.
 pub struct Deps {
@@ -76,7 +61,7 @@ pub enum Error {
     Repair(#[source] Status),
 }
 
-/// Every kind, typed for those in this process that need it so, and erased in [`Self::all`].
+/// Every kind: typed where something in this process needs it so, the rest erased.
 pub struct Resources {
     pub namespaces: Arc<Registry<NamespaceStrategy>>,
     pub nodes: Arc<Registry<NodeStrategy>>,
@@ -85,20 +70,14 @@ pub struct Resources {
     pub endpoints: Arc<Registry<EndpointsStrategy>>,
     pub endpoint_slices: Arc<Registry<EndpointSliceStrategy>>,
     pub service_accounts: Arc<Registry<ServiceAccountStrategy>>,
-    pub config_maps: Arc<Registry<ConfigMapStrategy>>,
-    pub secrets: Arc<Registry<SecretStrategy>>,
-    pub events: Arc<Registry<EventStrategy>>,
-    pub deployments: Arc<Registry<DeploymentStrategy>>,
-    pub replica_sets: Arc<Registry<ReplicaSetStrategy>>,
-    pub leases: Arc<Registry<LeaseStrategy>>,
-    pub custom_resource_definitions: Arc<Registry<CustomResourceDefinitionStrategy>>,
+    others: Vec<Arc<dyn Resource>>,
     pub allocations: Arc<Allocations>,
 }
 
 impl Resources {
     /// For routing, discovery and OpenAPI.
     pub fn all(&self) -> Vec<Arc<dyn Resource>> {
-        vec![
+        let mut all: Vec<Arc<dyn Resource>> = vec![
             self.namespaces.clone(),
             self.nodes.clone(),
             self.pods.clone(),
@@ -106,14 +85,9 @@ impl Resources {
             self.endpoints.clone(),
             self.endpoint_slices.clone(),
             self.service_accounts.clone(),
-            self.config_maps.clone(),
-            self.secrets.clone(),
-            self.events.clone(),
-            self.deployments.clone(),
-            self.replica_sets.clone(),
-            self.leases.clone(),
-            self.custom_resource_definitions.clone(),
-        ]
+        ];
+        all.extend(self.others.iter().cloned());
+        all
     }
 
     /// Reclaims what crashed writes left behind.
@@ -135,13 +109,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         endpoints: load.kind("endpoints", EndpointsStrategy).await?,
         endpoint_slices: load.kind("endpointslices", EndpointSliceStrategy).await?,
         service_accounts: load.kind("serviceaccounts", ServiceAccountStrategy).await?,
-        config_maps: load.kind("configmaps", ConfigMapStrategy).await?,
-        secrets: load.kind("secrets", SecretStrategy).await?,
-        events: load.kind("events", EventStrategy).await?,
-        deployments: load.kind("deployments", DeploymentStrategy).await?,
-        replica_sets: load.kind("replicasets", ReplicaSetStrategy).await?,
-        leases: load.kind("leases", LeaseStrategy).await?,
-        custom_resource_definitions: load.kind("customresourcedefinitions", CustomResourceDefinitionStrategy).await?,
+        others: others(&load).await?,
         nodes,
         allocations,
     };
@@ -158,7 +126,16 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     Ok(resources)
 }
 
-struct Load {
+/// Kinds that nothing in this process needs typed.
+async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
+    let mut all = self::core::load(load).await?;
+    all.extend(apps::load(load).await?);
+    all.extend(coordination::load(load).await?);
+    all.extend(apiextensions::load(load).await?);
+    Ok(all)
+}
+
+pub(crate) struct Load {
     storage: Arc<dyn Storage>,
     admission: Arc<[Arc<dyn Admission>]>,
 }
@@ -168,6 +145,14 @@ impl Load {
         Registry::start(strategy, self.storage.clone(), self.admission.clone(), Handlers::new())
             .await
             .map_err(|source| Error::Load { kind, source })
+    }
+
+    pub(crate) async fn erased<S: Strategy>(
+        &self,
+        kind: &'static str,
+        strategy: S,
+    ) -> Result<Arc<dyn Resource>, Error> {
+        Ok(self.kind(kind, strategy).await?)
     }
 }
 

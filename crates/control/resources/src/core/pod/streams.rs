@@ -11,8 +11,8 @@ use machinery_registry::{Body, Registry, RequestContext, SubresourceHandler};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::PodStrategy;
-use crate::node::NodeStrategy;
-use crate::node_proxy::{NodeAddress, NodeProxy, check_method};
+use crate::core::node::NodeStrategy;
+use crate::core::node_proxy::{NodeAddress, NodeProxy, check_method};
 
 /// What a value in a query may not hold as it is.
 const QUERY: &AsciiSet =

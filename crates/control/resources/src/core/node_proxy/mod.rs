@@ -30,7 +30,7 @@ impl NodeAddress {
     /// Where the node says its API listens.
     pub(crate) fn of(node: &Node) -> Result<Self, Status> {
         let name = node.metadata.name.clone().unwrap_or_default();
-        let ip = crate::node::address(node, "InternalIP").and_then(|ip| ip.parse().ok());
+        let ip = crate::core::node::address(node, "InternalIP").and_then(|ip| ip.parse().ok());
         let endpoints = node.status.as_ref().and_then(|status| status.daemon_endpoints.as_ref());
         let port = endpoints.and_then(|endpoints| endpoints.kubelet_endpoint.as_ref()).map(|endpoint| endpoint.port);
         let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);

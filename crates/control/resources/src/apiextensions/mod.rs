@@ -1,0 +1,15 @@
+//! `apiextensions.k8s.io/v1`.
+
+pub(crate) mod custom_resource_definition;
+
+use std::sync::Arc;
+
+use machinery_registry::Resource;
+
+use crate::{Error, Load};
+
+pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
+    Ok(vec![
+        load.erased("customresourcedefinitions", custom_resource_definition::CustomResourceDefinitionStrategy).await?,
+    ])
+}

@@ -1,0 +1,13 @@
+//! `coordination.k8s.io/v1`.
+
+pub(crate) mod lease;
+
+use std::sync::Arc;
+
+use machinery_registry::Resource;
+
+use crate::{Error, Load};
+
+pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
+    Ok(vec![load.erased("leases", lease::LeaseStrategy).await?])
+}
