@@ -24,6 +24,8 @@ where
         columns,
         fields: &[],
         answers_deleted: false,
+        deprecation: None,
+        published: None,
         schema,
     }
 }

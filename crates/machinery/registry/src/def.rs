@@ -1,9 +1,11 @@
 //! The one table that routing, discovery, OpenAPI and printer columns read.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base_meta::schema::SchemaRef;
 use base_meta::{Gvk, Gvr};
+use serde_json::Value;
 
 type Text = Cow<'static, str>;
 
@@ -75,6 +77,15 @@ pub struct SubresourceDef {
     pub verbs: &'static [Verb],
 }
 
+/// The schemas a kind is published with where the schema table does not say everything about it: a custom resource's.
+/// Complete definitions, with their `x-kubernetes-group-version-kind`; references would have nothing to refer to.
+#[derive(Debug)]
+pub struct Published {
+    /// In `/openapi/v2`, whose readers (older kubectl) know less.
+    pub v2: Value,
+    pub v3: Value,
+}
+
 #[derive(Clone, Debug)]
 pub struct ResourceDef {
     pub gvk: Gvk,
@@ -90,7 +101,11 @@ pub struct ResourceDef {
     pub fields: &'static [&'static str],
     /// DELETE answers with the object as it was, not with a `Status`.
     pub answers_deleted: bool,
+    /// Sent as a warning with every answer: `v1 Endpoints is deprecated in v1.33+; use …`.
+    pub deprecation: Option<Text>,
     pub schema: SchemaRef,
+    /// In place of what `schema` would be published as; its name stays the definition's.
+    pub published: Option<Arc<Published>>,
 }
 
 impl ResourceDef {
@@ -100,6 +115,11 @@ impl ResourceDef {
 
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
+    }
+
+    /// Whether objects of this kind have a protobuf encoding: custom resources have none.
+    pub fn has_protobuf(&self) -> bool {
+        self.schema.root_type().fields.iter().any(|field| field.proto != 0)
     }
 
     pub fn subresource(&self, name: &str) -> Option<&SubresourceDef> {

@@ -32,7 +32,7 @@ mod update;
 mod watch;
 
 pub use admission::{Admission, Attributes, Operation};
-pub use def::{Column, ResourceDef, Scope, SubresourceDef, Verb};
+pub use def::{Column, Published, ResourceDef, Scope, SubresourceDef, Verb};
 pub use registry::{Handlers, Registry};
 pub use request::{
     Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,

@@ -130,6 +130,8 @@ pub(crate) fn def() -> ResourceDef {
         ],
         fields: &["spec.size"],
         answers_deleted: false,
+        deprecation: None,
+        published: None,
         schema: SchemaRef { table: &TABLE, root: DEPLOYMENT },
     }
 }

@@ -112,6 +112,8 @@ impl Strategy for Widgets {
             columns: &[],
             fields: &["spec.color"],
             answers_deleted: false,
+            deprecation: None,
+            published: None,
             schema: crate::schema::WIDGET,
         }
     }
