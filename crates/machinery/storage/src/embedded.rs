@@ -6,6 +6,7 @@
 mod hub;
 mod index;
 mod lock;
+mod log;
 mod open;
 mod read;
 mod retention;

@@ -90,6 +90,7 @@ pub struct Change {
     pub key: Arc<str>,
     pub revision: Revision,
     pub kind: ChangeKind,
+    /// Owns no more memory than it needs: it stays in caches.
     pub value: Bytes,
 }
 

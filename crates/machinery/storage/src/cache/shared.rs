@@ -55,11 +55,11 @@ impl Shared {
     }
 
     pub(super) fn apply(&self, batch: Batch) {
-        // Decoded before the lock is taken. Copied, because a cached value must not keep a larger buffer alive.
+        // Decoded before the lock is taken.
         let decode = |change: Change| Applied {
             deleted: change.kind == ChangeKind::Deleted,
             revision: change.revision,
-            object: decode(&*self.extract, change.key.clone(), change.revision, Bytes::copy_from_slice(&change.value)),
+            object: decode(&*self.extract, change.key.clone(), change.revision, change.value),
             key: change.key,
         };
         let changes: Vec<Applied> = batch.changes.into_iter().map(decode).collect();

@@ -1,6 +1,6 @@
 //! Current keys with their revisions: what the writer checks expectations against before it touches the disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -21,25 +21,49 @@ pub(super) struct Index {
     undo: Vec<(Arc<str>, Option<Current>)>,
 }
 
-impl Index {
-    /// With the newest revision in the history.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<(Self, Revision)> {
-        let mut index = Self::default();
-        let mut newest = Revision(1);
-        let mut statement =
-            connection.prepare("SELECT key, max(revision), created, deleted FROM history GROUP BY key")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let modified = schema::revision(row.get(1)?);
-            newest = newest.max(modified);
-            if !row.get::<_, bool>(3)? {
-                let key = String::from_utf8_lossy(row.get_ref(0)?.as_blob()?).into();
-                index.keys.insert(key, Current { created: schema::revision(row.get(2)?), modified });
-            }
-        }
-        Ok((index, newest))
-    }
+/// Rows that go when history up to a revision goes (first), by their own revision (second); in that order.
+pub(super) type Superseded = VecDeque<(Revision, Revision)>;
 
+/// What the history says of the present.
+pub(super) struct Loaded {
+    pub(super) index: Index,
+    /// The newest revision.
+    pub(super) newest: Revision,
+    pub(super) superseded: Superseded,
+}
+
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Loaded> {
+    let mut index = Index::default();
+    let mut newest = Revision(1);
+    let mut superseded = Vec::new();
+    // Of one key the oldest first, from the index alone.
+    let mut statement =
+        connection.prepare("SELECT key, revision, created, deleted FROM history ORDER BY key, revision")?;
+    let mut rows = statement.query([])?;
+    let mut last: Option<(Arc<str>, Revision)> = None;
+    while let Some(row) = rows.next()? {
+        let (bytes, modified) = (row.get_ref(0)?.as_blob()?, schema::revision(row.get(1)?));
+        newest = newest.max(modified);
+        let key = match last {
+            Some((key, older)) if key.as_bytes() == bytes => {
+                superseded.push((modified, older));
+                key
+            }
+            _ => String::from_utf8_lossy(bytes).into(),
+        };
+        if row.get::<_, bool>(3)? {
+            superseded.push((modified, modified));
+            index.keys.remove(&key);
+        } else {
+            index.keys.insert(key.clone(), Current { created: schema::revision(row.get(2)?), modified });
+        }
+        last = Some((key, modified));
+    }
+    superseded.sort_unstable();
+    Ok(Loaded { index, newest, superseded: superseded.into() })
+}
+
+impl Index {
     /// The key's state where it is as expected (`None`: absent), and the key as the index already holds it.
     pub(super) fn check(&self, key: &Arc<str>, expected: Expect) -> Result<(Arc<str>, Option<Current>)> {
         let found = self.keys.get_key_value(key);

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use rusqlite::{Connection, OpenFlags};
 
 use super::hub::Hub;
-use super::index::Index;
+use super::index::{self, Loaded};
 use super::lock::DirLock;
+use super::log::{self, Log};
 use super::read::Reader;
-use super::retention::Retention;
+use super::retention::{Marks, Retention};
 use super::writer::Writer;
 use super::{Embedded, Handle, schema};
 
@@ -70,6 +71,20 @@ pub(super) fn directory(dir: &Path, retention: Retention) -> Result<Embedded, Op
     run(&path, OpenFlags::empty(), Some(lock), retention)
 }
 
+/// A connection to the store's file, set up.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    connect_with(path, OpenFlags::empty())
+}
+
+fn connect_with(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    // Each connection is used by one thread at a time, so SQLite need not lock it itself.
+    let flags =
+        flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    schema::configure(&connection)?;
+    Ok(connection)
+}
+
 pub(super) fn memory(retention: Retention) -> Result<Embedded, OpenError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     // SQLite's in-memory file system; the leading slash makes the name visible to both connections.
@@ -79,25 +94,34 @@ pub(super) fn memory(retention: Retention) -> Result<Embedded, OpenError> {
 
 fn run(path: &Path, flags: OpenFlags, lock: Option<DirLock>, retention: Retention) -> Result<Embedded, OpenError> {
     let failed = |source| OpenError::Engine { path: path.into(), source };
-    // Each connection is used by one thread at a time, so SQLite need not lock it itself.
-    let flags =
-        flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    schema::configure(&connection).map_err(failed)?;
+    let mut connection = connect_with(path, flags).map_err(failed)?;
     let found = schema::prepare(&mut connection).map_err(failed)?;
     if found > schema::GENERATION {
         return Err(OpenError::Newer { path: path.into(), found, known: schema::GENERATION });
     }
     let compacted = schema::compacted(&connection).map_err(failed)?;
-    let (index, newest) = Index::load(&connection).map_err(failed)?;
+    let Loaded { index, newest, superseded } = index::load(&connection).map_err(failed)?;
     let head = newest.max(compacted);
-
-    let reading = Connection::open_with_flags(path, flags).map_err(failed)?;
-    schema::configure(&reading).map_err(failed)?;
+    let file = lock.is_some().then_some(path);
+    if let Some(path) = file {
+        log::make_room(path).map_err(|source| OpenError::Make { path: path.into(), source })?;
+    }
+    let reading = connect_with(path, flags).map_err(failed)?;
 
     let hub = Arc::new(Hub::new(head));
     let (queue, requests) = mpsc::channel();
-    let writer = Writer::new(connection, index, head, compacted, retention, hub.clone(), lock);
+    let writer = Writer {
+        connection,
+        log: Log::new(file.map(Path::to_owned)),
+        index,
+        head,
+        compacted,
+        retention,
+        marks: Marks::default(),
+        superseded,
+        hub: hub.clone(),
+        _lock: lock,
+    };
     let thread = std::thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || writer.run(&requests))

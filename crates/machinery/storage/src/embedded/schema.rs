@@ -28,6 +28,8 @@ const TABLES: &str = "
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // By `Log`, not by the commit that fills the log.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // KiB. Reads come from the watch cache; this serves the index's upper pages.
     connection.pragma_update(None, "cache_size", -1024)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -105,8 +105,16 @@ async fn history_goes_as_writes_come() {
     let dir = tempfile::tempdir().unwrap();
     let keep = Retention { revisions: 50, step: 10, ..Retention::default() };
     let store = Embedded::open_with(dir.path(), keep).await.unwrap();
+    let gone = store.write("/gone", Expect::Absent, put("")).await.unwrap();
+    store.write("/gone", Expect::At(gone), Op::Delete { last: "".into() }).await.unwrap();
     let mut at = store.write("/a", Expect::Absent, put("0")).await.unwrap();
-    for n in 1..200 {
+    for n in 1..40 {
+        at = store.write("/a", Expect::At(at), put(n.to_string())).await.unwrap();
+    }
+    store.close().await;
+    // What is superseded is known again.
+    let store = Embedded::open_with(dir.path(), keep).await.unwrap();
+    for n in 40..200 {
         at = store.write("/a", Expect::At(at), put(n.to_string())).await.unwrap();
     }
     store.close().await;
@@ -115,6 +123,20 @@ async fn history_goes_as_writes_come() {
         .query_row("SELECT count(*) FROM history", [], |row| row.get(0))
         .unwrap();
     assert!((50..=62).contains(&rows), "{rows} rows are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_has_its_size_from_the_start_and_is_moved_while_writes_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+    let store = Embedded::open(dir.path()).await.unwrap();
+    let room = size("store.db-wal");
+    assert!(room >= 4 << 20);
+    for n in 0..3000 {
+        store.write(&format!("/{n}"), Expect::Absent, put(vec![b'x'; 1500])).await.unwrap();
+    }
+    assert!(size("store.db") > 1 << 20, "nothing was moved");
+    assert!(size("store.db-wal") < 2 * room, "the log grows");
 }
 
 /// A file system of one mebibyte, unmounted at the end.

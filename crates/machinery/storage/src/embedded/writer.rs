@@ -8,8 +8,9 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::hub::Hub;
-use super::index::{Current, Index};
+use super::index::{Current, Index, Superseded};
 use super::lock::DirLock;
+use super::log::Log;
 use super::retention::{Marks, Retention};
 use super::{engine, exact, schema};
 use crate::{Change, ChangeKind, Error, Expect, Op, Result, Revision};
@@ -26,30 +27,28 @@ pub(super) enum Request {
 type Answers = Vec<(oneshot::Sender<Result<Revision>>, Result<Revision>)>;
 
 pub(super) struct Writer {
-    connection: Connection,
-    index: Index,
-    head: Revision,
-    compacted: Revision,
-    retention: Retention,
-    marks: Marks,
-    hub: Arc<Hub>,
+    pub(super) connection: Connection,
+    pub(super) log: Log,
+    pub(super) index: Index,
+    pub(super) head: Revision,
+    pub(super) compacted: Revision,
+    pub(super) retention: Retention,
+    pub(super) marks: Marks,
+    pub(super) superseded: Superseded,
+    pub(super) hub: Arc<Hub>,
     /// Last, so that it is let go after the connection is closed.
-    _lock: Option<DirLock>,
+    pub(super) _lock: Option<DirLock>,
+}
+
+/// One write of a batch, decided and not yet on disk.
+struct Planned {
+    change: Change,
+    created: Revision,
+    /// The version that it replaces or deletes.
+    replaced: Option<Revision>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        index: Index,
-        head: Revision,
-        compacted: Revision,
-        retention: Retention,
-        hub: Arc<Hub>,
-        lock: Option<DirLock>,
-    ) -> Self {
-        Self { connection, index, head, compacted, retention, marks: Marks::default(), hub, _lock: lock }
-    }
-
     /// Until every sender is gone.
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
         while let Ok(first) = requests.recv() {
@@ -70,17 +69,12 @@ impl Writer {
                 let _ = answer.send(self.compact(before));
             }
             self.forget_what_is_due();
+            self.log.keep_short(&self.connection);
         }
     }
 
     /// Decides one write against the index; the next of the batch sees it as done.
-    fn plan(
-        &mut self,
-        key: &Arc<str>,
-        expect: Expect,
-        op: Op,
-        changes: &mut Vec<(Change, Revision)>,
-    ) -> Result<Revision> {
+    fn plan(&mut self, key: &Arc<str>, expect: Expect, op: Op, changes: &mut Vec<Planned>) -> Result<Revision> {
         let (key, current) = self.index.check(key, expect)?;
         let revision = Revision(self.head.0 + changes.len() as u64 + 1);
         let created = current.map_or(revision, |current| current.created);
@@ -96,19 +90,22 @@ impl Writer {
             Op::Delete { last } => (ChangeKind::Deleted, last, None),
         };
         self.index.set(key.clone(), after);
-        changes.push((Change { key, revision, kind, value: exact(&value) }, created));
+        let change = Change { key, revision, kind, value: exact(&value) };
+        changes.push(Planned { change, created, replaced: current.map(|current| current.modified) });
         Ok(revision)
     }
 
     /// Disk, then watches, then answers: who is answered finds its write wherever it looks.
-    fn commit(&mut self, changes: Vec<(Change, Revision)>, answers: Answers) {
+    fn commit(&mut self, changes: Vec<Planned>, answers: Answers) {
         let failure = if changes.is_empty() { None } else { self.insert(&changes).err() };
         match failure {
             None => {
                 self.index.commit();
-                if let Some((last, _)) = changes.last() {
-                    self.head = last.revision;
-                    self.hub.publish(changes.into_iter().map(|(change, _)| change));
+                if let Some(last) = changes.last() {
+                    self.head = last.change.revision;
+                    self.log.wrote(changes.iter().map(|planned| &planned.change));
+                    self.supersede(&changes);
+                    self.hub.publish(changes.into_iter().map(|planned| planned.change));
                 }
                 for (answer, outcome) in answers {
                     let _ = answer.send(outcome);
@@ -132,11 +129,20 @@ impl Writer {
         }
     }
 
-    fn insert(&mut self, changes: &[(Change, Revision)]) -> rusqlite::Result<()> {
+    fn supersede(&mut self, changes: &[Planned]) {
+        for Planned { change, replaced, .. } in changes {
+            self.superseded.extend(replaced.map(|older| (change.revision, older)));
+            if change.kind == ChangeKind::Deleted {
+                self.superseded.push_back((change.revision, change.revision));
+            }
+        }
+    }
+
+    fn insert(&mut self, changes: &[Planned]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut insert = transaction.prepare_cached("INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5)")?;
-            for (change, created) in changes {
+            for Planned { change, created, .. } in changes {
                 let deleted = change.kind == ChangeKind::Deleted;
                 insert.execute(params![
                     schema::stored(change.revision),
@@ -155,7 +161,10 @@ impl Writer {
             return Err(Error::Future { asked: before, newest: self.head });
         }
         if before > self.compacted {
-            forget(&mut self.connection, self.compacted, before).map_err(engine("compact"))?;
+            let due = self.superseded.partition_point(|(by, _)| *by <= before);
+            let rows = self.superseded.range(..due).map(|(_, row)| *row);
+            forget(&mut self.connection, before, rows).map_err(engine("compact"))?;
+            self.superseded.drain(..due);
             self.compacted = before;
         }
         Ok(())
@@ -175,24 +184,20 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.hub.close();
+        self.log.settle();
     }
 }
 
-/// Removes what changes in (`from`, `to`] superseded, and the deletions among them.
-fn forget(connection: &mut Connection, from: Revision, to: Revision) -> rusqlite::Result<()> {
-    let window = [schema::stored(from), schema::stored(to)];
+/// Removes `rows`, which are all that changes up to `before` have superseded.
+fn forget(connection: &mut Connection, before: Revision, rows: impl Iterator<Item = Revision>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction
-        .prepare_cached(
-            "DELETE FROM history WHERE revision IN (
-                 SELECT older.revision FROM history AS newer
-                 JOIN history AS older ON older.key = newer.key AND older.revision < newer.revision
-                 WHERE newer.revision > ?1 AND newer.revision <= ?2)",
-        )?
-        .execute(window)?;
-    transaction
-        .prepare_cached("DELETE FROM history WHERE revision > ?1 AND revision <= ?2 AND deleted")?
-        .execute(window)?;
-    transaction.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'compacted'")?.execute([window[1]])?;
+    {
+        let mut delete = transaction.prepare_cached("DELETE FROM history WHERE revision = ?1")?;
+        for row in rows {
+            delete.execute([schema::stored(row)])?;
+        }
+        let mut mark = transaction.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'compacted'")?;
+        mark.execute([schema::stored(before)])?;
+    }
     transaction.commit()
 }
