@@ -1,0 +1,62 @@
+//! Lists that are sets or maps: nothing twice.
+
+use base_meta::field::{Error, Path};
+use serde_json::{Map, Value};
+
+use crate::number::same;
+use crate::schema::{ListType, Schema};
+
+/// The place of each item that repeats an earlier one; an item's key as a value.
+pub(crate) fn duplicates(schema: &Schema, items: &[Value], path: &Path, errors: &mut Vec<Error>) {
+    let keys: Vec<Value> = match &schema.list {
+        ListType::Atomic => return,
+        ListType::Set => items.to_vec(),
+        ListType::Map(keys) => items.iter().map(|item| key_of(schema, keys, item)).collect(),
+    };
+    // Sorted by text first, so that a long list costs no square of its length.
+    let mut order: Vec<(String, usize)> =
+        keys.iter().enumerate().map(|(index, key)| (normal(key).to_string(), index)).collect();
+    order.sort();
+    let mut repeated: Vec<usize> =
+        order.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1).collect();
+    repeated.sort_unstable();
+    for index in repeated {
+        errors.push(Error::duplicate(&path.index(index), &keys[index]));
+    }
+}
+
+/// The key fields of an item of a map list.
+pub(crate) fn key_of(schema: &Schema, keys: &[String], item: &Value) -> Value {
+    let mut key = Map::new();
+    for name in keys {
+        let default =
+            || schema.items.as_ref().and_then(|items| items.properties.get(name)).and_then(|key| key.default.clone());
+        if let Some(value) = item.get(name).cloned().or_else(default) {
+            key.insert(name.clone(), value);
+        }
+    }
+    Value::Object(key)
+}
+
+/// The item of the old list that is this one, where the list says how to tell.
+pub(crate) fn old_item<'a>(schema: &Schema, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
+    let ListType::Map(keys) = &schema.list else { return None };
+    let wanted = key_of(schema, keys, item);
+    old?.as_array()?.iter().find(|old| same(&key_of(schema, keys, old), &wanted))
+}
+
+/// One spelling for numbers that are the same.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => match number.as_f64() {
+            #[allow(clippy::cast_possible_truncation)]
+            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => Value::from(float as i64),
+            _ => value.clone(),
+        },
+        Value::Array(items) => Value::Array(items.iter().map(normal).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(key, value)| (key.clone(), normal(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
