@@ -81,7 +81,7 @@ async fn from_endpoint(
     attempts.extend(offered.iter().cloned().map(Some));
     let mut refused = None;
     for auth in attempts {
-        let session = Session::open(name, endpoint, auth, patience)?;
+        let session = Session::open(name, endpoint, auth, patience).await?;
         let resolved = tokio::time::timeout(patience.answer(), session.resolve()).await;
         let late = || Failure::Unreachable(format!("no answer within {:?}", patience.answer()).into());
         match resolved.unwrap_or_else(|_| Err(late())) {

@@ -1,5 +1,6 @@
 //! One endpoint spoken to with one identity.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -34,7 +35,12 @@ pub struct Resolved {
 }
 
 impl Session {
-    pub fn open(name: &Name, endpoint: &Endpoint, auth: Option<Auth>, patience: Patience) -> Result<Self, Failure> {
+    pub async fn open(
+        name: &Name,
+        endpoint: &Endpoint,
+        auth: Option<Auth>,
+        patience: Patience,
+    ) -> Result<Self, Failure> {
         // Idempotent; whichever provider the process chose first stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = endpoint.tls.ca.iter();
@@ -50,8 +56,12 @@ impl Session {
             user_agent: concat!("sampan/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        // Fails where the host has no certificate authorities, which is as good as no network.
-        let client = Client::try_from(config).map_err(|error| Failure::Unreachable(error.into()))?;
+        // Takes milliseconds. Fails where the host has no certificate authorities, which is as good as no network.
+        let client = tokio::task::spawn_blocking(move || {
+            let tls_certs_only = if config.accept_invalid_certificates { Vec::new() } else { host_authorities() };
+            Client::try_from(ClientConfig { tls_certs_only, ..config })
+        });
+        let client = client.await?.map_err(|error| Failure::Unreachable(error.into()))?;
         let auth = match auth {
             None => RegistryAuth::Anonymous,
             Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
@@ -111,6 +121,19 @@ impl Session {
         }
         Ok(bytes)
     }
+}
+
+/// The host's certificate authorities. Read once: they are hundreds of files, and every pod's start asks a registry.
+fn host_authorities() -> Vec<Certificate> {
+    static READ: OnceLock<Vec<Certificate>> = OnceLock::new();
+    if let Some(read) = READ.get() {
+        return read.clone();
+    }
+    let found = rustls_native_certs::load_native_certs().certs;
+    let found: Vec<_> =
+        found.iter().map(|der| Certificate { encoding: CertificateEncoding::Der, data: der.to_vec() }).collect();
+    // None yet: they may be installed while this process runs.
+    if found.is_empty() { found } else { READ.get_or_init(|| found).clone() }
 }
 
 /// The name as the endpoint knows it. Mirrors are also told which registry they stand in for.
