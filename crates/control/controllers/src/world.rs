@@ -192,6 +192,6 @@ impl World {
 
     /// The pods of a namespace.
     pub fn pods_in(&self, namespace: &str) -> Vec<Arc<PodFacts>> {
-        self.pods.list().into_iter().filter(|(key, _)| key.namespace == namespace).map(|(_, pod)| pod).collect()
+        self.pods.select(|key, _| key.namespace == namespace).into_iter().map(|(_, pod)| pod).collect()
     }
 }

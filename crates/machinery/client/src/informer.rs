@@ -84,8 +84,14 @@ impl<P: Send + Sync + 'static> Informer<P> {
 
     /// Every object kept, in no order.
     pub fn list(&self) -> Vec<(ObjectKey, Arc<P>)> {
+        self.select(|_, _| true)
+    }
+
+    /// As [`Self::list`], those that `wanted` takes; the others are not copied. Changes wait for it.
+    pub fn select(&self, wanted: impl Fn(&ObjectKey, &P) -> bool) -> Vec<(ObjectKey, Arc<P>)> {
         let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.objects.iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect()
+        let chosen = state.objects.iter().filter(|(key, object)| wanted(key, object));
+        chosen.map(|(key, object)| (key.clone(), Arc::clone(object))).collect()
     }
 
     /// Resolves once the first complete list is in; at once from then on.

@@ -7,6 +7,7 @@ mod slices;
 use std::sync::Arc;
 
 use base_tasks::Tasks;
+use futures::future::{join, join_all};
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery_client::kube::api::{DeleteParams, PostParams};
@@ -38,13 +39,13 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
             let selected = |selector: &base_meta::selector::LabelSelector, pod: Option<&PodFacts>| {
                 pod.is_some_and(|pod| selector.matches(|key| pod.labels.get(key).map(String::as_str)))
             };
-            for (key, service) in services.list() {
-                if key.namespace == change.key().namespace
-                    && let Some(selector) = backends::selector(&service)
-                    && (selected(&selector, old) || selected(&selector, new))
-                {
-                    queue.add(key);
-                }
+            let behind = services.select(|key, service| {
+                key.namespace == change.key().namespace
+                    && backends::selector(service)
+                        .is_some_and(|selector| selected(&selector, old) || selected(&selector, new))
+            });
+            for (key, _) in behind {
+                queue.add(key);
             }
         }
     });
@@ -100,45 +101,45 @@ impl Controller {
         let backends = backends::backends(&service, self.world.pods_in(&key.namespace), |node| {
             self.world.nodes.get(&ObjectKey::new("", node))?.zone.clone()
         });
-        let existing = self.world.slices.list();
-        let existing: Vec<&EndpointSlice> = existing
-            .iter()
-            .filter(|(at, slice)| at.namespace == key.namespace && made_for(slice).as_deref() == Some(&key.name))
-            .map(|(_, slice)| &**slice)
-            .collect();
-        self.write_slices(&key, slices::plan(&service, &families, &backends, &existing)).await?;
-
+        let existing = self
+            .world
+            .slices
+            .select(|at, slice| at.namespace == key.namespace && made_for(slice).as_deref() == Some(&key.name));
+        let existing: Vec<&EndpointSlice> = existing.iter().map(|(_, slice)| &**slice).collect();
+        let slices = slices::plan(&service, &families, &backends, &existing);
         let present = self.world.endpoints.get(&key);
-        if let Some(first) = families.first()
-            && let Some(wanted) = legacy::plan(&service, *first, &backends, present.as_deref())
-        {
-            self.write_endpoints(&key, wanted, present.is_some()).await?;
-        }
+        let first = families.first();
+        let endpoints = first.and_then(|first| legacy::plan(&service, *first, &backends, present.as_deref()));
+        // At once: an address that is to go leaves both in one commit's time.
+        let slices = join_all(slices.into_iter().map(|write| self.write_slice(&key, write)));
+        let endpoints = async {
+            match endpoints {
+                Some(wanted) => self.write_endpoints(&key, wanted, present.is_some()).await,
+                None => Ok(()),
+            }
+        };
+        let (slices, endpoints) = join(slices, endpoints).await;
+        slices.into_iter().chain([endpoints]).collect::<Result<(), Error>>()?;
         Ok(None)
     }
 
-    async fn write_slices(&self, key: &ObjectKey, writes: Vec<slices::Write>) -> Result<(), Error> {
+    async fn write_slice(&self, key: &ObjectKey, write: slices::Write) -> Result<(), Error> {
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
         let params = PostParams::default();
-        for write in writes {
-            let written = match write {
-                slices::Write::Create(slice) => api.create(&params, &slice).await.during("making an EndpointSlice")?,
-                slices::Write::Update(slice) => {
-                    let name = slice.metadata.name.clone().unwrap_or_default();
-                    api.replace(&name, &params, &slice).await.during("changing an EndpointSlice")?
-                }
-                slices::Write::Delete(name) => {
-                    match api.delete(&name, &DeleteParams::default()).await {
-                        Err(error) if !is_code(&error, 404) => {
-                            return Err(error).during("deleting an EndpointSlice");
-                        }
-                        _ => {}
-                    }
-                    continue;
-                }
-            };
-            self.world.slices.caught_up(&written.metadata.resource_version.unwrap_or_default()).await?;
-        }
+        let written = match write {
+            slices::Write::Create(slice) => api.create(&params, &slice).await.during("making an EndpointSlice")?,
+            slices::Write::Update(slice) => {
+                let name = slice.metadata.name.clone().unwrap_or_default();
+                api.replace(&name, &params, &slice).await.during("changing an EndpointSlice")?
+            }
+            slices::Write::Delete(name) => {
+                return match api.delete(&name, &DeleteParams::default()).await {
+                    Err(error) if !is_code(&error, 404) => Err(error).during("deleting an EndpointSlice"),
+                    _ => Ok(()),
+                };
+            }
+        };
+        self.world.slices.caught_up(&written.metadata.resource_version.unwrap_or_default()).await?;
         Ok(())
     }
 
