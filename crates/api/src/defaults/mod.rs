@@ -3,16 +3,26 @@
 //! Pure and idempotent: the registry runs it on every decode. A Go field that is no pointer is unset when it holds
 //! its zero value, so `""` and `0` count as absent in [`text`] and [`number`], and only `None` does in [`pointer`].
 
+pub mod autoscaling;
+pub mod batch;
 pub mod container;
+pub mod controllers;
 pub mod core;
 pub mod endpoints;
+pub mod limit_range;
+pub mod persistent_volume;
 pub mod pod;
 pub mod service;
 pub mod volume;
 pub mod workload;
 
 pub use self::core::{namespace, node, secret};
+pub use autoscaling::horizontal_pod_autoscaler;
+pub use batch::{cron_job, job};
+pub use controllers::{daemon_set, replication_controller, stateful_set, stored_pod_template};
 pub use endpoints::{endpoint_slice, endpoints};
+pub use limit_range::limit_range;
+pub use persistent_volume::{persistent_volume, persistent_volume_claim};
 pub use pod::{pod, pod_template};
 pub use service::service;
 pub use workload::{deployment, replica_set};

@@ -3,24 +3,37 @@
 //! Pure. `metadata` itself is the registry's to check; every function here answers with all the problems it finds,
 //! in upstream's order. `*_update` also compares with the stored object.
 
+pub mod autoscaler;
 pub mod config;
 pub mod container;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod env;
 pub mod formats;
+pub mod job;
+pub mod job_policies;
+pub mod job_status;
 pub mod labels;
+pub mod limit_range;
 pub mod node;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
 pub mod pod;
+pub mod pod_disruption_budget;
 pub mod pod_spec;
 pub mod pod_update;
 pub mod probe;
+pub mod replication_controller;
+pub mod resource_quota;
 pub mod resources;
 pub mod secret;
 pub mod service;
 pub mod service_addresses;
 pub mod service_update;
 pub mod small;
+pub mod stateful_set;
 pub mod volume;
 pub mod workload;
 

@@ -152,7 +152,7 @@ fn restore_images(munged: &mut [Container], old: &[Container]) {
 }
 
 /// One line for each field that differs, as `spec.nodeName: "a" -> "b"`.
-fn differences(path: &str, new: &Value, old: &Value, lines: &mut Vec<String>) {
+pub(super) fn differences(path: &str, new: &Value, old: &Value, lines: &mut Vec<String>) {
     match (new, old) {
         (Value::Object(new), Value::Object(old)) => {
             let mut keys: Vec<&String> = new.keys().chain(old.keys()).collect();

@@ -60,7 +60,7 @@ pub(super) fn quantities(list: Option<&BTreeMap<String, Text>>, path: &Path, err
 fn amounts(list: Option<&BTreeMap<String, Text>>, path: &Path, errors: &mut Errors) {
     for (name, amount) in list.into_iter().flatten() {
         let path = path.key(name);
-        resource_name(name, &path, errors);
+        self::name(name, true, &path, errors);
         quantity(&amount.0, &path, errors);
     }
 }
@@ -73,19 +73,49 @@ pub(super) fn quantity(text: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
+/// `of_containers`: only what a container may ask for.
+pub(super) fn name(name: &str, of_containers: bool, path: &Path, errors: &mut Errors) {
     formats::invalid(path, name, names::qualified_name(name), errors);
     if name.contains('/') {
         return;
     }
-    let standard = matches!(name, CPU | "memory" | "ephemeral-storage") || name.starts_with(HUGE_PAGES);
-    if !standard {
+    if !is_standard(name) {
         errors.push(Error::invalid(path, name, "must be a standard resource type or fully qualified"));
+    }
+    let asked = matches!(name, CPU | "memory" | "ephemeral-storage") || name.starts_with(HUGE_PAGES);
+    if of_containers && !asked {
         errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
     }
 }
 
+/// Every name without a prefix that upstream knows, for containers, claims and quotas.
+pub(super) fn is_standard(name: &str) -> bool {
+    const STANDARD: &[&str] = &[
+        CPU,
+        "memory",
+        "ephemeral-storage",
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+        "requests.cpu",
+        "requests.memory",
+        "requests.ephemeral-storage",
+        "requests.storage",
+        "storage",
+        "pods",
+        "resourcequotas",
+        "services",
+        "services.loadbalancers",
+        "services.nodeports",
+        "replicationcontrollers",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+    ];
+    STANDARD.contains(&name) || name.starts_with(HUGE_PAGES) || name.starts_with("requests.hugepages-")
+}
+
 /// cpu, memory and the like; huge pages and extended resources are given out whole.
-fn may_overcommit(name: &str) -> bool {
+pub(super) fn may_overcommit(name: &str) -> bool {
     !name.starts_with(HUGE_PAGES) && (!name.contains('/') || name.contains("kubernetes.io/"))
 }

@@ -156,7 +156,13 @@ fn selector(selector: &LabelSelector, path: &Path, errors: &mut Errors) -> Optio
     Selector::from_typed(Some(selector)).ok()
 }
 
-fn template(template: &PodTemplateSpec, selector: Option<Selector>, path: &Path, kind: &str, errors: &mut Errors) {
+pub(super) fn template(
+    template: &PodTemplateSpec,
+    selector: Option<Selector>,
+    path: &Path,
+    kind: &str,
+    errors: &mut Errors,
+) {
     let found = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
     if let Some(selector) = selector
         && !selector.matches_labels(found)
@@ -216,7 +222,7 @@ fn strategy(spec: &DeploymentSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn number_or_percent(amount: &IntOrString, path: &Path, errors: &mut Errors) {
+pub(super) fn number_or_percent(amount: &IntOrString, path: &Path, errors: &mut Errors) {
     match amount {
         IntOrString::Int(number) => not_negative(Some(*number), path, errors),
         IntOrString::String(text) => {
@@ -227,22 +233,22 @@ fn number_or_percent(amount: &IntOrString, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn is_zero(amount: &IntOrString) -> bool {
+pub(super) fn is_zero(amount: &IntOrString) -> bool {
     match amount {
         IntOrString::Int(number) => *number == 0,
         IntOrString::String(text) => formats::percent(text) == Some(0),
     }
 }
 
-fn bad_amount(amount: &IntOrString, path: &Path, problem: &str) -> Error {
+pub(super) fn bad_amount(amount: &IntOrString, path: &Path, problem: &str) -> Error {
     match amount {
         IntOrString::Int(number) => Error::invalid(path, *number, problem),
         IntOrString::String(text) => Error::invalid(path, text, problem),
     }
 }
 
-fn not_negative(number: Option<i32>, path: &Path, errors: &mut Errors) {
-    if let Some(number) = number.filter(|number| *number < 0) {
+pub(super) fn not_negative<N: Into<i64>>(number: Option<N>, path: &Path, errors: &mut Errors) {
+    if let Some(number) = number.map(Into::into).filter(|number| *number < 0) {
         errors.push(Error::invalid(path, number, NOT_NEGATIVE));
     }
 }
