@@ -29,6 +29,9 @@ pub enum Reason {
     Expired,
     ServiceUnavailable,
     StoreReadError,
+    /// Upstream's empty reason: an error that nobody has classified.
+    #[serde(rename = "")]
+    Unknown,
 }
 
 impl Reason {
@@ -46,7 +49,7 @@ impl Reason {
             Self::UnsupportedMediaType => 415,
             Self::Invalid => 422,
             Self::TooManyRequests => 429,
-            Self::InternalError | Self::ServerTimeout | Self::StoreReadError => 500,
+            Self::InternalError | Self::ServerTimeout | Self::StoreReadError | Self::Unknown => 500,
             Self::ServiceUnavailable => 503,
             Self::Timeout => 504,
         }
