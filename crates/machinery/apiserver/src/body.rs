@@ -46,7 +46,7 @@ pub(crate) async fn object(headers: &HeaderMap, body: Body, schema: Option<Schem
     match (format(headers)?, schema) {
         (Format::Plain(media), _) => Ok(Payload { media, bytes: text(read(headers, body).await?)? }),
         (Format::Protobuf, Some(schema)) => {
-            let value = protobuf::to_json(&read(headers, body).await?, schema)?;
+            let value = protobuf::to_json(&read(headers, body).await?, schema).map_err(not_protobuf)?;
             Ok(Payload { media: MediaType::Json, bytes: value.to_string().into() })
         }
         (Format::Protobuf, None) => Err(Status::unsupported_media_type(negotiate::SUPPORTED)),
@@ -73,7 +73,7 @@ pub(crate) async fn delete_options(
         Format::Protobuf => {
             let schema = definitions::by_name(table, DELETE_OPTIONS)
                 .ok_or_else(|| Status::unsupported_media_type(negotiate::SUPPORTED))?;
-            protobuf::to_json(&bytes, schema)?
+            protobuf::to_json(&bytes, schema).map_err(not_protobuf)?
         }
     };
     Ok(Some(value.to_string().into()))
@@ -121,4 +121,8 @@ async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Status> {
         return Err(Status::request_entity_too_large(&format!("limit is {LIMIT}")));
     }
     Ok(if all.is_empty() { first } else { all.into() })
+}
+
+fn not_protobuf(error: protobuf::wire::Malformed) -> Status {
+    Status::bad_request(format!("unable to decode the body of the request as protobuf: {error}"))
 }

@@ -6,6 +6,8 @@ use machinery_registry::ResourceDef;
 
 pub(crate) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
+pub(crate) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+
 pub(crate) fn by_name(table: &'static Table, name: &str) -> Option<SchemaRef> {
     let index = table.types.iter().position(|candidate| candidate.name == name)?;
     Some(SchemaRef { table, root: TypeId(u16::try_from(index).ok()?) })
@@ -18,6 +20,13 @@ pub(crate) fn name_of(gvk: &Gvk) -> String {
         Some(package) => package,
     };
     format!("io.k8s.api.{package}.{}.{}", gvk.version, gvk.kind)
+}
+
+/// The type of a plain answer, by what it says of itself.
+pub(crate) fn of_answer(table: &'static Table, value: &serde_json::Value) -> Option<(Gvk, SchemaRef)> {
+    let gvk = Gvk::parse(value["apiVersion"].as_str()?, value["kind"].as_str()?)?;
+    let name = if gvk.kind == "Status" { STATUS.to_owned() } else { name_of(&gvk) };
+    by_name(table, &name).map(|schema| (gvk, schema))
 }
 
 /// The type of a request's body: the resource's own, or its subresource's where that has another kind.

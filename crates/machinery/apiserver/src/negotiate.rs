@@ -4,10 +4,13 @@ use base_meta::Status;
 use http::HeaderMap;
 use http::header::ACCEPT;
 
+use crate::protobuf::{self, Part};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 impl Encoding {
@@ -15,6 +18,7 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -36,10 +40,43 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// Which part of objects goes out as protobuf; `None` where that is not the encoding.
+    pub(crate) fn protobuf(self) -> Option<Part> {
+        match (self.encoding, self.transform) {
+            (Encoding::Protobuf, Transform::Metadata) => Some(Part::Metadata),
+            (Encoding::Protobuf, _) => Some(Part::Whole),
+            _ => None,
+        }
+    }
+
     pub(crate) const JSON: Self = Self { encoding: Encoding::Json, transform: Transform::None };
 }
 
-/// Media types of answers and bodies, as messages list them.
+/// Which answers can be sent as protobuf. A Table never can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Protobuf {
+    pub(crate) whole: bool,
+    pub(crate) metadata: bool,
+}
+
+impl Protobuf {
+    pub(crate) const NEVER: Self = Self { whole: false, metadata: false };
+
+    fn can(self, transform: Transform) -> bool {
+        match transform {
+            Transform::None => self.whole,
+            Transform::Metadata => self.metadata,
+            Transform::Table => false,
+        }
+    }
+
+    /// Media types of answers, as messages list them.
+    fn supported(self) -> &'static str {
+        if self.whole { "application/json, application/yaml, application/vnd.kubernetes.protobuf" } else { SUPPORTED }
+    }
+}
+
+/// Media types of answers and bodies that have no protobuf, as messages list them.
 pub(crate) const SUPPORTED: &str = "application/json, application/yaml";
 
 /// One clause of an `Accept` header.
@@ -83,6 +120,7 @@ fn encoding(media: &str) -> Option<Encoding> {
     match media {
         "application/json" | "application/*" | "*/*" => Some(Encoding::Json),
         "application/yaml" => Some(Encoding::Yaml),
+        protobuf::MEDIA_TYPE => Some(Encoding::Protobuf),
         _ => None,
     }
 }
@@ -100,24 +138,35 @@ fn transform(parameters: &[(&str, &str)], list: bool) -> Option<Transform> {
 }
 
 /// Of an answer that is an object or (`list`) a list; a watch negotiates the form of the objects in its events.
-pub(crate) fn object(headers: &HeaderMap, list: bool) -> Result<Accepted, Status> {
+pub(crate) fn object(headers: &HeaderMap, list: bool, protobuf: Protobuf) -> Result<Accepted, Status> {
     if !headers.contains_key(ACCEPT) {
         return Ok(Accepted::JSON);
     }
     clauses(headers)
         .iter()
         .find_map(|clause| {
-            Some(Accepted { encoding: encoding(clause.media)?, transform: transform(&clause.parameters, list)? })
+            let (encoding, transform) = (encoding(clause.media)?, transform(&clause.parameters, list)?);
+            let possible = encoding != Encoding::Protobuf || protobuf.can(transform);
+            possible.then_some(Accepted { encoding, transform })
         })
-        .ok_or_else(|| Status::not_acceptable(SUPPORTED))
+        .ok_or_else(|| Status::not_acceptable(protobuf.supported()))
 }
 
 /// Of an answer that has no other form than itself: discovery, `Status`, `Scale`.
-pub(crate) fn plain(headers: &HeaderMap) -> Result<Encoding, Status> {
+pub(crate) fn plain(headers: &HeaderMap, protobuf: Protobuf) -> Result<Encoding, Status> {
     if !headers.contains_key(ACCEPT) {
         return Ok(Encoding::Json);
     }
-    clauses(headers).iter().find_map(|clause| encoding(clause.media)).ok_or_else(|| Status::not_acceptable(SUPPORTED))
+    clauses(headers)
+        .iter()
+        .filter_map(|clause| encoding(clause.media))
+        .find(|encoding| *encoding != Encoding::Protobuf || protobuf.whole)
+        .ok_or_else(|| Status::not_acceptable(protobuf.supported()))
+}
+
+/// Whether a failure is to be told in protobuf: upstream's rule is that of any other answer.
+pub(crate) fn prefers_protobuf(headers: &HeaderMap) -> bool {
+    headers.contains_key(ACCEPT) && plain(headers, Protobuf { whole: true, metadata: true }) == Ok(Encoding::Protobuf)
 }
 
 /// The first of these media types, or of what stands for JSON, that the client asks for; `None`: JSON.
@@ -129,7 +178,7 @@ pub(crate) fn one_of(headers: &HeaderMap, others: &[&'static str]) -> Result<Opt
         .iter()
         .find_map(|clause| match others.iter().find(|other| **other == clause.media) {
             Some(other) => Some(Some(*other)),
-            None => encoding(clause.media).map(|_| None),
+            None => encoding(clause.media).filter(|encoding| *encoding != Encoding::Protobuf).map(|_| None),
         })
         .ok_or_else(|| Status::not_acceptable(SUPPORTED))
 }
@@ -149,7 +198,7 @@ pub(crate) fn discovery(headers: &HeaderMap) -> Result<Discovery, Status> {
         .iter()
         .find_map(|clause| {
             let value = |name: &str| clause.parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-            let encoding = encoding(clause.media)?;
+            let encoding = encoding(clause.media).filter(|encoding| *encoding != Encoding::Protobuf)?;
             match (value("as"), value("g"), value("v")) {
                 (None, _, _) => Some(Discovery::Legacy(encoding)),
                 (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2"))
@@ -212,11 +261,28 @@ mod tests {
             ("application/json;stream=watch", true, json(Whole)),
         ];
         for (accept, list, expected) in table {
-            let found = object(&headers(accept), list);
+            let found = object(&headers(accept), list, Protobuf::NEVER);
             let found = found.map(|a| (a.encoding, a.transform)).map_err(|status| status.code);
             assert_eq!(found, expected, "{accept} list={list}");
         }
-        assert_eq!(object(&HeaderMap::new(), true).unwrap(), Accepted::JSON);
+        assert_eq!(object(&HeaderMap::new(), true, Protobuf::NEVER).unwrap(), Accepted::JSON);
+    }
+
+    #[test]
+    fn protobuf_is_for_what_has_it() {
+        let all = Protobuf { whole: true, metadata: true };
+        let found =
+            |accept: &str, protobuf| object(&headers(accept), false, protobuf).map(|a| (a.encoding, a.transform));
+        let go = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(found(go, all), Ok((Encoding::Protobuf, Transform::None)));
+        assert_eq!(found(go, Protobuf::NEVER), Ok((Encoding::Json, Transform::None)));
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        assert_eq!(found(metadata, Protobuf { whole: false, metadata: true }).unwrap().1, Transform::Metadata);
+        let table = "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1";
+        let refused = found(table, all).unwrap_err();
+        assert_eq!(refused.code, 406);
+        assert!(refused.message.ends_with("application/yaml, application/vnd.kubernetes.protobuf"), "{refused}");
+        assert!(prefers_protobuf(&headers(go)) && !prefers_protobuf(&headers("application/json, */*")));
     }
 
     #[test]

@@ -8,10 +8,12 @@ use crate::health;
 use crate::negotiate::{self, Discovery, Encoding};
 use crate::query::Query;
 use crate::respond::{self, Style};
+use crate::served::Served;
 use crate::server::Inner;
 
 pub(crate) async fn serve(
     server: &Inner,
+    served: &Served,
     path: &str,
     query: &Query<'_>,
     parts: &http::request::Parts,
@@ -24,14 +26,14 @@ pub(crate) async fn serve(
         return Ok(health::answer(&server.health_checks, endpoint, check, query));
     }
     if let Some(rest) = path.strip_prefix("/openapi/") {
-        return server.openapi.serve(rest, query, headers).await;
+        return served.openapi.serve(rest, query, headers).await;
     }
     let trimmed = path.trim_end_matches('/');
     if matches!(trimmed, "/api" | "/apis") && negotiate::discovery(headers)? == Discovery::Aggregated {
-        return Ok(server.discovery.aggregated(trimmed, headers));
+        return Ok(served.discovery.aggregated(trimmed, headers));
     }
-    if let Some(document) = server.discovery.legacy(trimmed) {
-        let style = Style::new(negotiate::plain(headers)?, headers, query);
+    if let Some(document) = served.discovery.legacy(trimmed) {
+        let style = Style::new(negotiate::plain(headers, negotiate::Protobuf::NEVER)?, headers, query);
         let mut response = style.send(StatusCode::OK, document).await;
         response.headers_mut().insert(http::header::VARY, http::HeaderValue::from_static("Accept"));
         return Ok(response);
@@ -43,14 +45,14 @@ pub(crate) async fn serve(
         }
         "" => {
             let style = Style { encoding: Encoding::Json, pretty: true, gzip: false };
-            Ok(style.send_value(StatusCode::OK, &serde_json::json!({ "paths": paths(server) })).await)
+            Ok(style.send_value(StatusCode::OK, &serde_json::json!({ "paths": paths(server, served) })).await)
         }
         _ => Err(Status::no_such_path()),
     }
 }
 
-fn paths(server: &Inner) -> Vec<String> {
-    let mut paths: Vec<String> = server.discovery.paths().map(str::to_owned).collect();
+fn paths(server: &Inner, served: &Served) -> Vec<String> {
+    let mut paths: Vec<String> = served.discovery.paths().map(str::to_owned).collect();
     for endpoint in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{endpoint}"));
         let counted = server.health_checks.iter().filter(|check| endpoint == "readyz" || !check.readiness_only);

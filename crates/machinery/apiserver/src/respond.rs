@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use base_meta::Status;
+use base_meta::schema::SchemaRef;
+use base_meta::{Gvk, Status};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,6 +14,7 @@ use machinery_registry::Body;
 use serde::Serialize;
 
 use crate::negotiate::{self, Encoding};
+use crate::protobuf;
 use crate::query::Query;
 
 /// Smaller answers are sent as they are: compressing costs more than it saves.
@@ -34,11 +36,14 @@ impl Style {
     /// Sends compact JSON in this style.
     pub(crate) async fn send(self, code: StatusCode, json: Bytes) -> Response<Body> {
         let plain = self.encoding == Encoding::Json && !self.pretty;
-        let encoded = if plain { Ok(json) } else { self.encode(&json) };
-        let bytes = match encoded {
-            Ok(bytes) => bytes,
-            Err(status) => return failure(&status),
-        };
+        match if plain { Ok(json) } else { self.encode(&json) } {
+            Ok(bytes) => self.deliver(code, bytes).await,
+            Err(status) => failure(&status),
+        }
+    }
+
+    /// Sends what is encoded already.
+    pub(crate) async fn deliver(self, code: StatusCode, bytes: Bytes) -> Response<Body> {
         let mut response = if self.gzip && bytes.len() >= GZIP_THRESHOLD {
             match compress(bytes).await {
                 Ok(compressed) => {
@@ -72,6 +77,7 @@ impl Style {
                 Ok(text.into())
             }
             Encoding::Yaml => Ok(serde_norway::to_string(&value).map_err(Status::internal)?.into()),
+            Encoding::Protobuf => Err(Status::internal("this answer has no protobuf encoding")),
         }
     }
 }
@@ -112,12 +118,23 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-/// A failure, always as JSON: every client reads it, whatever it asked for.
+/// A failure as JSON, which every client reads.
 pub(crate) fn failure(status: &Status) -> Response<Body> {
+    failure_as(status, None)
+}
+
+/// As protobuf where the client asked for that: `schema` is then a Status's.
+pub(crate) fn failure_as(status: &Status, schema: Option<SchemaRef>) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    // A Status holds strings and numbers only; serialising one does not fail.
-    let json = serde_json::to_vec(status).unwrap_or_default();
-    let mut response = full(code, "application/json", json.into());
+    let encoded = schema.and_then(|schema| {
+        let value = serde_json::to_value(status).ok()?;
+        protobuf::value(&Gvk::of("", "v1", "Status"), schema, &value).ok()
+    });
+    let mut response = match encoded {
+        Some(bytes) => full(code, protobuf::MEDIA_TYPE, bytes.into()),
+        // A Status holds strings and numbers only; serialising one does not fail.
+        None => full(code, Encoding::Json.mime(), serde_json::to_vec(status).unwrap_or_default().into()),
+    };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -1,33 +1,92 @@
 //! Which resource a path addresses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use machinery_registry::{Resource, ResourceDef};
+use tokio_util::sync::CancellationToken;
+
+use crate::dynamic::Delegated;
+
+/// One resource, and the end of its time.
+pub(crate) struct Route {
+    pub(crate) resource: Arc<dyn Resource>,
+    /// Cancelled when the resource is taken away, or the server drains: watches end.
+    pub(crate) ended: CancellationToken,
+}
 
 /// The resources by plural; the few that share one are told apart by group and version.
 #[derive(Default)]
 pub(crate) struct Routes {
-    by_plural: HashMap<String, Vec<Arc<dyn Resource>>>,
+    by_plural: HashMap<String, Vec<Arc<Route>>>,
+    /// By group and version.
+    delegated: BTreeMap<(String, String), Delegated>,
 }
 
 impl Routes {
-    pub(crate) fn new(resources: Vec<Arc<dyn Resource>>) -> Self {
-        let mut by_plural: HashMap<String, Vec<Arc<dyn Resource>>> = HashMap::new();
+    /// The first of two resources with one name counts. Those that were in `old` keep their time; the others' ends.
+    pub(crate) fn new(
+        resources: impl Iterator<Item = Arc<dyn Resource>>,
+        delegated: impl Iterator<Item = (String, Delegated)>,
+        old: &Self,
+        drain: &CancellationToken,
+    ) -> Self {
+        let mut by_plural: HashMap<String, Vec<Arc<Route>>> = HashMap::new();
         for resource in resources {
-            by_plural.entry(resource.def().plural.to_string()).or_default().push(resource);
+            let def = resource.def();
+            let same_plural = by_plural.entry(def.plural.to_string()).or_default();
+            if find(same_plural, &def.gvk.group, &def.gvk.version).is_some() {
+                continue;
+            }
+            let kept = old.by_plural.get(&*def.plural).into_iter().flatten();
+            let kept = kept.into_iter().find(|route| Arc::ptr_eq(&route.resource, &resource)).cloned();
+            same_plural.push(kept.unwrap_or_else(|| Arc::new(Route { resource, ended: drain.child_token() })));
         }
-        Self { by_plural }
+        let delegated = delegated.map(|(group, delegated)| ((group, delegated.version.clone()), delegated)).collect();
+        let new = Self { by_plural, delegated };
+        for route in old.by_plural.values().flatten() {
+            let gvk = &route.resource.def().gvk;
+            let now = new.find(&gvk.group, &gvk.version, &route.resource.def().plural);
+            if !now.is_some_and(|now| Arc::ptr_eq(now, route)) {
+                route.ended.cancel();
+            }
+        }
+        new
     }
 
-    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<dyn Resource>> {
-        self.by_plural.get(plural)?.iter().find(|resource| {
-            let gvk = &resource.def().gvk;
-            gvk.group == group && gvk.version == version
-        })
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Route>> {
+        find(self.by_plural.get(plural)?, group, version)
     }
 
     pub(crate) fn defs(&self) -> impl Iterator<Item = &ResourceDef> {
-        self.by_plural.values().flatten().map(|resource| resource.def())
+        self.by_plural.values().flatten().map(|route| route.resource.def())
     }
+
+    /// Where no resource of this server's own is of that group and version.
+    pub(crate) fn delegated(&self) -> impl Iterator<Item = (&str, &Delegated)> {
+        let own =
+            |group: &str, version: &str| self.defs().any(|def| def.gvk.group == group && def.gvk.version == version);
+        self.delegated
+            .iter()
+            .filter(move |((group, version), _)| !own(group, version))
+            .map(|((group, _), delegated)| (group.as_str(), delegated))
+    }
+
+    /// Who answers for this path: `/apis/GROUP/VERSION…`, `/openapi/v3/apis/GROUP/VERSION`.
+    pub(crate) fn delegate(&self, path: &str) -> Option<&Delegated> {
+        if self.delegated.is_empty() {
+            return None;
+        }
+        let rest = path.strip_prefix("/openapi/v3").unwrap_or(path).strip_prefix("/apis/")?;
+        let mut parts = rest.split('/');
+        let (group, version) = (parts.next()?, parts.next()?);
+        self.delegated().find(|(of, delegated)| *of == group && delegated.version == version).map(|(_, found)| found)
+    }
+}
+
+fn find<'a>(same_plural: &'a [Arc<Route>], group: &str, version: &str) -> Option<&'a Arc<Route>> {
+    same_plural.iter().find(|route| {
+        let gvk = &route.resource.def().gvk;
+        gvk.group == group && gvk.version == version
+    })
 }

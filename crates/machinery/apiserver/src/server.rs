@@ -3,7 +3,7 @@
 //! authenticate → impersonate → read what is asked → authorize → admit to a lane → dispatch, bounded in time, surviving a panic.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 
 use base_meta::{Reason, Status};
 use bytes::Bytes;
@@ -17,17 +17,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::authentication::{self, ANONYMOUS, Authenticator, Caller};
 use crate::authorization::{self, Action, Attributes, Authorizer};
-use crate::discovery::Discovery;
 use crate::health::{self, HealthCheck};
 use crate::in_process::InProcess;
 use crate::limits::{self, InFlight, Limits};
-use crate::openapi::OpenApi;
 use crate::path::{self, Target};
 use crate::query::Query;
-use crate::routes::Routes;
+use crate::served::{Dynamic, Fixed, Served};
 use crate::verbs::{self, Call};
 use crate::version::VersionInfo;
-use crate::{identifier, impersonation, nonresource, respond};
+use crate::{identifier, impersonation, negotiate, nonresource, respond};
 
 pub struct Config {
     /// Everything served, in any order; discovery sorts.
@@ -51,15 +49,16 @@ pub struct ApiServer {
 }
 
 pub(crate) struct Inner {
-    routes: Routes,
+    pub(crate) fixed: Fixed,
+    pub(crate) dynamic: Mutex<Dynamic>,
+    /// Read once per request, replaced by [`Inner::change`] alone.
+    pub(crate) served: RwLock<Arc<Served>>,
     pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
     authorizers: Vec<Arc<dyn Authorizer>>,
     in_flight: InFlight,
     limits: Limits,
     pub(crate) health_checks: Vec<HealthCheck>,
     pub(crate) version: VersionInfo,
-    pub(crate) discovery: Discovery,
-    pub(crate) openapi: OpenApi,
     /// Cancelled at the start of a drain: watches end.
     pub(crate) drain: CancellationToken,
     /// Writes under way, which a client's disconnect does not cut short.
@@ -79,11 +78,11 @@ impl ApiServer {
         checks.push(HealthCheck::ready("shutdown", move || {
             if watched.is_cancelled() { Err("the process is shutting down".into()) } else { Ok(()) }
         }));
-        let routes = Routes::new(resources);
+        let fixed = Fixed { resources, advertise_address, drain: drain.clone() };
         let inner = Inner {
-            discovery: Discovery::new(routes.defs(), &advertise_address),
-            openapi: OpenApi::new(routes.defs()),
-            routes,
+            served: RwLock::new(Arc::new(Served::first(&fixed))),
+            fixed,
+            dynamic: Mutex::default(),
             authenticators,
             authorizers,
             in_flight: InFlight::new(&limits),
@@ -126,17 +125,26 @@ impl Inner {
     async fn guarded(self: Arc<Self>, caller: Caller, request: Request<Body>) -> Response<Body> {
         let audit_id = request.headers().get("Audit-Id").cloned().or_else(|| identifier::uuid().try_into().ok());
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let answered = AssertUnwindSafe(self.handle(caller, request)).catch_unwind().await;
+        let served = self.served();
+        let failures = served.status.filter(|_| negotiate::prefers_protobuf(request.headers()));
+        let warnings = Warnings::default();
+        let answered = AssertUnwindSafe(self.handle(caller, &served, &warnings, request)).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
-            Ok(Err(status)) => respond::failure(&status),
+            Ok(Err(status)) => respond::failure_as(&status, failures),
             Err(panic) => {
                 let cause = panic.downcast_ref::<&str>().copied().map(str::to_owned);
                 let cause = cause.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
                 tracing::error!(%method, %uri, %cause, "a request panicked");
-                respond::failure(&Status::internal("the server failed to serve this request; see its log"))
+                let status = Status::internal("the server failed to serve this request; see its log");
+                respond::failure_as(&status, failures)
             }
         };
+        // A refused write's warnings are told too.
+        let told = warnings.take();
+        if !told.is_empty() {
+            respond::warnings(response.headers_mut(), told);
+        }
         if let Some(id) = audit_id {
             response.headers_mut().insert("Audit-Id", id);
         }
@@ -144,7 +152,13 @@ impl Inner {
         response
     }
 
-    async fn handle(&self, caller: Caller, request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn handle(
+        &self,
+        caller: Caller,
+        served: &Served,
+        warnings: &Warnings,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let path = path::decode(parts.uri.path())?;
         let known = authentication::authenticate(&self.authenticators, &caller, &parts).await?;
@@ -157,53 +171,58 @@ impl Inner {
         let user = impersonation::apply(&self.authorizers, user, &parts.headers).await?;
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let target = path::parse(&parts.method, &path, &query)?;
-
-        let (verb, action) = match &target {
-            Target::Other { verb } => (*verb, Action::Path(&path)),
-            Target::Resource(resource) => {
-                let action = Action::Resource {
-                    group: resource.group,
-                    version: resource.version,
-                    resource: resource.resource,
-                    subresource: resource.subresource,
-                    namespace: resource.namespace,
-                    name: resource.authorized_name(),
-                };
-                (resource.verb, action)
-            }
-        };
+        let attributes = attributes(&target, &path, &user);
         if !public {
-            authorization::authorize(&self.authorizers, &Attributes { user: &user, verb, action }).await?;
+            authorization::authorize(&self.authorizers, &attributes).await?;
         }
 
         let long = limits::long_running(&target);
         let in_process = matches!(caller, Caller::InProcess(_));
+        let verb = attributes.verb;
         let _permit = if long || public || in_process { None } else { self.in_flight.enter(&user, verb)? };
-        let warnings = Warnings::default();
-        let served = async {
+        let answer = async {
+            if let Some(delegated) = served.routes.delegate(&path) {
+                let request = Request::from_parts(parts.clone(), body);
+                return delegated.delegate.serve(user.clone(), request).await;
+            }
             match &target {
-                Target::Other { .. } => nonresource::serve(self, &path, &query, &parts).await,
+                Target::Other { .. } => nonresource::serve(self, served, &path, &query, &parts).await,
                 Target::Resource(path) => {
-                    let resource =
-                        self.routes.find(path.group, path.version, path.resource).ok_or_else(Status::no_such_path)?;
-                    let ctx = verbs::context(&**resource, path, user.clone(), warnings.clone())?;
-                    let call = Call { resource, path, query: &query, parts: &parts, ctx, drain: &self.drain };
+                    let route = served.routes.find(path.group, path.version, path.resource);
+                    let route = route.ok_or_else(Status::no_such_path)?;
+                    if let Some(text) = &route.resource.def().deprecation {
+                        warnings.add(text.as_ref());
+                    }
+                    let ctx = verbs::context(&*route.resource, path, user.clone(), warnings.clone())?;
+                    let (resource, ended) = (&route.resource, &route.ended);
+                    let call = Call { resource, path, query: &query, parts: &parts, ctx, ended };
                     verbs::dispatch(&call, body).await
                 }
             }
         };
-        let answer = if long {
-            served.await
+        if long {
+            answer.await
         } else {
-            tokio::time::timeout(self.limits.request_timeout, served).await.unwrap_or_else(|_| Err(timed_out()))
-        };
-        // A refused write's warnings are told too.
-        let mut response = answer.unwrap_or_else(|status| respond::failure(&status));
-        let told = warnings.take();
-        if !told.is_empty() {
-            respond::warnings(response.headers_mut(), told);
+            tokio::time::timeout(self.limits.request_timeout, answer).await.unwrap_or_else(|_| Err(timed_out()))
         }
-        Ok(response)
+    }
+}
+
+/// The request as authorizers see it.
+fn attributes<'a>(target: &'a Target<'a>, path: &'a str, user: &'a UserInfo) -> Attributes<'a> {
+    match target {
+        Target::Other { verb } => Attributes { user, verb, action: Action::Path(path) },
+        Target::Resource(resource) => {
+            let action = Action::Resource {
+                group: resource.group,
+                version: resource.version,
+                resource: resource.resource,
+                subresource: resource.subresource,
+                namespace: resource.namespace,
+                name: resource.authorized_name(),
+            };
+            Attributes { user, verb: resource.verb, action }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The body of a watch: one JSON frame a line, all events that are ready in one chunk.
+//! The body of a watch: one JSON frame a line (or protobuf frames, each after its length), all events that are ready in one chunk.
 //!
 //! An event's JSON is the stored object's own bytes, copied into the chunk that TLS is about to encrypt; the other
 //! forms are made per object version (cells) and never kept per watcher.
@@ -17,12 +17,15 @@ use http_body::Frame;
 use machinery_registry::Resource;
 use machinery_registry::resource::WatchEvent;
 use machinery_storage::{Object, Revision};
+use serde_json::json;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::definitions;
 use crate::forms;
 use crate::forms::table::Include;
 use crate::identifier;
+use crate::protobuf::{self, Part};
 
 /// A chunk is sent when it is this large, however many events are ready.
 const CHUNK: usize = 64 * 1024;
@@ -40,6 +43,17 @@ pub(crate) enum EventForm {
     Object,
     Metadata,
     Table(Include),
+    Protobuf(Part),
+}
+
+impl EventForm {
+    /// Of the whole body.
+    pub(crate) const fn mime(self) -> &'static str {
+        match self {
+            Self::Protobuf(_) => "application/vnd.kubernetes.protobuf;stream=watch",
+            _ => "application/json",
+        }
+    }
 }
 
 pub(crate) struct WatchBody {
@@ -122,6 +136,12 @@ impl Writer {
         };
         let Err(status) = written else { return false };
         self.chunk.truncate(start);
+        if let EventForm::Protobuf(_) = self.form
+            && let Some(schema) = definitions::by_name(self.resource.def().schema.table, definitions::STATUS)
+            && protobuf::write_error(&mut self.chunk, &status, schema).is_ok()
+        {
+            return true;
+        }
         self.open("ERROR");
         // A Status holds strings and numbers only; serialising one does not fail.
         self.chunk.put_slice(&serde_json::to_vec(&status).unwrap_or_default());
@@ -136,8 +156,12 @@ impl Writer {
     }
 
     fn object(&mut self, kind: &str, object: &Object) -> Result<(), Status> {
+        if let EventForm::Protobuf(part) = self.form {
+            return protobuf::write_event(&mut self.chunk, kind, self.resource.def(), part, object);
+        }
         self.open(kind);
         match self.form {
+            EventForm::Protobuf(_) => {}
             EventForm::Object => object.write_json(&mut self.chunk),
             EventForm::Metadata => forms::write_metadata(&mut self.chunk, object)?,
             EventForm::Table(include) => {
@@ -152,12 +176,20 @@ impl Writer {
     }
 
     fn bookmark(&mut self, revision: Revision, initial_events_end: bool) -> Result<(), Status> {
+        if let EventForm::Protobuf(part) = self.form {
+            let mut metadata = json!({ "resourceVersion": revision.to_string() });
+            if initial_events_end {
+                metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+            }
+            let object = json!({ "metadata": metadata });
+            return protobuf::write_made(&mut self.chunk, "BOOKMARK", self.resource.def(), part, &object);
+        }
         self.open("BOOKMARK");
         let annotations =
             if initial_events_end { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
         let gvk = &self.resource.def().gvk;
         let (kind, api_version) = match self.form {
-            EventForm::Object => (gvk.kind.as_ref(), gvk.api_version()),
+            EventForm::Object | EventForm::Protobuf(_) => (gvk.kind.as_ref(), gvk.api_version()),
             EventForm::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
             EventForm::Table(include) => {
                 forms::table::write_single(&mut self.chunk, &*self.resource, include, false, revision, None)?;

@@ -4,6 +4,9 @@ use std::cmp::Ordering;
 
 use machinery_registry::ResourceDef;
 
+use crate::dynamic::Delegated;
+use crate::routes::Routes;
+
 pub(crate) struct Group<'a> {
     pub(crate) name: &'a str,
     /// The preferred one first.
@@ -14,6 +17,7 @@ pub(crate) struct Version<'a> {
     pub(crate) name: &'a str,
     /// By plural.
     pub(crate) resources: Vec<&'a ResourceDef>,
+    pub(crate) delegated: Option<&'a Delegated>,
 }
 
 /// Upstream's built-in groups by falling priority; any other group (a CustomResourceDefinition's) comes after them.
@@ -43,33 +47,49 @@ const PRIORITY: [&str; 23] = [
     "storagemigration.k8s.io",
 ];
 
-fn rank(group: &str) -> (usize, &str) {
-    (PRIORITY.iter().position(|known| *known == group).unwrap_or(PRIORITY.len()), group)
+/// As upstream's `groupPriorityMinimum`: built-in groups a hundred apart, custom resources far below.
+fn priority(group: &Group<'_>) -> i32 {
+    if let Some(rank) = PRIORITY.iter().position(|known| *known == group.name) {
+        return 18_000 - 100 * i32::try_from(rank).unwrap_or_default();
+    }
+    let own = group.versions.iter().any(|version| version.delegated.is_none()).then_some(1000);
+    let delegated =
+        group.versions.iter().filter_map(|version| version.delegated).map(|delegated| delegated.group_priority);
+    own.into_iter().chain(delegated).max().unwrap_or_default()
 }
 
-pub(crate) fn sorted<'a>(defs: impl Iterator<Item = &'a ResourceDef>) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group<'a>> = Vec::new();
-    for def in defs {
-        let (group, version) = (&*def.gvk.group, &*def.gvk.version);
-        let at = groups.iter().position(|g| g.name == group).unwrap_or_else(|| {
-            groups.push(Group { name: group, versions: Vec::new() });
-            groups.len() - 1
-        });
-        let versions = &mut groups[at].versions;
-        let at = versions.iter().position(|v| v.name == version).unwrap_or_else(|| {
-            versions.push(Version { name: version, resources: Vec::new() });
-            versions.len() - 1
-        });
-        versions[at].resources.push(def);
+pub(crate) fn sorted(routes: &Routes) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for def in routes.defs() {
+        version(&mut groups, &def.gvk.group, &def.gvk.version).resources.push(def);
     }
-    groups.sort_by(|one, other| rank(one.name).cmp(&rank(other.name)));
+    for (group, delegated) in routes.delegated() {
+        version(&mut groups, group, &delegated.version).delegated = Some(delegated);
+    }
+    groups.sort_by(|one, other| (priority(other), one.name).cmp(&(priority(one), other.name)));
     for group in &mut groups {
-        group.versions.sort_by(|one, other| compare_versions(one.name, other.name));
+        let priority = |version: &Version<'_>| version.delegated.map_or(0, |delegated| delegated.version_priority);
+        group.versions.sort_by(|one, other| {
+            priority(other).cmp(&priority(one)).then_with(|| compare_versions(one.name, other.name))
+        });
         for version in &mut group.versions {
             version.resources.sort_by(|one, other| one.plural.cmp(&other.plural));
         }
     }
     groups
+}
+
+fn version<'g, 'a>(groups: &'g mut Vec<Group<'a>>, group: &'a str, version: &'a str) -> &'g mut Version<'a> {
+    let at = groups.iter().position(|known| known.name == group).unwrap_or_else(|| {
+        groups.push(Group { name: group, versions: Vec::new() });
+        groups.len() - 1
+    });
+    let versions = &mut groups[at].versions;
+    let at = versions.iter().position(|known| known.name == version).unwrap_or_else(|| {
+        versions.push(Version { name: version, resources: Vec::new(), delegated: None });
+        versions.len() - 1
+    });
+    &mut versions[at]
 }
 
 /// Major, stability (2 stable, 1 beta, 0 alpha), minor of `v1beta2`; `None` for a name of another form.

@@ -1,6 +1,6 @@
 //! Which groups, versions and resources there are: the legacy documents and the aggregated one.
 //!
-//! Everything is encoded once, when the set of resources is known.
+//! Everything is encoded once per set of resources.
 
 mod groups;
 
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::nonresource::tagged;
+use crate::routes::Routes;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -40,14 +41,14 @@ impl Tagged {
 }
 
 impl Discovery {
-    pub(crate) fn new<'a>(defs: impl Iterator<Item = &'a ResourceDef>, advertise_address: &str) -> Self {
-        let groups = groups::sorted(defs);
+    pub(crate) fn new(routes: &Routes, advertise_address: &str) -> Self {
+        let groups = groups::sorted(routes);
         let mut legacy = BTreeMap::new();
         let mut group_list = Vec::new();
         let mut core = Vec::new();
         let mut others = Vec::new();
         for group in &groups {
-            for version in &group.versions {
+            for version in group.versions.iter().filter(|version| version.delegated.is_none()) {
                 let path = if group.name.is_empty() {
                     format!("/api/{}", version.name)
                 } else {
@@ -193,6 +194,11 @@ fn aggregated_group(group: &groups::Group<'_>) -> Value {
         .versions
         .iter()
         .map(|version| {
+            if let Some(delegated) = version.delegated {
+                let freshness = if delegated.discovery.is_some() { "Current" } else { "Stale" };
+                let resources = delegated.discovery.clone().unwrap_or_else(|| json!([]));
+                return json!({ "version": version.name, "freshness": freshness, "resources": resources });
+            }
             let resources: Vec<Value> = version.resources.iter().map(|def| aggregated_resource(def)).collect();
             json!({ "version": version.name, "freshness": "Current", "resources": resources })
         })

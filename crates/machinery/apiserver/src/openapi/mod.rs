@@ -8,7 +8,9 @@ mod parameters;
 mod protobuf;
 mod schemas;
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
 use base_meta::Status;
 use bytes::Bytes;
@@ -24,21 +26,34 @@ use tokio::sync::OnceCell;
 
 use crate::nonresource::tagged;
 use crate::query::Query;
+use crate::routes::Routes;
 use crate::{negotiate, respond};
 use operations::Group;
 use schemas::Dialect;
 
+/// Of one set of resources. Groups that are as they were in the set before keep their documents.
+#[derive(Default)]
 pub(crate) struct OpenApi {
-    defs: Vec<ResourceDef>,
+    /// By path below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
+    groups: BTreeMap<String, Arc<GroupDocument>>,
+    /// Versions that others answer for: the hashes of their documents.
+    delegated: BTreeMap<String, String>,
     v2: OnceCell<Document>,
     v2_protobuf: OnceCell<Document>,
-    v3: OnceCell<V3>,
+    v3: OnceCell<Document>,
 }
 
-struct V3 {
-    index: Document,
-    /// By path below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
-    documents: Vec<(String, Document)>,
+struct GroupDocument {
+    defs: Vec<ResourceDef>,
+    document: OnceCell<Document>,
+}
+
+impl GroupDocument {
+    async fn document(self: &Arc<Self>) -> Result<&Document, Status> {
+        let this = self.clone();
+        let make = || built(move || Document::new(&v3(&Group::new(&this.defs))));
+        self.document.get_or_try_init(make).await
+    }
 }
 
 struct Document {
@@ -78,11 +93,26 @@ impl Document {
 }
 
 impl OpenApi {
-    pub(crate) fn new<'a>(defs: impl Iterator<Item = &'a ResourceDef>) -> Self {
-        let mut defs: Vec<ResourceDef> = defs.cloned().collect();
-        // The documents' hashes must not depend on the order of a hash map.
-        defs.sort_by_key(ResourceDef::gvr);
-        Self { defs, v2: OnceCell::new(), v2_protobuf: OnceCell::new(), v3: OnceCell::new() }
+    /// `changed`: the only group that differs from the set that `old` was made for.
+    pub(crate) fn new(routes: &Routes, old: &Self, changed: Option<&str>) -> Self {
+        let mut defs: BTreeMap<String, Vec<ResourceDef>> = BTreeMap::new();
+        for def in routes.defs() {
+            defs.entry(operations::path(&def.gvk.group_version())).or_default().push(def.clone());
+        }
+        let groups = defs.into_iter().map(|(path, mut defs)| {
+            let group = defs.first().map(|def| def.gvk.group.to_string()).unwrap_or_default();
+            let kept = old.groups.get(&path).filter(|_| changed.is_some_and(|changed| changed != group));
+            let document = kept.cloned().unwrap_or_else(|| {
+                // The documents' hashes must not depend on the order of a hash map.
+                defs.sort_by_key(ResourceDef::gvr);
+                Arc::new(GroupDocument { defs, document: OnceCell::new() })
+            });
+            (path, document)
+        });
+        let delegated = routes.delegated().filter_map(|(group, delegated)| {
+            Some((format!("apis/{group}/{}", delegated.version), delegated.openapi_hash.clone()?))
+        });
+        Self { groups: groups.collect(), delegated: delegated.collect(), ..Self::default() }
     }
 
     /// `rest` is what follows `/openapi/`.
@@ -94,37 +124,47 @@ impl OpenApi {
     ) -> Result<Response<Body>, Status> {
         let rest = rest.trim_end_matches('/');
         if rest == "v2" && negotiate::one_of(headers, &protobuf::ASKED)?.is_some() {
-            let make = || built(self.defs.clone(), |defs| v2_protobuf(&defs));
+            let make = || self.build_v2(v2_protobuf);
             return self.v2_protobuf.get_or_try_init(make).await?.answer(headers);
         }
-        negotiate::plain(headers)?;
+        negotiate::plain(headers, negotiate::Protobuf::NEVER)?;
         match rest {
             "v2" => {
-                let make = || built(self.defs.clone(), |defs| Document::new(&v2(&defs)));
+                let make = || self.build_v2(|groups| Document::new(&v2(groups)));
                 self.v2.get_or_try_init(make).await?.answer(headers)
             }
-            "v3" => self.v3().await?.index.answer(headers),
+            "v3" => self.v3.get_or_try_init(|| self.index()).await?.answer(headers),
             path => {
                 let wanted = path.strip_prefix("v3/").ok_or_else(Status::no_such_path)?;
-                let documents = &self.v3().await?.documents;
-                let (_, document) =
-                    documents.iter().find(|(path, _)| path == wanted).ok_or_else(Status::no_such_path)?;
-                hashed(document, wanted, query, headers)
+                let group = self.groups.get(wanted).ok_or_else(Status::no_such_path)?;
+                hashed(group.document().await?, wanted, query, headers)
             }
         }
     }
 
-    async fn v3(&self) -> Result<&V3, Status> {
-        self.v3.get_or_try_init(|| built(self.defs.clone(), |defs| v3_all(&defs))).await
+    async fn index(&self) -> Result<Document, Status> {
+        let mut paths = Map::new();
+        for (path, group) in &self.groups {
+            paths.insert(path.clone(), json!({ "serverRelativeURL": url(path, &group.document().await?.tag) }));
+        }
+        for (path, hash) in &self.delegated {
+            paths.insert(path.clone(), json!({ "serverRelativeURL": url(path, hash) }));
+        }
+        Document::new(&json!({ "paths": paths }))
+    }
+
+    async fn build_v2(
+        &self,
+        build: impl FnOnce(&[Arc<GroupDocument>]) -> Result<Document, Status> + Send + 'static,
+    ) -> Result<Document, Status> {
+        let groups: Vec<_> = self.groups.values().cloned().collect();
+        built(move || build(&groups)).await
     }
 }
 
 /// Off the request threads: it takes some tens of milliseconds.
-async fn built<T: Send + 'static>(
-    defs: Vec<ResourceDef>,
-    build: impl FnOnce(Vec<ResourceDef>) -> Result<T, Status> + Send + 'static,
-) -> Result<T, Status> {
-    let task = tokio::task::spawn_blocking(move || build(defs));
+async fn built<T: Send + 'static>(build: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    let task = tokio::task::spawn_blocking(build);
     task.await.unwrap_or_else(|_| Err(Status::internal("building the OpenAPI document failed")))
 }
 
@@ -140,26 +180,15 @@ fn hashed(document: &Document, path: &str, query: &Query<'_>, headers: &HeaderMa
         }
         Some(_) => {
             let mut response = respond::text(StatusCode::MOVED_PERMANENTLY, Bytes::new());
-            let location = HeaderValue::from_str(&url(path, document)).map_err(Status::internal)?;
+            let location = HeaderValue::from_str(&url(path, &document.tag)).map_err(Status::internal)?;
             response.headers_mut().insert(LOCATION, location);
             Ok(response)
         }
     }
 }
 
-fn url(path: &str, document: &Document) -> String {
-    format!("/openapi/v3/{path}?hash={}", document.tag)
-}
-
-fn v3_all(defs: &[ResourceDef]) -> Result<V3, Status> {
-    let mut documents = Vec::new();
-    let mut index = Map::new();
-    for (path, group) in Group::all(defs) {
-        let document = Document::new(&v3(&group))?;
-        index.insert(path.clone(), json!({ "serverRelativeURL": url(&path, &document) }));
-        documents.push((path, document));
-    }
-    Ok(V3 { index: Document::new(&json!({ "paths": index }))?, documents })
+fn url(path: &str, hash: &str) -> String {
+    format!("/openapi/v3/{path}?hash={hash}")
 }
 
 fn info() -> Value {
@@ -183,11 +212,11 @@ fn v3(group: &Group<'_>) -> Value {
     })
 }
 
-fn v2(defs: &[ResourceDef]) -> Value {
+fn v2(groups: &[Arc<GroupDocument>]) -> Value {
     let mut paths = Map::new();
     let mut schemas = schemas::Collector::new(Dialect::V2);
-    for (_, group) in Group::all(defs) {
-        operations::write(&group, Dialect::V2, &mut paths, &mut schemas);
+    for group in groups {
+        operations::write(&Group::new(&group.defs), Dialect::V2, &mut paths, &mut schemas);
     }
     json!({
         "swagger": "2.0",
@@ -201,7 +230,7 @@ fn v2(defs: &[ResourceDef]) -> Value {
     })
 }
 
-fn v2_protobuf(defs: &[ResourceDef]) -> Result<Document, Status> {
-    let bytes = protobuf::encode(&v2(defs)).map_err(Status::internal)?;
+fn v2_protobuf(groups: &[Arc<GroupDocument>]) -> Result<Document, Status> {
+    let bytes = protobuf::encode(&v2(groups)).map_err(Status::internal)?;
     Document::of(protobuf::ANSWERED, &bytes)
 }

@@ -14,36 +14,29 @@ const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
+/// Below `/openapi/v3/`, and below `/`: `api/v1`, `apis/apps/v1`.
+pub(super) fn path(version: &GroupVersion) -> String {
+    format!("{}/{version}", if version.group.is_empty() { "api" } else { "apis" })
+}
+
 /// The resources of one group and version.
 pub(super) struct Group<'a> {
     version: GroupVersion,
     /// `/api/v1`, `/apis/apps/v1`.
     root: String,
-    defs: Vec<&'a ResourceDef>,
+    defs: &'a [ResourceDef],
 }
 
 impl<'a> Group<'a> {
-    /// With the path of each below `/openapi/v3/`.
-    pub(super) fn all(defs: &'a [ResourceDef]) -> Vec<(String, Self)> {
-        let mut groups: Vec<(String, Self)> = Vec::new();
-        for def in defs {
-            let version = def.gvk.group_version();
-            let prefix = if version.group.is_empty() { "api" } else { "apis" };
-            let path = format!("{prefix}/{version}");
-            match groups.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, group)) => group.defs.push(def),
-                None => {
-                    let root = format!("/{path}");
-                    groups.push((path, Self { version, root, defs: vec![def] }));
-                }
-            }
-        }
-        groups
+    /// `defs` are of one group and version, and not empty.
+    pub(super) fn new(defs: &'a [ResourceDef]) -> Self {
+        let version = defs.first().map_or_else(|| Gvk::of("", "v1", "").group_version(), |def| def.gvk.group_version());
+        Self { root: format!("/{}", path(&version)), version, defs }
     }
 }
 
 pub(super) fn write(group: &Group<'_>, dialect: Dialect, paths: &mut Map<String, Value>, schemas: &mut Collector) {
-    for def in &group.defs {
+    for def in group.defs {
         let types = Types::collect(def, &group.version, schemas);
         let writer = Writer { dialect, def, types };
         writer.resource(&group.root, paths, schemas);
@@ -68,7 +61,10 @@ impl Types {
     fn collect(def: &ResourceDef, version: &GroupVersion, schemas: &mut Collector) -> Self {
         let SchemaRef { table, .. } = def.schema;
         let name = def.schema.root_type().name;
-        let object = schemas.reference(def.schema);
+        let object = match &def.published {
+            Some(published) => schemas.published(name, published),
+            None => schemas.reference(def.schema),
+        };
         schemas.kind(name, &def.gvk);
 
         let list_name = format!("{name}List");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base_meta::Gvk;
 use base_meta::schema::{Field, ListType, MapType, SchemaRef, Shape, Table, TypeId};
+use machinery_registry::Published;
 use serde_json::{Map, Value, json};
 
 use crate::definitions;
@@ -113,6 +114,12 @@ impl Collector {
     pub(super) fn define(&mut self, name: &str, schema: Value) -> Value {
         self.schemas.insert(name.to_owned(), schema);
         self.dialect.reference(name)
+    }
+
+    /// A kind that brings its definition.
+    pub(super) fn published(&mut self, name: &str, published: &Published) -> Value {
+        let schema = if self.dialect == Dialect::V2 { &published.v2 } else { &published.v3 };
+        self.define(name, schema.clone())
     }
 
     pub(super) fn finish(mut self) -> Map<String, Value> {

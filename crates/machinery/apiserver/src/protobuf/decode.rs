@@ -6,6 +6,8 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::either::Either;
+use super::outer;
 use super::wire::{self, Malformed, Wire};
 
 /// Deeper than any type but a hostile JSONSchemaProps.
@@ -19,12 +21,6 @@ pub(super) fn object(schema: SchemaRef, message: &[u8]) -> Result<Map<String, Va
 
 struct Decoder {
     table: &'static Table,
-}
-
-/// The messages that hold the field where JSON inlines it, outermost first.
-fn outer(field: &Field) -> &[u8] {
-    let length = field.proto_outer.iter().position(|number| *number == 0).unwrap_or(field.proto_outer.len());
-    &field.proto_outer[..length]
 }
 
 impl Decoder {
@@ -43,7 +39,7 @@ impl Decoder {
             let (number, wire) = found?;
             let own = fields.iter().find(|field| u32::from(field.proto) == number && outer(field) == inside);
             if let Some(field) = own {
-                self.field(field, wire, out, depth)?;
+                self.field(id, field, wire, out, depth)?;
                 continue;
             }
             let Ok(short) = u8::try_from(number) else { continue };
@@ -56,20 +52,35 @@ impl Decoder {
         Ok(())
     }
 
-    fn field(&self, field: &Field, wire: Wire<'_>, out: &mut Map<String, Value>, depth: u8) -> Result<(), Malformed> {
+    fn field(
+        &self,
+        owner: TypeId,
+        field: &Field,
+        wire: Wire<'_>,
+        out: &mut Map<String, Value>,
+        depth: u8,
+    ) -> Result<(), Malformed> {
+        let either = Either::of(field.go_type);
         match field.shape {
+            Shape::List(_) if field.go_type == Some("v1.Verbs") => {
+                out.insert(field.name.into(), self.value(field.shape, wire, depth)?);
+                Ok(())
+            }
             Shape::List(element) => {
                 let Value::Array(items) = out.entry(field.name).or_insert_with(|| json!([])) else { return Ok(()) };
                 self.elements(self.table.nested(element), wire, items, depth)
             }
             Shape::Map(value) => {
                 let Value::Object(entries) = out.entry(field.name).or_insert_with(|| json!({})) else { return Ok(()) };
-                let (key, value) = self.entry(self.table.nested(value), wire.bytes()?, depth)?;
+                let (key, value) = self.entry(owner, either, self.table.nested(value), wire.bytes()?, depth)?;
                 entries.insert(key, value);
                 Ok(())
             }
             shape => {
-                let value = self.value(shape, wire, depth)?;
+                let value = match either {
+                    Some(either) => self.either(either, owner, wire, depth)?,
+                    None => self.value(shape, wire, depth)?,
+                };
                 // Go writes every field that is no pointer; JSON leaves out those that are empty.
                 let absent = value.is_null() || (!field.pointer && (field.omitempty || field.omitzero) && zero(&value));
                 if !absent {
@@ -92,17 +103,52 @@ impl Decoder {
         Ok(())
     }
 
-    fn entry(&self, shape: Shape, message: &[u8], depth: u8) -> Result<(String, Value), Malformed> {
+    fn entry(
+        &self,
+        owner: TypeId,
+        either: Option<Either>,
+        shape: Shape,
+        message: &[u8],
+        depth: u8,
+    ) -> Result<(String, Value), Malformed> {
         let mut key = String::new();
         let mut value = None;
         for field in wire::fields(message) {
             match field? {
                 (1, wire) => wire.text()?.clone_into(&mut key),
-                (2, wire) => value = Some(self.value(shape, wire, depth)?),
+                (2, wire) => {
+                    value = Some(match either {
+                        Some(either) => self.either(either, owner, wire, depth)?,
+                        None => self.value(shape, wire, depth)?,
+                    });
+                }
                 _ => {}
             }
         }
         Ok((key, value.unwrap_or_else(|| empty(shape))))
+    }
+
+    fn either(&self, either: Either, schema: TypeId, wire: Wire<'_>, depth: u8) -> Result<Value, Malformed> {
+        let object = |wire: Wire<'_>| {
+            let mut out = Map::new();
+            self.object(schema, wire.bytes()?, &[], &mut out, depth)?;
+            Ok(Value::Object(out))
+        };
+        let (mut one, mut many, mut allowed) = (None, Vec::new(), false);
+        for field in wire::fields(wire.bytes()?) {
+            match (field?, either) {
+                ((number, wire), _) if number == either.schema() => one = Some(object(wire)?),
+                ((1, wire), Either::Bool) => allowed = wire.integer()? != 0,
+                ((2, wire), Either::List) => many.push(object(wire)?),
+                ((2, wire), Either::Texts) => many.push(wire.text()?.into()),
+                _ => {}
+            }
+        }
+        Ok(match (one, either) {
+            (Some(one), _) => one,
+            (None, Either::Bool) => allowed.into(),
+            (None, _) => many.into(),
+        })
     }
 
     fn value(&self, shape: Shape, wire: Wire<'_>, depth: u8) -> Result<Value, Malformed> {

@@ -2,7 +2,7 @@
 
 /// Why bytes are not the object they claim to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     #[error("it does not start with the Kubernetes prefix")]
     Prefix,
     #[error("it is encoded within its encoding")]
@@ -107,9 +107,47 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     varint_into(out, value);
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_fixed64(out: &mut Vec<u8>, number: u32, bits: u64) {
+    varint_into(out, u64::from(number) << 3 | 1);
+    out.extend_from_slice(&bits.to_le_bytes());
+}
+
+/// A field whose message `write` appends; its length goes before it once it is known.
+pub(crate) fn put_message<E>(
+    out: &mut Vec<u8>,
+    number: u32,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
     varint_into(out, u64::from(number) << 3 | 2);
-    varint_into(out, bytes.len() as u64);
+    let start = out.len();
+    // Most are shorter than 128 bytes, and so is their length than two.
+    out.push(0);
+    write(out)?;
+    let length = out.len() - start - 1;
+    if length < 0x80 {
+        out[start] = length as u8;
+    } else {
+        let mut prefix = Vec::with_capacity(10);
+        varint_into(&mut prefix, length as u64);
+        out.splice(start..=start, prefix);
+    }
+    Ok(())
+}
+
+/// What goes before a field of this many bytes that the caller appends.
+pub(crate) fn put_length(out: &mut Vec<u8>, number: u32, length: usize) {
+    varint_into(out, u64::from(number) << 3 | 2);
+    varint_into(out, length as u64);
+}
+
+/// How long a field of this many bytes is with what goes before it.
+pub(crate) fn framed_len(number: u32, length: usize) -> usize {
+    let varint = |value: u64| (64 - (value | 1).leading_zeros() as usize).div_ceil(7);
+    varint(u64::from(number) << 3) + varint(length as u64) + length
+}
+
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_length(out, number, bytes.len());
     out.extend_from_slice(bytes);
 }
 

@@ -53,7 +53,7 @@ async fn every_bad_request_is_the_clients_fault() {
         ("DELETE", format!("{item}?gracePeriodSeconds=x"), &[], b"", 400, "BadRequest"),
         // Forms.
         ("GET", item.clone(), &[("accept", "text/html")], b"", 406, "NotAcceptable"),
-        ("GET", item.clone(), &[("accept", "application/vnd.kubernetes.protobuf")], b"", 406, "NotAcceptable"),
+        ("GET", item.clone(), &[("accept", "application/cbor")], b"", 406, "NotAcceptable"),
         ("GET", format!("{PATH}?watch=1"), &[("accept", "application/yaml")], b"", 406, "NotAcceptable"),
         // Methods.
         ("HEAD", item.clone(), &[], b"", 405, ""),

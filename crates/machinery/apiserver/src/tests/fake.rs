@@ -32,8 +32,12 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(super) fn new() -> Arc<Self> {
+        Self::of(super::sample::def())
+    }
+
+    pub(super) fn of(def: ResourceDef) -> Arc<Self> {
         Arc::new(Self {
-            def: super::sample::def(),
+            def,
             revision: AtomicU64::new(0),
             objects: Mutex::default(),
             watchers: Mutex::default(),
@@ -43,7 +47,7 @@ impl Fake {
         })
     }
 
-    pub(super) fn put(&self, name: &str, mut value: Value) -> Arc<Object> {
+    pub(crate) fn put(&self, name: &str, mut value: Value) -> Arc<Object> {
         value["metadata"]["name"] = json!(name);
         let revision = Revision(self.revision.fetch_add(1, Ordering::Relaxed) + 1);
         let meta = Meta { name: name.into(), uid: "u-1".into(), ..Meta::default() };

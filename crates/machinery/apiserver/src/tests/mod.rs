@@ -4,6 +4,7 @@
 mod bad_input;
 mod chain;
 mod discovery;
+mod dynamic;
 pub(crate) mod fake;
 mod forms;
 mod openapi;
@@ -75,7 +76,7 @@ pub(crate) fn server() -> (ApiServer, Arc<fake::Fake>) {
     server_with(Limits::default())
 }
 
-async fn send(server: &ApiServer, who: &str, request: Request<Full<Bytes>>) -> Response<Body> {
+pub(crate) async fn send(server: &ApiServer, who: &str, request: Request<Full<Bytes>>) -> Response<Body> {
     let Ok(response) = server.in_process(user(who)).oneshot(request).await;
     response
 }

@@ -100,6 +100,16 @@ static TABLE: Table = Table {
             fields: &[field(1, "metadata", Shape::Object(META))],
             atomic_map: false,
         },
+        Type {
+            name: "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+            fields: &[
+                field(2, "status", Shape::String),
+                field(3, "message", Shape::String),
+                field(4, "reason", Shape::String),
+                field(6, "code", Shape::Int(32)),
+            ],
+            atomic_map: false,
+        },
     ],
     shapes: &[Shape::String, Shape::Object(PORT), Shape::Object(DEPLOYMENT)],
 };

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use machinery_registry::{Body, SubresourceHandler};
 
 use super::Call;
+use crate::negotiate::{self, Encoding};
 use crate::{body, protobuf};
 
 pub(super) async fn handle(
@@ -28,5 +29,27 @@ pub(super) async fn handle(
         Limited::new(body, body::LIMIT).boxed_unsync()
     };
     let request = Request::from_parts(parts, body);
-    handler.handle(&call.ctx, call.path.name, request).await
+    let response = handler.handle(&call.ctx, call.path.name, request).await?;
+    if crate::limits::streams(call.path.subresource) || !negotiate::prefers_protobuf(&call.parts.headers) {
+        return Ok(response);
+    }
+    as_protobuf(call, response).await
+}
+
+/// Handlers answer in JSON; what they answer is of a kind that the table knows.
+async fn as_protobuf(call: &Call<'_>, response: Response<Body>) -> Result<Response<Body>, Status> {
+    let json = HeaderValue::from_static("application/json");
+    if response.headers().get(CONTENT_TYPE) != Some(&json) {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.map_err(Status::internal)?.to_bytes();
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+    let mut answer = call.send_value(Encoding::Protobuf, parts.status, &value).await?;
+    for (name, value) in parts.headers {
+        if let Some(name) = name.filter(|name| name != CONTENT_TYPE && name != CONTENT_LENGTH) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    Ok(answer)
 }

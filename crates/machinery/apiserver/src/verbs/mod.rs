@@ -13,13 +13,15 @@ use http::{Method, Response, StatusCode};
 use machinery_registry::request::Warnings;
 use machinery_registry::{Body, RequestContext, Resource, UserInfo, Verb};
 use machinery_storage::Object;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::definitions;
 use crate::forms;
 use crate::forms::table::Include;
-use crate::negotiate::{self, Accepted, Encoding, Transform};
+use crate::negotiate::{self, Accepted, Encoding, Protobuf, Transform};
 use crate::path::ResourcePath;
+use crate::protobuf::{self, Part};
 use crate::query::Query;
 use crate::respond::Style;
 
@@ -31,7 +33,7 @@ pub(crate) struct Call<'a> {
     pub(crate) parts: &'a http::request::Parts,
     pub(crate) ctx: RequestContext,
     /// Ends watches.
-    pub(crate) drain: &'a CancellationToken,
+    pub(crate) ended: &'a CancellationToken,
 }
 
 /// The context of a request for `resource`; `Err` where the path's shape does not fit its scope.
@@ -130,11 +132,25 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
 
 impl Call<'_> {
     fn accepted(&self, list: bool) -> Result<Accepted, Status> {
-        negotiate::object(&self.parts.headers, list)
+        negotiate::object(&self.parts.headers, list, self.protobuf())
     }
 
-    fn plain(&self) -> Result<Style, Status> {
-        Ok(self.style(negotiate::plain(&self.parts.headers)?))
+    fn protobuf(&self) -> Protobuf {
+        let def = self.resource.def();
+        Protobuf { whole: Part::Whole.encodable(def), metadata: Part::Metadata.encodable(def) }
+    }
+
+    /// Of an answer that is not an object of the resource: a Scale, a Status.
+    async fn send_value(&self, encoding: Encoding, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
+        if encoding != Encoding::Protobuf {
+            return Ok(self.style(encoding).send_value(code, value).await);
+        }
+        match definitions::of_answer(self.resource.def().schema.table, value) {
+            Some((gvk, schema)) => {
+                Ok(self.style(encoding).deliver(code, protobuf::value(&gvk, schema, value)?.into()).await)
+            }
+            None => Ok(self.style(Encoding::Json).send_value(code, value).await),
+        }
     }
 
     /// What a body of this request is an object of.
@@ -152,6 +168,10 @@ impl Call<'_> {
 
     /// One object in the form that was negotiated.
     async fn send(&self, accepted: Accepted, code: StatusCode, object: &Object) -> Result<Response<Body>, Status> {
+        if let Some(part) = accepted.protobuf() {
+            let bytes = protobuf::object(self.resource.def(), part, object)?;
+            return Ok(self.style(accepted.encoding).deliver(code, bytes.into()).await);
+        }
         let mut json = BytesMut::new();
         match accepted.transform {
             Transform::None => object.write_json(&mut json),
@@ -169,6 +189,10 @@ impl Call<'_> {
         accepted: Accepted,
         list: &machinery_registry::resource::List,
     ) -> Result<Response<Body>, Status> {
+        if let Some(part) = accepted.protobuf() {
+            let bytes = protobuf::list(self.resource.def(), part, list)?;
+            return Ok(self.style(accepted.encoding).deliver(StatusCode::OK, bytes.into()).await);
+        }
         let json = match accepted.transform {
             Transform::None => forms::list(&self.resource.def().gvk, list),
             Transform::Metadata => forms::metadata_list(list)?,

@@ -11,6 +11,7 @@ use super::Call;
 use crate::forms::table::Include;
 use crate::negotiate::{self, Encoding, Transform};
 use crate::options;
+use crate::protobuf::Part;
 use crate::watch::{self, EventForm, WatchBody};
 
 /// The object; its `status` reads the same.
@@ -21,9 +22,9 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
 }
 
 pub(super) async fn scale(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let style = call.plain()?;
+    let encoding = negotiate::plain(&call.parts.headers, call.protobuf())?;
     let scale = call.resource.get_scale(&call.ctx, call.path.name).await?;
-    Ok(style.send_value(StatusCode::OK, &scale).await)
+    call.send_value(encoding, StatusCode::OK, &scale).await
 }
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
@@ -35,13 +36,17 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(false)?;
-    if accepted.encoding != Encoding::Json {
-        return Err(Status::not_acceptable("application/json;stream=watch"));
-    }
-    let form = match accepted.transform {
-        Transform::None => EventForm::Object,
-        Transform::Metadata => EventForm::Metadata,
-        Transform::Table => EventForm::Table(Include::parse(call.query)?),
+    let form = match (accepted.encoding, accepted.transform) {
+        (Encoding::Yaml, _) if call.protobuf().whole => {
+            let streams = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+            return Err(Status::not_acceptable(streams));
+        }
+        (Encoding::Yaml, _) => return Err(Status::not_acceptable("application/json;stream=watch")),
+        (Encoding::Protobuf, Transform::Metadata) => EventForm::Protobuf(Part::Metadata),
+        (Encoding::Protobuf, _) => EventForm::Protobuf(Part::Whole),
+        (Encoding::Json, Transform::None) => EventForm::Object,
+        (Encoding::Json, Transform::Metadata) => EventForm::Metadata,
+        (Encoding::Json, Transform::Table) => EventForm::Table(Include::parse(call.query)?),
     };
     let mut options = options::list(call.query, call.resource.def(), true)?;
     if !call.path.name.is_empty() {
@@ -51,11 +56,11 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     }
     let timeout = options.timeout.unwrap_or_else(watch::default_timeout);
     let events = call.resource.watch(&call.ctx, &options).await?;
-    let drained = call.drain.clone().cancelled_owned();
+    let drained = call.ended.clone().cancelled_owned();
     let body = WatchBody::new(call.resource.clone(), events, form, timeout, drained);
 
     let mut response = Response::new(body.boxed_unsync());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(negotiate::Encoding::Json.mime()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.mime()));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
 }

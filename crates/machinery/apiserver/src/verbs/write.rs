@@ -55,7 +55,7 @@ async fn changed(call: &Call<'_>, accepted: negotiate::Accepted, answer: Answer)
             let code = if created { StatusCode::CREATED } else { StatusCode::OK };
             call.send(accepted, code, &object).await
         }
-        Answer::Value(value) => Ok(call.style(accepted.encoding).send_value(StatusCode::OK, &value).await),
+        Answer::Value(value) => call.send_value(accepted.encoding, StatusCode::OK, &value).await,
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn delete(call: &Call<'_>, request: Body) -> Result<Response<Bo
             let status = json!({
                 "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
             });
-            Ok(call.style(accepted.encoding).send_value(StatusCode::OK, &status).await)
+            call.send_value(accepted.encoding, StatusCode::OK, &status).await
         }
     }
 }

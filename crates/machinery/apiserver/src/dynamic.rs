@@ -1,0 +1,69 @@
+//! What comes and goes while the server runs: custom resources, and groups that other servers answer for.
+//!
+//! ```text
+//!  CRD controller ── set_resources(group, …) ──┐                      ┌─▶ routes     a removed resource: 404, its watches end
+//!  APIService controller ─ set_delegated(…) ───┴─▶ Served, replaced ──┼─▶ discovery  encoded anew, other entity tags
+//!                                                  as one             └─▶ OpenAPI    only that group's document is made anew
+//! ```
+//! A request sees one set from its beginning to its end.
+
+use std::sync::Arc;
+
+use base_meta::Status;
+use machinery_registry::{Body, Resource, UserInfo};
+use serde_json::Value;
+
+use crate::ApiServer;
+
+/// Who answers for a group and version that this process does not hold: an aggregated API server.
+#[async_trait::async_trait]
+pub trait Delegate: Send + Sync + 'static {
+    /// The whole request below `/apis/GROUP/VERSION` (or `/openapi/v3/apis/GROUP/VERSION`): authenticated and
+    /// authorized, headers, query and upgrade as they came.
+    async fn serve(&self, user: Arc<UserInfo>, request: http::Request<Body>) -> Result<http::Response<Body>, Status>;
+}
+
+/// One group and version that a [`Delegate`] answers for.
+#[derive(Clone)]
+pub struct Delegated {
+    pub version: String,
+    /// `spec.groupPriorityMinimum`; the highest of a group's versions counts. Custom resources have 1,000.
+    pub group_priority: i32,
+    /// `spec.versionPriority`: higher is preferred.
+    pub version_priority: i32,
+    pub delegate: Arc<dyn Delegate>,
+    /// The `resources` of this version in aggregated discovery (`apidiscovery.k8s.io/v2 APIResourceDiscovery`);
+    /// `None`: the server cannot be asked, and the version is shown as stale.
+    pub discovery: Option<Value>,
+    /// The hash of its OpenAPI v3 document; `None`: the index leaves it out.
+    pub openapi_hash: Option<String>,
+}
+
+impl ApiServer {
+    /// Replaces every dynamic resource of `group` (one per plural and version, preferred versions found by name);
+    /// an empty list removes them. A built-in resource of the same name stays as it is.
+    ///
+    /// Watches of a resource that is no longer there, or is there as another object, end; those of a resource that is
+    /// the same `Arc` as before go on.
+    pub fn set_resources(&self, group: &str, resources: Vec<Arc<dyn Resource>>) {
+        self.inner.change(
+            |dynamic| match resources.is_empty() {
+                true => drop(dynamic.resources.remove(group)),
+                false => drop(dynamic.resources.insert(group.to_owned(), resources)),
+            },
+            group,
+        );
+    }
+
+    /// Replaces the versions of `group` that others answer for; an empty list removes them. A version with resources
+    /// of this server's own is answered here.
+    pub fn set_delegated(&self, group: &str, versions: Vec<Delegated>) {
+        self.inner.change(
+            |dynamic| match versions.is_empty() {
+                true => drop(dynamic.delegated.remove(group)),
+                false => drop(dynamic.delegated.insert(group.to_owned(), versions)),
+            },
+            group,
+        );
+    }
+}
