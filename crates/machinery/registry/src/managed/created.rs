@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::element::{Element, quoted, same};
+use super::element::{quoted, same};
 use super::ledger::{Writer, head, tail};
-use super::place::{Kind, Place};
+use super::place::{ItemKey, Kind, Place};
 use super::strip;
 
 /// The JSON of `metadata.managedFields`, or `None` where the writer owns nothing. `empty` is what the kind looks like
@@ -90,11 +90,11 @@ impl Pen {
         self.value(place, start, was, is);
     }
 
-    fn item(&mut self, place: Place<'_>, element: &Element, was: Option<&Value>, is: &Value) {
+    fn item(&mut self, place: Place<'_>, key: &ItemKey<'_>, was: Option<&Value>, is: &Value) {
         let start = self.out.len();
         self.comma();
         self.scratch.clear();
-        element.write(&mut self.scratch);
+        key.write(&mut self.scratch);
         quoted(&self.scratch, &mut self.out);
         self.out.push(':');
         self.value(place, start, was, is);
@@ -115,12 +115,12 @@ impl Pen {
             }
             (Kind::Set | Kind::Keyed(_), Value::Array(items)) if !items.is_empty() => {
                 let inside = self.open(was);
-                let elements = items.iter().filter_map(|item| Some((place.item_element(kind, item).ok()?, item)));
-                let mut elements: Vec<_> = elements.collect();
-                elements.sort_by(|one, other| one.0.cmp(&other.0));
-                for run in elements.chunk_by(|one, other| one.0 == other.0) {
+                let keyed = items.iter().filter_map(|item| Some((place.item_key(kind, item).ok()?, item)));
+                let mut keyed: Vec<_> = keyed.collect();
+                keyed.sort_by(|one, other| one.0.order(&other.0));
+                for run in keyed.chunk_by(|one, other| one.0.order(&other.0).is_eq()) {
                     match run {
-                        [(element, item)] => self.item(place.item(), element, None, item),
+                        [(key, item)] => self.item(place.item(), key, None, item),
                         // Items that are there twice are one value.
                         run => self.item(Place::Deduced, &run[0].0, None, &Value::Null),
                     }

@@ -85,7 +85,8 @@ impl Element {
     }
 }
 
-fn json(value: &Value, out: &mut String) {
+/// A value's JSON.
+pub(super) fn json(value: &Value, out: &mut String) {
     match value {
         Value::String(text) => quoted(text, out),
         value => out.push_str(&value.to_string()),
@@ -94,11 +95,20 @@ fn json(value: &Value, out: &mut String) {
 
 /// A JSON string.
 pub(super) fn quoted(text: &str, out: &mut String) {
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        out.push_str(&Value::from(text).to_string());
-    } else {
-        out.extend(["\"", text, "\""]);
+    if text.bytes().any(|byte| byte < 0x20) {
+        return out.push_str(&Value::from(text).to_string());
     }
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\\']) {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        out.push('\\');
+        out.push_str(&special[..1]);
+        rest = &special[1..];
+    }
+    out.push_str(rest);
+    out.push('"');
 }
 
 impl PartialEq for Element {
@@ -138,7 +148,7 @@ impl Ord for Element {
 }
 
 /// Numbers, texts, booleans, lists, maps, null.
-fn order(one: &Value, other: &Value) -> Ordering {
+pub(super) fn order(one: &Value, other: &Value) -> Ordering {
     let rank = |value: &Value| match value {
         Value::Number(_) => 0,
         Value::String(_) => 1,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::element::quoted;
 use super::set::Set;
+use super::text::count;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -63,6 +64,21 @@ impl Entry {
         match &self.fields {
             Fields::Set(set) => Ok(Cow::Borrowed(set)),
             Fields::Text(text) => Set::parse(text).map(Cow::Owned).map_err(Error::Fields),
+        }
+    }
+
+    /// How many paths of `set` the entry owns.
+    pub(super) fn count(&self, set: &Set) -> Result<usize, Error> {
+        match &self.fields {
+            Fields::Set(fields) => Ok(fields.intersection(set).len()),
+            Fields::Text(text) => count(text, set).map_err(Error::Fields),
+        }
+    }
+
+    pub(super) fn owns_nothing(&self) -> bool {
+        match &self.fields {
+            Fields::Set(set) => set.is_empty(),
+            Fields::Text(text) => &**text == "{}",
         }
     }
 

@@ -1,9 +1,12 @@
 //! What the schema says of a position: is it owned and merged as one value, or item by item, and by which keys.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
 use base_meta::schema::{Field, ListType, SchemaRef, Shape, Table};
 use serde_json::{Map, Value};
 
-use super::element::Element;
+use super::element::{Element, json, order};
 
 /// A position in a kind's schema.
 #[derive(Clone, Copy)]
@@ -136,14 +139,17 @@ impl<'s> Place<'s> {
         }
     }
 
-    /// The element of a path that an item of a list at this place is. `Err` says why there is none.
-    pub(super) fn item_element(self, kind: Kind<'s>, item: &Value) -> Result<Element, String> {
+    /// What tells an item of a list at this place from the others. `Err` says why nothing does.
+    pub(super) fn item_key<'v>(self, kind: Kind<'s>, item: &'v Value) -> Result<ItemKey<'v>, String>
+    where
+        's: 'v,
+    {
         let Kind::Keyed(keys) = kind else {
             return match item {
                 Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
                 Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
                 Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
-                scalar => Ok(Element::Value(scalar.clone())),
+                scalar => Ok(ItemKey::Value(scalar)),
             };
         };
         let fields: &Map<String, Value> = match item {
@@ -154,19 +160,73 @@ impl<'s> Place<'s> {
         let mut key = Vec::with_capacity(2);
         for name in keys.names() {
             let value = match fields.get(name) {
-                Some(value) => value.clone(),
+                Some(value) => Cow::Borrowed(value),
                 None => {
                     let default = self.item().entry(name).and_then(|(place, _)| place.default());
-                    default.ok_or_else(|| {
+                    Cow::Owned(default.ok_or_else(|| {
                         format!(
                             "associative list with keys has an element that omits key field {name:?} (and doesn't have default value)"
                         )
-                    })?
+                    })?)
                 }
             };
-            key.push((name.into(), value));
+            key.push((name, value));
         }
-        Ok(Element::key(key))
+        key.sort_by(|one, other| one.0.cmp(other.0));
+        Ok(ItemKey::Fields(key))
+    }
+
+    /// [`Self::item_key`] as an element of a path.
+    pub(super) fn item_element(self, kind: Kind<'s>, item: &Value) -> Result<Element, String> {
+        Ok(match self.item_key(kind, item)? {
+            ItemKey::Value(value) => Element::Value(value.clone()),
+            ItemKey::Fields(fields) => {
+                Element::key(fields.into_iter().map(|(name, value)| (name.into(), value.into_owned())).collect())
+            }
+        })
+    }
+}
+
+/// What an item is told by, borrowed.
+pub(super) enum ItemKey<'v> {
+    Value(&'v Value),
+    /// Sorted by name.
+    Fields(Vec<(&'v str, Cow<'v, Value>)>),
+}
+
+impl ItemKey<'_> {
+    /// As elements are ordered; both are of one list.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Value(one), Self::Value(other)) => order(one, other),
+            (Self::Fields(one), Self::Fields(other)) => {
+                let mut pairs = one.iter().zip(other);
+                pairs
+                    .find_map(|(one, other)| Some(order(&one.1, &other.1)).filter(|order| order.is_ne()))
+                    .unwrap_or(Ordering::Equal)
+            }
+            (Self::Value(_), Self::Fields(_)) => Ordering::Less,
+            (Self::Fields(_), Self::Value(_)) => Ordering::Greater,
+        }
+    }
+
+    /// As it stands in FieldsV1, before JSON's own quoting.
+    pub(super) fn write(&self, out: &mut String) {
+        match self {
+            Self::Value(value) => {
+                out.push_str("v:");
+                json(value, out);
+            }
+            Self::Fields(fields) => {
+                for (at, (name, value)) in fields.iter().enumerate() {
+                    out.push_str(if at == 0 { "k:{\"" } else { ",\"" });
+                    out.push_str(name);
+                    out.push_str("\":");
+                    json(value, out);
+                }
+                out.push('}');
+            }
+        }
     }
 }
 

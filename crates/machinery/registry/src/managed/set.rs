@@ -47,6 +47,15 @@ impl Set {
         self.entries.binary_search_by(|entry| entry.element.cmp(element)).ok().map(|at| &self.entries[at])
     }
 
+    pub(super) fn find_field(&self, name: &str) -> Option<&Entry> {
+        // Fields come before all other elements.
+        let order = |entry: &Entry| match &entry.element {
+            Element::Field(field) => (**field).cmp(name),
+            _ => Ordering::Greater,
+        };
+        self.entries.binary_search_by(order).ok().map(|at| &self.entries[at])
+    }
+
     fn slot(&mut self, element: &Element) -> &mut Entry {
         let at = match self.entries.binary_search_by(|entry| entry.element.cmp(element)) {
             Ok(at) => at,

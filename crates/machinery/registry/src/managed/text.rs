@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::element::{Element, quoted};
 use super::set::Set;
@@ -103,6 +103,63 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
+/// How many paths of `wanted` the text holds. Goes down only where they lead: most of a text is skipped.
+pub(super) fn count(text: &str, wanted: &Set) -> Result<usize, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = Among { wanted, itself: false }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(found)
+}
+
+/// Counts at and below one path; `itself`: the path is wanted.
+struct Among<'s> {
+    wanted: &'s Set,
+    itself: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Among<'_> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Among<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of field paths")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
+        let (mut found, mut empty, mut itself) = (0, true, false);
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            if key.0 == "." {
+                itself = true;
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            empty = false;
+            let entry = match key.0.strip_prefix("f:") {
+                Some(name) => self.wanted.find_field(name),
+                None if self.wanted.is_empty() => None,
+                None => {
+                    let element = Element::parse(&key.0).map_err(A::Error::custom)?;
+                    element.and_then(|element| self.wanted.find(&element))
+                }
+            };
+            match entry {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(entry) => {
+                    found += map.next_value_seed(Among { wanted: &entry.children, itself: entry.member })?;
+                }
+            }
+        }
+        Ok(found + usize::from(self.itself && (itself || empty)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -119,6 +176,24 @@ mod tests {
         ] {
             assert_eq!(Set::parse(text).unwrap().print(), text);
         }
+    }
+
+    #[test]
+    fn counting_finds_what_a_set_and_a_text_share() {
+        let text = r#"{"f:a":{".":{},"f:b":{},"k:{\"n\":1}":{"f:c":{}}},"f:d":{"f:e":{}}}"#;
+        let set = Set::parse(text).unwrap();
+        assert_eq!(count(text, &set).unwrap(), set.len());
+        for (wanted, found) in [
+            (r#"{"f:a":{}}"#, 1),
+            (r#"{"f:d":{}}"#, 0),
+            (r#"{"f:a":{"f:b":{},"f:x":{}},"f:d":{"f:e":{}}}"#, 2),
+            (r#"{"f:a":{"k:{\"n\":1}":{}}}"#, 0),
+            (r#"{"f:a":{"k:{\"n\":1}":{".":{},"f:c":{}}}}"#, 1),
+            ("{}", 0),
+        ] {
+            assert_eq!(count(text, &Set::parse(wanted).unwrap()).unwrap(), found, "{wanted}");
+        }
+        assert!(count("{", &set).is_err() && count(r#"{"f:a":1}"#, &set).is_err());
     }
 
     #[test]

@@ -40,11 +40,23 @@ pub fn updated(
     }
     let mut ledger = ledger.clone();
     let own = strip::strip(&difference.changed());
-    Shares::new(kind, old, new, write, difference).withdraw(&mut ledger, None)?;
+    // A writer that changes only what it owns already, and takes nothing away, keeps its entry as it is but for the time.
+    let at = ledger.entries.iter().position(|entry| entry.writer.is(&write.writer));
+    let steady = match at {
+        Some(at) if !own.is_empty() => {
+            let entry = &ledger.entries[at];
+            entry.count(&own)? == own.len() && entry.count(&difference.removed)? == 0
+        }
+        _ => false,
+    };
+    Shares::new(kind, old, new, write, difference).withdraw(&mut ledger, steady.then_some(&write.writer))?;
     if !own.is_empty() {
-        let previous = ledger.remove(&write.writer).map(|entry| entry.set().map(|set| set.into_owned())).transpose()?;
-        let set = previous.map_or_else(|| own.clone(), |previous| previous.union(&own));
-        let entry = Entry { writer: write.writer.clone(), time: Some(write.time.clone()), fields: Fields::Set(set) };
+        let mut entry = match ledger.remove(&write.writer) {
+            Some(entry) if steady => entry,
+            Some(entry) => Entry { fields: Fields::Set(entry.set()?.union(&own)), ..entry },
+            None => Entry { writer: write.writer.clone(), time: None, fields: Fields::Set(own) },
+        };
+        entry.time = Some(write.time.clone());
         ledger.entries.push(entry);
     }
     cap(&mut ledger)?;
@@ -109,13 +121,12 @@ impl<'a> Shares<'a> {
                 continue;
             }
             let Some(difference) = self.of(&entry.writer.api_version)? else { continue };
-            let before = entry.set()?;
-            let after = before.difference(&difference.changed()).difference(&difference.removed);
-            let (same, empty) = (after == *before, after.is_empty());
-            if !same {
-                entry.fields = Fields::Set(after);
+            let changed = difference.changed();
+            if entry.count(&changed)? + entry.count(&difference.removed)? > 0 {
+                let left = entry.set()?.difference(&changed).difference(&difference.removed);
+                entry.fields = Fields::Set(left);
             }
-            if !empty {
+            if !entry.owns_nothing() {
                 kept.push(entry);
             }
         }
