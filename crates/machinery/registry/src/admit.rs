@@ -1,11 +1,15 @@
 //! Runs the admission chain over one write.
 
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock};
 
 use base_meta::Status;
+use serde_json::Value;
 
 use crate::codec::{Stored, plain};
-use crate::{Admission, Attributes, Operation, Registry, RequestContext, Strategy};
+use crate::core::Core;
+use crate::object::Erased;
+use crate::{Admission, Attributes, Operation, RequestContext};
 
 /// The write as plug-ins are told of it.
 #[derive(Clone, Copy)]
@@ -16,7 +20,13 @@ pub(crate) struct Asked<'a> {
     pub(crate) dry_run: bool,
 }
 
-impl<S: Strategy> Registry<S> {
+/// Tells whether plug-ins have changed a value, without a copy of it.
+fn fingerprint(value: &Value) -> u64 {
+    static KEYS: LazyLock<std::hash::RandomState> = LazyLock::new(Default::default);
+    KEYS.hash_one(value)
+}
+
+impl Core {
     fn chain(&self, asked: Asked<'_>) -> Vec<Arc<dyn Admission>> {
         let subresource = asked.ctx.subresource.as_deref();
         self.admission
@@ -26,48 +36,48 @@ impl<S: Strategy> Registry<S> {
             .collect()
     }
 
-    /// Lets every plug-in that looks at such writes change the object.
+    /// Lets every plug-in that looks at such writes change the object; typed anew only where one did.
     pub(crate) async fn mutate(
         &self,
         asked: Asked<'_>,
-        object: S::Object,
-        old: Option<&Stored<S::Object>>,
-    ) -> Result<S::Object, Status> {
+        object: Box<dyn Erased>,
+        old: Option<&Stored>,
+    ) -> Result<Box<dyn Erased>, Status> {
         let chain = self.chain(asked);
         if chain.is_empty() {
             return Ok(object);
         }
-        let old = old.map(|old| plain(&old.typed)).transpose()?;
-        let attributes = self.attributes(asked, old.as_ref());
-        let mut value = plain(&object)?;
+        let old = old.map(|old| self.value_of(old)).transpose()?;
+        let attributes = self.attributes(asked, old);
+        let mut value = plain(&*object)?;
+        let before = fingerprint(&value);
         for plugin in chain {
             plugin.mutate(&attributes, &mut value).await?;
         }
-        self.typed_value(value)
+        if fingerprint(&value) == before { Ok(object) } else { self.typed_value(value) }
     }
 
     /// `object` is `None` for a deletion.
     pub(crate) async fn admit(
         &self,
         asked: Asked<'_>,
-        object: Option<&S::Object>,
-        old: Option<&Stored<S::Object>>,
+        object: Option<&Value>,
+        old: Option<&Stored>,
     ) -> Result<(), Status> {
         let chain = self.chain(asked);
         if chain.is_empty() {
             return Ok(());
         }
-        let old = old.map(|old| plain(&old.typed)).transpose()?;
-        let object = object.map(plain).transpose()?;
-        let attributes = self.attributes(asked, old.as_ref());
+        let old = old.map(|old| self.value_of(old)).transpose()?;
+        let attributes = self.attributes(asked, old);
         for plugin in chain {
-            plugin.validate(&attributes, object.as_ref()).await?;
+            plugin.validate(&attributes, object).await?;
         }
         Ok(())
     }
 
-    fn attributes<'a>(&'a self, asked: Asked<'a>, old: Option<&'a serde_json::Value>) -> Attributes<'a> {
+    fn attributes<'a>(&'a self, asked: Asked<'a>, old: Option<&'a Value>) -> Attributes<'a> {
         let Asked { ctx, operation, name, dry_run } = asked;
-        Attributes { ctx, operation, gvk: &self.def.gvk, gvr: &self.gvr, name, dry_run, old }
+        Attributes { ctx, operation, gvk: &self.def().gvk, gvr: &self.gvr, name, dry_run, old }
     }
 }

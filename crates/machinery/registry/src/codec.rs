@@ -1,27 +1,36 @@
 //! Between stored bytes and typed objects.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use base_meta::schema;
-use base_meta::{Status, field};
+use base_meta::{Status, field, schema};
 use bytes::Bytes;
-use k8s_openapi::Metadata as _;
 use machinery_storage::cache::Extract;
 use machinery_storage::{Meta, Object, Revision};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Registry, ResourceDef, Strategy};
+use crate::ResourceDef;
+use crate::core::Core;
+use crate::kind::Kind;
+use crate::object::Erased;
 
-/// One stored version, decoded and defaulted; `typed` carries its resourceVersion.
-pub(crate) struct Stored<T> {
+/// One stored version, decoded and defaulted; `typed` carries its resourceVersion. What else a write needs of it is
+/// made when it is first asked for.
+pub(crate) struct Stored {
     pub(crate) object: Arc<Object>,
-    pub(crate) typed: T,
+    pub(crate) typed: Box<dyn Erased>,
+    value: OnceLock<Value>,
+}
+
+impl Stored {
+    pub(crate) fn new(object: Arc<Object>, typed: Box<dyn Erased>) -> Self {
+        Self { object, typed, value: OnceLock::new() }
+    }
 }
 
 /// What the cache reads from every object it takes in. Kinds without selectable fields are not typed for it.
-pub(crate) fn extractor<S: Strategy>(strategy: Arc<S>, def: &ResourceDef) -> Arc<Extract> {
+pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef) -> Arc<Extract> {
     #[derive(Deserialize)]
     struct Head {
         metadata: HeadMeta,
@@ -38,9 +47,7 @@ pub(crate) fn extractor<S: Strategy>(strategy: Arc<S>, def: &ResourceDef) -> Arc
     let selectable = !def.fields.is_empty();
     Arc::new(move |json| {
         if selectable {
-            let mut object: S::Object = serde_json::from_slice(json)?;
-            strategy.default(&mut object);
-            return Ok(meta(&*strategy, &object));
+            return Ok(meta(&*kind, &*kind.decode(json)?));
         }
         let Head { metadata } = serde_json::from_slice(json)?;
         Ok(Meta {
@@ -53,7 +60,7 @@ pub(crate) fn extractor<S: Strategy>(strategy: Arc<S>, def: &ResourceDef) -> Arc
     })
 }
 
-fn meta<S: Strategy>(strategy: &S, object: &S::Object) -> Meta {
+fn meta(kind: &dyn Kind, object: &dyn Erased) -> Meta {
     let metadata = object.metadata();
     let labels = metadata.labels.iter().flatten();
     Meta {
@@ -61,35 +68,32 @@ fn meta<S: Strategy>(strategy: &S, object: &S::Object) -> Meta {
         name: metadata.name.as_deref().unwrap_or_default().into(),
         uid: metadata.uid.as_deref().unwrap_or_default().into(),
         labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
-        fields: strategy.selectable(object).into_iter().map(|(field, value)| (field, value.into())).collect(),
+        fields: kind.selectable(object).into_iter().map(|(field, value)| (field, value.into())).collect(),
     }
 }
 
-impl<S: Strategy> Registry<S> {
-    pub(crate) fn typed(&self, object: &Object) -> Result<S::Object, Status> {
-        let mut typed: S::Object = serde_json::from_slice(object.json()).map_err(|error| {
+impl Core {
+    pub(crate) fn typed(&self, object: &Object) -> Result<Box<dyn Erased>, Status> {
+        let mut typed = self.kind.decode(object.json()).map_err(|error| {
             tracing::error!(key = &*object.key, %error, "a stored object cannot be decoded");
-            Status::internal(format!("unable to decode {} {:?}", self.def.gvk.kind, object.meta.name))
+            Status::internal(format!("unable to decode {} {:?}", self.def().gvk.kind, object.meta.name))
         })?;
-        self.strategy.default(&mut typed);
         typed.metadata_mut().resource_version = Some(object.revision.to_string());
         Ok(typed)
     }
 
     /// `value` is already known to follow the schema; what serde still refuses is the server's own gap.
-    pub(crate) fn typed_value(&self, value: Value) -> Result<S::Object, Status> {
-        let mut typed: S::Object = serde_json::from_value(value).map_err(|error| {
-            let (version, kind) = (&self.def.gvk.version, &self.def.gvk.kind);
+    pub(crate) fn typed_value(&self, value: Value) -> Result<Box<dyn Erased>, Status> {
+        self.kind.take(value).map_err(|error| {
+            let (version, kind) = (&self.def().gvk.version, &self.def().gvk.kind);
             Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
-        })?;
-        self.strategy.default(&mut typed);
-        Ok(typed)
+        })
     }
 
     /// As Go's round trip leaves it, with resourceVersion and the fields nobody stores taken out.
-    pub(crate) fn canonical(&self, object: &S::Object) -> Result<Value, Status> {
+    pub(crate) fn canonical(&self, object: &dyn Erased) -> Result<Value, Status> {
         let mut value = plain(object)?;
-        schema::normalise(self.def.schema, &mut value);
+        schema::normalise(self.def().schema, &mut value);
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
             for transient in ["resourceVersion", "selfLink", "managedFields"] {
                 metadata.remove(transient);
@@ -98,24 +102,34 @@ impl<S: Strategy> Registry<S> {
         Ok(value)
     }
 
+    /// The stored object as a write of it now would leave it: an older binary may have stored another form.
+    pub(crate) fn value_of<'a>(&self, stored: &'a Stored) -> Result<&'a Value, Status> {
+        if let Some(value) = stored.value.get() {
+            return Ok(value);
+        }
+        let mut value = plain(&*stored.typed)?;
+        schema::normalise(self.def().schema, &mut value);
+        Ok(stored.value.get_or_init(|| value))
+    }
+
     pub(crate) fn object(
         &self,
         key: &str,
         revision: Revision,
         json: Bytes,
-        typed: &S::Object,
+        typed: &dyn Erased,
     ) -> Result<Arc<Object>, Status> {
-        let object = Object::new(key.into(), revision, meta(&*self.strategy, typed), json);
+        let object = Object::new(key.into(), revision, meta(&*self.kind, typed), json);
         object.map(Arc::new).map_err(Status::internal)
     }
 
     pub(crate) fn invalid(&self, name: &str, errors: &[field::Error]) -> Result<(), Status> {
-        if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&self.def.gvk, name, errors)) }
+        if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&self.def().gvk, name, errors)) }
     }
 }
 
-pub(crate) fn plain<T: serde::Serialize>(object: &T) -> Result<Value, Status> {
-    serde_json::to_value(object).map_err(Status::internal)
+pub(crate) fn plain(object: &dyn Erased) -> Result<Value, Status> {
+    object.to_value().map_err(Status::internal)
 }
 
 pub(crate) fn bytes(value: &Value) -> Result<Bytes, Status> {

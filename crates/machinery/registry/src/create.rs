@@ -1,7 +1,6 @@
 //! POST: a new object.
 
 use base_meta::{Reason, Status};
-use k8s_openapi::Metadata as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use machinery_storage::{Error, Expect, Freshness, Op, Revision};
@@ -9,25 +8,32 @@ use serde_json::Value;
 
 use crate::admit::Asked;
 use crate::codec::{bytes, plain};
+use crate::core::Core;
+use crate::dialect::Dialect;
+use crate::object::Erased;
 use crate::resource::Written;
-use crate::{CreateOptions, Operation, Payload, Registry, RequestContext, Strategy, failure, identity, metadata};
+use crate::{CreateOptions, Operation, Payload, RequestContext, failure, identity, metadata};
 
 /// How often a generated name that is taken is replaced by another.
 const NAME_ATTEMPTS: usize = 8;
 
-impl<S: Strategy> Registry<S> {
+impl Core {
     pub(crate) async fn create_decoded(
         &self,
+        dialect: &Dialect,
         ctx: &RequestContext,
         body: &Payload,
         options: &CreateOptions,
     ) -> Result<Written, Status> {
-        let value = self.decode(ctx, body, options.field_validation)?;
-        self.insert(ctx, value, options.dry_run).await
+        let value = dialect.decode(ctx, body, options.field_validation)?;
+        self.insert(ctx, dialect.to_stored(value).await?, options.dry_run).await
     }
 
-    /// Creates from within the process: the same path as a request's, without the decoding.
-    pub async fn create_typed(&self, ctx: &RequestContext, object: &S::Object) -> Result<S::Object, Status> {
+    pub(crate) async fn create_erased(
+        &self,
+        ctx: &RequestContext,
+        object: &dyn Erased,
+    ) -> Result<Box<dyn Erased>, Status> {
         let written = self.insert(ctx, plain(object)?, false).await?;
         self.typed(&written.object)
     }
@@ -39,7 +45,7 @@ impl<S: Strategy> Registry<S> {
         mut value: Value,
         dry_run: bool,
     ) -> Result<Written, Status> {
-        if let (Some(_), Value::Object(object)) = (self.def.subresource("status"), &mut value) {
+        if let (Some(_), Value::Object(object)) = (self.def().subresource("status"), &mut value) {
             object.remove("status");
         }
         let mut object = self.typed_value(value)?;
@@ -54,7 +60,7 @@ impl<S: Strategy> Registry<S> {
         let meta = object.metadata_mut();
         meta.uid = Some(identity::uid()?);
         meta.creation_timestamp = Some(now());
-        meta.generation = self.strategy.has_generation().then_some(1);
+        meta.generation = self.kind.has_generation().then_some(1);
         (meta.deletion_timestamp, meta.deletion_grace_period_seconds) = (None, None);
         (meta.self_link, meta.managed_fields) = (None, None);
 
@@ -70,7 +76,7 @@ impl<S: Strategy> Registry<S> {
         };
         let mut name = String::new();
         for _ in 0..NAME_ATTEMPTS {
-            let mut object = object.clone();
+            let mut object = object.boxed();
             name = identity::name(&base)?;
             object.metadata_mut().name = Some(name.clone());
             if let Some(written) = self.store_new(ctx, object, dry_run).await? {
@@ -92,35 +98,46 @@ impl<S: Strategy> Registry<S> {
     async fn store_new(
         &self,
         ctx: &RequestContext,
-        mut object: S::Object,
+        mut object: Box<dyn Erased>,
         dry_run: bool,
     ) -> Result<Option<Written>, Status> {
-        self.strategy.prepare_for_create(ctx, &mut object);
+        self.kind.prepare_for_create(ctx, &mut *object);
         let name = object.metadata().name.clone().unwrap_or_default();
         let mut errors =
-            metadata::validate(object.metadata(), self.def.namespaced(), |name| self.strategy.validate_name(name));
-        errors.extend(self.strategy.validate(ctx, &object));
+            metadata::validate(object.metadata(), self.def().namespaced(), |name| self.kind.validate_name(name));
+        errors.extend(self.kind.validate(ctx, &*object));
         self.invalid(&name, &errors)?;
-        for warning in self.strategy.warnings(&object) {
+        for warning in self.kind.warnings(&*object) {
             ctx.warnings.add(warning);
         }
-        self.admit(Asked { ctx, operation: Operation::Create, name: &name, dry_run }, Some(&object), None).await?;
+        let mut value = self.canonical(&*object)?;
+        let asked = Asked { ctx, operation: Operation::Create, name: &name, dry_run };
+        self.admit(asked, Some(&value), None).await?;
 
         let key = self.key(ctx, &name)?;
         // An allocation for a name that is taken would only be given back.
         if self.find(&key, Freshness::Latest).await?.is_some() {
             return Ok(None);
         }
-        let undo = self.strategy.begin_create(ctx, &mut object, dry_run).await?;
-        let stored = self.put_new(&key, &object, dry_run).await;
+        let undo = self.kind.begin_create(ctx, &mut *object, dry_run).await?;
+        if undo.is_some() || self.kind.allocates() {
+            value = self.canonical(&*object)?;
+        }
+        let stored = self.put_new(&key, &*object, &value, dry_run).await;
         if let (Ok(None) | Err(_), Some(undo)) = (&stored, undo) {
             undo().await;
         }
         stored
     }
 
-    async fn put_new(&self, key: &str, object: &S::Object, dry_run: bool) -> Result<Option<Written>, Status> {
-        let json = bytes(&self.canonical(object)?)?;
+    async fn put_new(
+        &self,
+        key: &str,
+        object: &dyn Erased,
+        value: &Value,
+        dry_run: bool,
+    ) -> Result<Option<Written>, Status> {
+        let json = bytes(value)?;
         let revision = if dry_run {
             Revision::default()
         } else {

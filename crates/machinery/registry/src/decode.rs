@@ -6,7 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{FieldValidation, MediaType, Payload, Registry, RequestContext, Strategy};
+use crate::core::Core;
+use crate::custom::CustomSchema;
+use crate::dialect::Dialect;
+use crate::{FieldValidation, MediaType, Payload, RequestContext, duplicates};
 
 #[derive(Debug, Default, Deserialize)]
 struct TypeMeta {
@@ -16,7 +19,7 @@ struct TypeMeta {
     kind: Option<String>,
 }
 
-impl<S: Strategy> Registry<S> {
+impl Dialect {
     /// Decodes a body of this kind; `kind` and `apiVersion` may be missing from it, as upstream lets them.
     pub(crate) fn decode(
         &self,
@@ -29,7 +32,13 @@ impl<S: Strategy> Registry<S> {
                 let head: TypeMeta = serde_json::from_slice(&payload.bytes)
                     .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?;
                 self.check_type(&head)?;
-                (self.follow(schema::decode(self.def.schema, &payload.bytes))?, None)
+                let decoded = match &self.custom {
+                    None => schema::decode(self.def.schema, &payload.bytes),
+                    Some(custom) => duplicates::parse(&payload.bytes)
+                        .map_err(schema::DecodeError::Syntax)
+                        .and_then(|(value, duplicates)| self.fit(&**custom, value, duplicates)),
+                };
+                (self.follow(decoded)?, None)
             }
             MediaType::Yaml => {
                 let value: Value = serde_norway::from_slice(&payload.bytes)
@@ -40,7 +49,7 @@ impl<S: Strategy> Registry<S> {
                 )?;
                 // The untyped form alone refuses a key that is set twice.
                 let strict = serde_norway::from_slice::<serde_norway::Value>(&payload.bytes);
-                (self.follow(schema::conform(self.def.schema, value))?, strict.err().map(|error| error.to_string()))
+                (self.follow(self.fitted(value))?, strict.err().map(|error| error.to_string()))
             }
         };
         decoded.strict_errors.extend(duplicates);
@@ -68,6 +77,38 @@ impl<S: Strategy> Registry<S> {
             }
         }
         Ok(())
+    }
+
+    /// Brings a parsed value to what the schema knows.
+    fn fitted(&self, value: Value) -> Result<Decoded, schema::DecodeError> {
+        match &self.custom {
+            None => schema::conform(self.def.schema, value),
+            Some(custom) => self.fit(&**custom, value, Vec::new()),
+        }
+    }
+
+    /// Metadata by the table, the rest by the kind's own schema.
+    fn fit(
+        &self,
+        custom: &dyn CustomSchema,
+        value: Value,
+        mut strict_errors: Vec<String>,
+    ) -> Result<Decoded, schema::DecodeError> {
+        let Value::Object(mut content) = value else { return schema::conform(self.def.schema, value) };
+        let known = self.def.schema.root_type().fields;
+        let head = known.iter().filter_map(|field| content.remove_entry(field.name)).collect();
+        let head = schema::conform(self.def.schema, Value::Object(head))?;
+        strict_errors.extend(head.strict_errors);
+        if let Value::Object(head) = head.value {
+            content.extend(head);
+        }
+        let mut value = Value::Object(content);
+        let unknown = custom.prune(&mut value);
+        strict_errors.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
+        if self.is_converted() {
+            custom.default(&mut value);
+        }
+        Ok(Decoded { value, strict_errors })
     }
 
     fn follow(&self, decoded: Result<Decoded, schema::DecodeError>) -> Result<Decoded, Status> {
@@ -135,6 +176,24 @@ impl<S: Strategy> Registry<S> {
         ))
     }
 
+    /// A patched document, checked as a body is.
+    pub(crate) fn conform(
+        &self,
+        ctx: &RequestContext,
+        value: Value,
+        validation: FieldValidation,
+        refuse: impl Fn(&str) -> Status,
+    ) -> Result<Value, Status> {
+        let head = TypeMeta::deserialize(&value).map_err(|error| refuse(&error.to_string()))?;
+        self.check_type(&head)?;
+        let mut decoded = self.fitted(value).map_err(|error| refuse(&error.client_message()))?;
+        self.report(ctx, validation, &decoded.strict_errors, refuse)?;
+        self.name_type(&mut decoded.value);
+        Ok(decoded.value)
+    }
+}
+
+impl Core {
     /// The body's namespace must be the path's, or is filled from it; a cluster-scoped kind loses it.
     pub(crate) fn fit_namespace(&self, ctx: &RequestContext, meta: &mut ObjectMeta) -> Result<(), Status> {
         let path = self.namespace(ctx)?;
@@ -176,22 +235,6 @@ impl<S: Strategy> Registry<S> {
         let text = |field: &str| body["metadata"][field].as_str().map(str::to_owned);
         let meta = ObjectMeta { name: text("name"), namespace: text("namespace"), ..ObjectMeta::default() };
         self.check_name(ctx, name, &meta)
-    }
-
-    /// A patched document, checked as a body is.
-    pub(crate) fn conform(
-        &self,
-        ctx: &RequestContext,
-        value: Value,
-        validation: FieldValidation,
-        refuse: impl Fn(&str) -> Status,
-    ) -> Result<Value, Status> {
-        let head = TypeMeta::deserialize(&value).map_err(|error| refuse(&error.to_string()))?;
-        self.check_type(&head)?;
-        let mut decoded = schema::conform(self.def.schema, value).map_err(|error| refuse(&error.client_message()))?;
-        self.report(ctx, validation, &decoded.strict_errors, refuse)?;
-        self.name_type(&mut decoded.value);
-        Ok(decoded.value)
     }
 }
 

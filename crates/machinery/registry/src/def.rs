@@ -55,7 +55,7 @@ impl Verb {
 }
 
 /// A column of `kubectl get`: `metav1.TableColumnDefinition`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
     pub name: &'static str,
     /// `string`, `integer`, `date`, …

@@ -1,43 +1,45 @@
 //! DELETE: what it does to an object is planned purely, then written by compare-and-swap.
 
 use base_meta::{Reason, Status};
-use k8s_openapi::Metadata as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::admit::Asked;
 use crate::codec::{Stored, bytes};
+use crate::core::Core;
+use crate::dialect::Dialect;
+use crate::kind::Kind;
 use crate::metadata::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
+use crate::object::Erased;
 use crate::request::Propagation;
 use crate::resource::{Deleted, List};
 use crate::strategy::Graceful;
 use crate::update::RACES;
-use crate::{DeleteOptions, ListOptions, Operation, Registry, RequestContext, Strategy, create};
+use crate::{DeleteOptions, ListOptions, Operation, RequestContext, create};
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Plan<T> {
+pub(crate) enum Plan {
     /// Already on its way; nothing to write.
     Pending,
     /// Stays, marked: a grace period or a finalizer holds it.
-    Mark(T),
-    Remove(T),
+    Mark(Box<dyn Erased>),
+    Remove(Box<dyn Erased>),
 }
 
 /// What deleting `stored` now means.
-pub(crate) fn plan<S: Strategy>(
-    strategy: &S,
+pub(crate) fn plan(
+    kind: &dyn Kind,
     ctx: &RequestContext,
-    stored: &S::Object,
+    stored: &dyn Erased,
     options: &DeleteOptions,
     now: &Time,
-) -> Plan<S::Object> {
+) -> Plan {
     let mut options = options.clone();
     // Upstream: a negative period means "at once, but gracefully".
     options.grace_period_seconds = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
-    let mut object = stored.clone();
+    let mut object = stored.boxed();
     let asked = options.grace_period_seconds;
     let mut removable = true;
-    let graceful = strategy.graceful(ctx, stored, &mut options);
+    let graceful = kind.graceful(ctx, stored, &mut options);
     let meta = object.metadata_mut();
     match graceful {
         Graceful::No => {}
@@ -61,7 +63,7 @@ pub(crate) fn plan<S: Strategy>(
         }
     }
     apply_propagation(meta, options.propagation);
-    let held = strategy.blocks_removal(&object);
+    let held = kind.blocks_removal(&*object);
     if held && graceful == Graceful::No {
         let meta = object.metadata_mut();
         match &meta.deletion_timestamp {
@@ -72,7 +74,7 @@ pub(crate) fn plan<S: Strategy>(
     if !held && removable {
         return Plan::Remove(object);
     }
-    strategy.mark_deleting(&mut object);
+    kind.mark_deleting(&mut *object);
     Plan::Mark(object)
 }
 
@@ -109,7 +111,7 @@ fn apply_propagation(meta: &mut ObjectMeta, propagation: Option<Propagation>) {
     }
 }
 
-impl<S: Strategy> Registry<S> {
+impl Core {
     pub(crate) async fn delete_one(
         &self,
         ctx: &RequestContext,
@@ -123,20 +125,20 @@ impl<S: Strategy> Registry<S> {
             if attempt == 0 {
                 self.admit(asked, None, Some(&stored)).await?;
             }
-            match plan(&*self.strategy, ctx, &stored.typed, options, &create::now()) {
+            match plan(&*self.kind, ctx, &*stored.typed, options, &create::now()) {
                 Plan::Pending => return Ok(Deleted::Pending(stored.object)),
                 Plan::Mark(object) => {
-                    let json = bytes(&self.canonical(&object)?)?;
+                    let json = bytes(&self.canonical(&*object)?)?;
                     if json == *stored.object.json() {
                         return Ok(Deleted::Pending(stored.object));
                     }
-                    if let Some(object) = self.overwrite(&stored, json, &object, options.dry_run).await? {
+                    if let Some(object) = self.overwrite(&stored, json, &*object, options.dry_run).await? {
                         return Ok(Deleted::Pending(object));
                     }
                 }
                 Plan::Remove(object) => {
-                    let json = bytes(&self.canonical(&object)?)?;
-                    if let Some(object) = self.remove(&stored.object, json, &object, options.dry_run).await? {
+                    let json = bytes(&self.canonical(&*object)?)?;
+                    if let Some(object) = self.remove(&stored.object, json, &*object, options.dry_run).await? {
                         return Ok(Deleted::Gone(object));
                     }
                 }
@@ -145,12 +147,7 @@ impl<S: Strategy> Registry<S> {
         Err(Status::modified(&self.gvr, name))
     }
 
-    fn check_delete_preconditions(
-        &self,
-        name: &str,
-        stored: &Stored<S::Object>,
-        options: &DeleteOptions,
-    ) -> Result<(), Status> {
+    fn check_delete_preconditions(&self, name: &str, stored: &Stored, options: &DeleteOptions) -> Result<(), Status> {
         if let Some(uid) = &options.uid {
             self.check_uid(name, uid, stored.typed.metadata().uid.as_deref().unwrap_or_default())?;
         }
@@ -169,11 +166,12 @@ impl<S: Strategy> Registry<S> {
     /// Every object that `list` selects, one by one; answered with those as they were.
     pub(crate) async fn delete_selected(
         &self,
+        dialect: &Dialect,
         ctx: &RequestContext,
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<List, Status> {
-        let found = self.list_page(ctx, list).await?;
+        let found = self.list_page(dialect, ctx, list).await?;
         for object in &found.items {
             let ctx = RequestContext { namespace: object.meta.namespace.clone(), ..ctx.clone() };
             match self.delete_one(&ctx, &object.meta.name, options).await {

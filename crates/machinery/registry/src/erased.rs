@@ -1,4 +1,4 @@
-//! The typed registry behind the erased trait: which part of an object a request is about.
+//! A core, in one of its versions, behind the erased trait: which part of an object a request is about.
 
 use std::sync::Arc;
 
@@ -7,11 +7,13 @@ use futures::stream::BoxStream;
 use machinery_storage::Object;
 use serde_json::Value;
 
+use crate::core::Core;
+use crate::dialect::Dialect;
 use crate::resource::{Answer, Deleted, List, WatchEvent, Written};
 use crate::update::Part;
 use crate::{
-    CreateOptions, DeleteOptions, ListOptions, Patch, Payload, Registry, RequestContext, Resource, ResourceDef,
-    Strategy, SubresourceHandler, UpdateOptions,
+    CreateOptions, DeleteOptions, ListOptions, Patch, Payload, RequestContext, Resource, ResourceDef,
+    SubresourceHandler, UpdateOptions,
 };
 
 enum Target {
@@ -19,26 +21,63 @@ enum Target {
     Scale,
 }
 
-impl<S: Strategy> Registry<S> {
-    fn target(&self, ctx: &RequestContext) -> Result<Target, Status> {
-        match ctx.subresource.as_deref() {
-            None => Ok(Target::Object(Part::Whole)),
-            Some(name) if self.def.subresource(name).is_none() => Err(Status::no_such_path()),
-            Some("status") => Ok(Target::Object(Part::Status)),
-            Some("scale") => Ok(Target::Scale),
-            Some(_) => Err(Status::no_such_path()),
-        }
+fn target(def: &ResourceDef, ctx: &RequestContext) -> Result<Target, Status> {
+    match ctx.subresource.as_deref() {
+        None => Ok(Target::Object(Part::Whole)),
+        Some(name) if def.subresource(name).is_none() => Err(Status::no_such_path()),
+        Some("status") => Ok(Target::Object(Part::Status)),
+        Some("scale") => Ok(Target::Scale),
+        // Another way to write the same object, as `pods/resize`: its strategy sees in `ctx` which.
+        Some(name) if def.subresource(name).is_some_and(|sub| sub.gvk == def.gvk) => Ok(Target::Object(Part::Whole)),
+        Some(_) => Err(Status::no_such_path()),
+    }
+}
+
+/// What `Resource` asks of a core, answered in a dialect.
+impl Core {
+    pub(crate) async fn speak_update(
+        &self,
+        dialect: &Dialect,
+        ctx: &RequestContext,
+        name: &str,
+        body: Payload,
+        options: UpdateOptions,
+    ) -> Result<Answer, Status> {
+        let part = match target(&dialect.def, ctx)? {
+            Target::Object(part) => part,
+            Target::Scale => return self.put_scale(ctx, name, &body, &options).await.map(Answer::Value),
+        };
+        self.update_decoded(dialect, ctx, name, part, &body, &options).await.map(Answer::Object)
+    }
+
+    pub(crate) async fn speak_patch(
+        &self,
+        dialect: &Dialect,
+        ctx: &RequestContext,
+        name: &str,
+        patch: Patch,
+        options: UpdateOptions,
+    ) -> Result<Answer, Status> {
+        let part = match target(&dialect.def, ctx)? {
+            Target::Object(part) => part,
+            Target::Scale => return self.patch_scale(ctx, name, &patch, &options).await.map(Answer::Value),
+        };
+        self.patch_object(dialect, ctx, name, part, &patch, &options).await.map(Answer::Object)
+    }
+
+    pub(crate) fn stored_row(&self, object: &Object) -> Result<Vec<Value>, Status> {
+        Ok(self.kind.row(&*self.typed(object)?))
     }
 }
 
 #[async_trait::async_trait]
-impl<S: Strategy> Resource for Registry<S> {
+impl Resource for Core {
     fn def(&self) -> &ResourceDef {
-        &self.def
+        &self.dialect.def
     }
 
     async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status> {
-        self.create_decoded(ctx, &body, &options).await
+        self.create_decoded(&self.dialect, ctx, &body, &options).await
     }
 
     async fn get(&self, ctx: &RequestContext, name: &str, resource_version: &str) -> Result<Arc<Object>, Status> {
@@ -46,7 +85,7 @@ impl<S: Strategy> Resource for Registry<S> {
     }
 
     async fn list(&self, ctx: &RequestContext, options: &ListOptions) -> Result<List, Status> {
-        self.list_page(ctx, options).await
+        self.list_page(&self.dialect, ctx, options).await
     }
 
     async fn watch(
@@ -54,7 +93,7 @@ impl<S: Strategy> Resource for Registry<S> {
         ctx: &RequestContext,
         options: &ListOptions,
     ) -> Result<BoxStream<'static, WatchEvent>, Status> {
-        self.open_watch(ctx, options).await
+        self.open_watch(&self.dialect, ctx, options).await
     }
 
     async fn update(
@@ -64,10 +103,7 @@ impl<S: Strategy> Resource for Registry<S> {
         body: Payload,
         options: UpdateOptions,
     ) -> Result<Answer, Status> {
-        match self.target(ctx)? {
-            Target::Object(part) => self.update_decoded(ctx, name, part, &body, &options).await.map(Answer::Object),
-            Target::Scale => self.put_scale(ctx, name, &body, &options).await.map(Answer::Value),
-        }
+        self.speak_update(&self.dialect, ctx, name, body, options).await
     }
 
     async fn patch(
@@ -77,10 +113,7 @@ impl<S: Strategy> Resource for Registry<S> {
         patch: Patch,
         options: UpdateOptions,
     ) -> Result<Answer, Status> {
-        match self.target(ctx)? {
-            Target::Object(part) => self.patch_object(ctx, name, part, &patch, &options).await.map(Answer::Object),
-            Target::Scale => self.patch_scale(ctx, name, &patch, &options).await.map(Answer::Value),
-        }
+        self.speak_patch(&self.dialect, ctx, name, patch, options).await
     }
 
     async fn get_scale(&self, ctx: &RequestContext, name: &str) -> Result<Value, Status> {
@@ -97,11 +130,11 @@ impl<S: Strategy> Resource for Registry<S> {
         list: &ListOptions,
         options: DeleteOptions,
     ) -> Result<List, Status> {
-        self.delete_selected(ctx, list, &options).await
+        self.delete_selected(&self.dialect, ctx, list, &options).await
     }
 
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status> {
-        Ok(self.strategy.row(&self.typed(object)?))
+        self.stored_row(object)
     }
 
     fn handler(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>> {

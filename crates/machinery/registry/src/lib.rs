@@ -1,7 +1,8 @@
 //! The one write path: decode → default → mutate → validate → admit → store → watch.
 //!
-//! A kind is a [`ResourceDef`] and a short [`Strategy`]; [`Registry`] owns the order of the hooks, resourceVersion
-//! conflicts, finalizers, generateName and dry-run; the API server sees only `dyn` [`Resource`].
+//! A kind is a [`ResourceDef`] and a short [`Strategy`]; [`Core`] owns the order of the hooks, resourceVersion
+//! conflicts, finalizers, generateName and dry-run, compiled once for all kinds; [`Registry`] is its typed handle,
+//! [`View`] another version of it; the API server sees only `dyn` [`Resource`].
 //! Names no kind (`xtask layers` forbids `k8s_openapi::api` here). See README.md for the diagram.
 
 // Every call here may answer with a Status; boxing it would cost more in noise than its 136 bytes do.
@@ -10,14 +11,23 @@
 pub mod admission;
 mod admit;
 mod codec;
+mod core;
 mod create;
+pub mod custom;
 mod decode;
 pub mod def;
 mod delete;
+mod dialect;
+mod duplicates;
 mod erased;
 mod failure;
+mod forward;
 mod identity;
+mod intern;
+mod kind;
+pub mod managed;
 mod metadata;
+mod object;
 mod page;
 mod patch;
 mod read;
@@ -29,14 +39,20 @@ mod select;
 mod store;
 pub mod strategy;
 mod update;
+mod view;
 mod watch;
 
+pub use crate::core::Core;
 pub use admission::{Admission, Attributes, Operation};
+pub use custom::{Custom, CustomSchema};
 pub use def::{Column, Published, ResourceDef, Scope, SubresourceDef, Verb};
+pub use intern::{intern, intern_columns, intern_texts};
 pub use registry::{Handlers, Registry};
 pub use request::{
     Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,
     UpdateOptions, UserInfo,
 };
 pub use resource::{Resource, SubresourceHandler};
+pub use scale::ScalePaths;
 pub use strategy::Strategy;
+pub use view::{Conversion, Renamed, View};

@@ -27,7 +27,7 @@ pub(crate) fn validate(meta: &ObjectMeta, namespaced: bool, validate_name: impl 
     match meta.name.as_deref() {
         None | Some("") => errors.push(Error::required(&field, "name or generateName is required")),
         Some(name) => {
-            let problems = validate_name(name).into_iter().chain(path_segment(name));
+            let problems = validate_name(name).into_iter().chain(names::path_segment(name));
             errors.extend(problems.map(|problem| Error::invalid(&field, name, problem)));
         }
     }
@@ -161,14 +161,6 @@ fn finalizers(finalizers: &[String], path: &Path) -> Vec<Error> {
         ));
     }
     errors
-}
-
-/// A name is one segment of a URL's path.
-fn path_segment(name: &str) -> Vec<String> {
-    if name == "." || name == ".." {
-        return vec![format!("may not be '{name}'")];
-    }
-    ['/', '%'].into_iter().filter(|bad| name.contains(*bad)).map(|bad| format!("may not contain '{bad}'")).collect()
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ use base_meta::{Gvk, Status};
 use machinery_storage::cache::{At, Query};
 use machinery_storage::{Error, Freshness, Object, Revision};
 
+use crate::core::Core;
+use crate::dialect::Dialect;
 use crate::page::Token;
 use crate::request::VersionMatch;
 use crate::resource::List;
 use crate::select::Filter;
-use crate::{ListOptions, Registry, RequestContext, Strategy, failure};
+use crate::{ListOptions, RequestContext, failure};
 
 /// `None` for the empty string: no version was named.
 pub(crate) fn parse_version(text: &str) -> Result<Option<Revision>, Status> {
@@ -62,7 +64,7 @@ fn first_page(options: &ListOptions) -> Result<At, Status> {
     })
 }
 
-impl<S: Strategy> Registry<S> {
+impl Core {
     pub(crate) async fn get_one(
         &self,
         ctx: &RequestContext,
@@ -77,7 +79,7 @@ impl<S: Strategy> Registry<S> {
     /// The keys a list or watch is about: the collection's, or one namespace of it.
     pub(crate) fn range(&self, ctx: &RequestContext, filter: &Filter) -> String {
         let namespace = ctx.namespace.as_deref().or(filter.namespace());
-        match namespace.filter(|namespace| self.def.namespaced() && !namespace.is_empty()) {
+        match namespace.filter(|namespace| self.def().namespaced() && !namespace.is_empty()) {
             Some(namespace) => format!("{}{namespace}/", self.prefix),
             None => self.prefix.clone(),
         }
@@ -87,11 +89,17 @@ impl<S: Strategy> Registry<S> {
     pub(crate) fn only_key(&self, ctx: &RequestContext, filter: &Filter) -> Option<String> {
         let name = filter.name()?;
         let range = self.range(ctx, filter);
-        (!self.def.namespaced() || range != self.prefix).then(|| format!("{range}{name}"))
+        (!self.def().namespaced() || range != self.prefix).then(|| format!("{range}{name}"))
     }
 
-    pub(crate) async fn list_page(&self, ctx: &RequestContext, options: &ListOptions) -> Result<List, Status> {
-        let filter = Filter::new(&self.def, options)?;
+    /// Of stored objects, chosen by the dialect's fields.
+    pub(crate) async fn list_page(
+        &self,
+        dialect: &Dialect,
+        ctx: &RequestContext,
+        options: &ListOptions,
+    ) -> Result<List, Status> {
+        let filter = Filter::new(dialect, options)?;
         let range = self.range(ctx, &filter);
         let token = match options.continue_token.as_str() {
             "" => None,

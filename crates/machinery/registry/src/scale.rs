@@ -1,31 +1,70 @@
 //! `autoscaling/v1 Scale` of any kind that lists a `scale` subresource, by JSON paths into the kind's own object.
 
+use std::borrow::Cow;
+
 use base_meta::field::{Error, Path};
 use base_meta::selector::LabelSelector;
 use base_meta::{Gvk, Status};
 use serde_json::{Map, Value, json};
 
+use crate::codec::Stored;
+use crate::core::Core;
 use crate::patch::Parsed;
-use crate::update::Part;
-use crate::{MediaType, Patch, Payload, Registry, RequestContext, Strategy, UpdateOptions};
+use crate::update::{Origin, Part};
+use crate::{MediaType, Patch, Payload, RequestContext, UpdateOptions};
 
 const SCALE: Gvk = Gvk::of("autoscaling", "v1", "Scale");
 
-/// The Scale that an object shows. `spec.replicas` and `status.*` may be absent; `spec.selector` is a LabelSelector,
-/// or (ReplicationController) a plain map.
-fn view(object: &Value) -> Result<Value, Status> {
+/// Where a kind keeps what `scale` shows, as JSON paths of plain fields: `.spec.replicas`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: Cow<'static, str>,
+    pub status_replicas: Cow<'static, str>,
+    /// A LabelSelector, or (ReplicationController) a plain map, or (a custom kind's status) the selector's text.
+    pub selector: Option<Cow<'static, str>>,
+}
+
+impl Default for ScalePaths {
+    fn default() -> Self {
+        Self {
+            spec_replicas: ".spec.replicas".into(),
+            status_replicas: ".status.replicas".into(),
+            selector: Some(".spec.selector".into()),
+        }
+    }
+}
+
+fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
+    path.trim_start_matches('.').split('.').fold(object, |value, field| &value[field])
+}
+
+/// Where there is no such place yet, it is made.
+fn at_mut<'a>(object: &'a mut Value, path: &str) -> &'a mut Value {
+    path.trim_start_matches('.').split('.').fold(object, |value, field| {
+        if !value.is_object() {
+            *value = Value::Object(Map::new());
+        }
+        &mut value[field]
+    })
+}
+
+/// The Scale that an object shows. `spec.replicas` and `status.*` may be absent.
+fn view(paths: &ScalePaths, object: &Value) -> Result<Value, Status> {
     let meta = |name: &str| object["metadata"].get(name).cloned();
     let kept = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
     let metadata: Map<String, Value> =
         kept.iter().filter_map(|name| meta(name).map(|value| ((*name).to_owned(), value))).collect();
     let mut status = Map::new();
-    status.insert("replicas".into(), object["status"]["replicas"].as_i64().unwrap_or(0).into());
-    let selector = selector_text(&object["spec"]["selector"])?;
+    status.insert("replicas".into(), at(object, &paths.status_replicas).as_i64().unwrap_or(0).into());
+    let selector = match &paths.selector {
+        Some(path) => selector_text(at(object, path))?,
+        None => String::new(),
+    };
     if !selector.is_empty() {
         status.insert("selector".into(), selector.into());
     }
     let mut spec = Map::new();
-    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
+    if let Some(replicas) = at(object, &paths.spec_replicas).as_i64().filter(|replicas| *replicas != 0) {
         spec.insert("replicas".into(), replicas.into());
     }
     Ok(json!({
@@ -35,7 +74,11 @@ fn view(object: &Value) -> Result<Value, Status> {
 }
 
 fn selector_text(selector: &Value) -> Result<String, Status> {
-    let Value::Object(map) = selector else { return Ok(String::new()) };
+    let map = match selector {
+        Value::Object(map) => map,
+        Value::String(text) => return Ok(text.clone()),
+        _ => return Ok(String::new()),
+    };
     let plain = map.values().all(Value::is_string);
     let wrapped = if plain { &json!({ "matchLabels": map }) } else { selector };
     LabelSelector::from_json(wrapped).map(|selector| selector.to_string()).map_err(Status::internal)
@@ -82,8 +125,8 @@ impl Wish {
         Ok(Self { replicas, uid: text("uid"), resource_version: text("resourceVersion") })
     }
 
-    fn put_into(self, object: &mut Value) {
-        object["spec"]["replicas"] = self.replicas.into();
+    fn put_into(self, paths: &ScalePaths, object: &mut Value) {
+        *at_mut(object, &paths.spec_replicas) = self.replicas.into();
         let meta = &mut object["metadata"];
         // No version asked for: whatever is stored is scaled.
         meta["resourceVersion"] = self.resource_version.unwrap_or_default().into();
@@ -93,14 +136,39 @@ impl Wish {
     }
 }
 
-impl<S: Strategy> Registry<S> {
+/// What the client makes of the present Scale.
+enum Change {
+    Put(Value),
+    Patch(Parsed),
+}
+
+struct Scaled<'a> {
+    name: &'a str,
+    paths: &'a ScalePaths,
+    change: Change,
+}
+
+#[async_trait::async_trait]
+impl Origin for Scaled<'_> {
+    async fn wanted(&mut self, stored: &Stored) -> Result<Value, Status> {
+        let mut object = stored.object.to_value().map_err(Status::internal)?;
+        let wish = match &self.change {
+            Change::Put(scale) => Wish::read(self.name, scale),
+            Change::Patch(patch) => Wish::read(self.name, &patch.apply(view(self.paths, &object)?, None)?),
+        };
+        wish?.put_into(self.paths, &mut object);
+        Ok(object)
+    }
+}
+
+impl Core {
     fn require_scale(&self) -> Result<(), Status> {
-        self.def.subresource("scale").map(drop).ok_or_else(Status::no_such_path)
+        self.def().subresource("scale").map(drop).ok_or_else(Status::no_such_path)
     }
 
     pub(crate) async fn read_scale(&self, ctx: &RequestContext, name: &str) -> Result<Value, Status> {
         self.require_scale()?;
-        view(&self.stored(ctx, name).await?.object.to_value().map_err(Status::internal)?)
+        view(&self.scale_paths, &self.stored(ctx, name).await?.object.to_value().map_err(Status::internal)?)
     }
 
     pub(crate) async fn put_scale(
@@ -117,7 +185,7 @@ impl<S: Strategy> Registry<S> {
         .map_err(|error| {
             Status::bad_request(format!("the object provided is unrecognized (must be of type Scale): {error}"))
         })?;
-        self.scale(ctx, name, options, |_| Ok(scale.clone())).await
+        self.scale(ctx, name, options, Change::Put(scale)).await
     }
 
     pub(crate) async fn patch_scale(
@@ -127,8 +195,7 @@ impl<S: Strategy> Registry<S> {
         patch: &Patch,
         options: &UpdateOptions,
     ) -> Result<Value, Status> {
-        let patch = Parsed::new(patch)?;
-        self.scale(ctx, name, options, |current| patch.apply(current, None)).await
+        self.scale(ctx, name, options, Change::Patch(Parsed::new(patch)?)).await
     }
 
     async fn scale(
@@ -136,17 +203,12 @@ impl<S: Strategy> Registry<S> {
         ctx: &RequestContext,
         name: &str,
         options: &UpdateOptions,
-        wish: impl Fn(Value) -> Result<Value, Status> + Send + Sync,
+        change: Change,
     ) -> Result<Value, Status> {
         self.require_scale()?;
-        let written = self
-            .modify(ctx, name, Part::Whole, options.dry_run, |stored| {
-                let mut object = stored.object.to_value().map_err(Status::internal)?;
-                Wish::read(name, &wish(view(&object)?)?)?.put_into(&mut object);
-                Ok(object)
-            })
-            .await?;
-        view(&written.object.to_value().map_err(Status::internal)?)
+        let mut scaled = Scaled { name, paths: &self.scale_paths, change };
+        let written = self.modify(ctx, name, Part::Whole, options.dry_run, &mut scaled).await?;
+        view(&self.scale_paths, &written.object.to_value().map_err(Status::internal)?)
     }
 }
 
@@ -161,6 +223,7 @@ mod tests {
         assert_eq!(text(json!({"matchLabels": {"b": "2", "a": "1"}})), "a=1,b=2");
         assert_eq!(text(json!({"a": "1"})), "a=1");
         assert_eq!(text(Value::Null), "");
+        assert_eq!(text("a=1".into()), "a=1");
         let expressions = json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["x", "y"]}]});
         assert_eq!(text(expressions), "a in (x,y)");
     }

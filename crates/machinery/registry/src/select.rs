@@ -4,6 +4,7 @@ use base_meta::Status;
 use base_meta::selector::{FieldSelector, LabelSelector};
 use machinery_storage::{Meta, Object};
 
+use crate::dialect::Dialect;
 use crate::{ListOptions, ResourceDef};
 
 /// Selectors, checked against what the kind offers.
@@ -14,8 +15,11 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn new(def: &ResourceDef, options: &ListOptions) -> Result<Self, Status> {
-        for term in &options.fields.terms {
+    /// Terms name the dialect's fields; the filter looks at stored objects.
+    pub(crate) fn new(dialect: &Dialect, options: &ListOptions) -> Result<Self, Status> {
+        let def = &dialect.def;
+        let mut fields = options.fields.clone();
+        for term in &mut fields.terms {
             let field = term.field.as_str();
             let known = field == "metadata.name"
                 || (field == "metadata.namespace" && def.namespaced())
@@ -23,8 +27,11 @@ impl Filter {
             if !known {
                 return Err(Status::bad_request(unknown_field(def, field)));
             }
+            if let std::borrow::Cow::Owned(stored) = dialect.field(field) {
+                term.field = stored;
+            }
         }
-        Ok(Self { labels: options.labels.clone(), fields: options.fields.clone() })
+        Ok(Self { labels: options.labels.clone(), fields })
     }
 
     pub(crate) fn is_everything(&self) -> bool {

@@ -1,47 +1,59 @@
 //! The end of every change: compare-and-swap, or removal when nothing holds a deleted object any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base_meta::Status;
 use bytes::Bytes;
-use k8s_openapi::Metadata as _;
 use machinery_storage::{Error, Expect, Object, Op};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::codec::{Stored, bytes};
+use crate::core::Core;
+use crate::failure;
+use crate::object::Erased;
 use crate::resource::Written;
-use crate::update::RACES;
-use crate::{Registry, RequestContext, Strategy, failure};
 
-impl<S: Strategy> Registry<S> {
-    /// A change of anything but metadata and status is a new generation.
-    pub(crate) fn count_generation(&self, new: &mut S::Object, stored: &Stored<S::Object>) -> Result<(), Status> {
-        if !self.strategy.has_generation() {
-            return Ok(());
-        }
-        let canonical = self.canonical(new)?;
-        let before: Value = serde_json::from_slice(stored.object.json()).map_err(Status::internal)?;
-        // What an older binary stored may lack defaults that it would have now: compare after defaulting.
-        if same_intent(&canonical, &before) || same_intent(&canonical, &self.canonical(&stored.typed)?) {
+impl Core {
+    /// A change of anything but metadata and status is a new generation. `value` is `new`, canonical, and follows.
+    pub(crate) fn count_generation(
+        &self,
+        new: &mut dyn Erased,
+        value: &mut Value,
+        stored: &Stored,
+    ) -> Result<(), Status> {
+        // What an older binary stored may lack defaults that it would have now: compare after defaulting too.
+        if !self.kind.has_generation()
+            || same_intent_stored(value, stored.object.json())
+            || same_intent(value, self.value_of(stored)?)
+        {
             return Ok(());
         }
         let generation = stored.typed.metadata().generation.unwrap_or_default() + 1;
         new.metadata_mut().generation = Some(generation);
+        value["metadata"]["generation"] = generation.into();
         Ok(())
+    }
+
+    /// For handlers in this process, which have already decided. `None`: lost a race.
+    pub(crate) async fn put_changed(&self, stored: &Stored, new: &dyn Erased) -> Result<Option<Written>, Status> {
+        self.put(stored, new, &self.canonical(new)?, false).await
     }
 
     /// Stores `new` over `stored`, or removes it when this write freed the last thing that held a deleted object.
     /// A write that changes nothing is not made. `None`: lost a race.
     pub(crate) async fn put(
         &self,
-        stored: &Stored<S::Object>,
-        new: &S::Object,
+        stored: &Stored,
+        new: &dyn Erased,
+        value: &Value,
         dry_run: bool,
     ) -> Result<Option<Written>, Status> {
-        let json = bytes(&self.canonical(new)?)?;
+        let json = bytes(value)?;
         let old = stored.typed.metadata();
         let dying = old.deletion_timestamp.is_some() && old.deletion_grace_period_seconds.unwrap_or_default() == 0;
-        if dying && !self.strategy.blocks_removal(new) {
+        if dying && !self.kind.blocks_removal(new) {
             let gone = self.remove(&stored.object, json, new, dry_run).await?;
             return Ok(gone.map(|object| Written { object, created: false }));
         }
@@ -55,9 +67,9 @@ impl<S: Strategy> Registry<S> {
     /// The compare-and-swap itself. `None`: lost a race.
     pub(crate) async fn overwrite(
         &self,
-        stored: &Stored<S::Object>,
+        stored: &Stored,
         json: Bytes,
-        new: &S::Object,
+        new: &dyn Erased,
         dry_run: bool,
     ) -> Result<Option<Arc<Object>>, Status> {
         let (key, at) = (&stored.object.key, stored.object.revision);
@@ -78,7 +90,7 @@ impl<S: Strategy> Registry<S> {
         &self,
         stored: &Arc<Object>,
         last: Bytes,
-        typed: &S::Object,
+        typed: &dyn Erased,
         dry_run: bool,
     ) -> Result<Option<Arc<Object>>, Status> {
         if dry_run {
@@ -90,36 +102,54 @@ impl<S: Strategy> Registry<S> {
             Err(Error::Conflict { .. }) => return Ok(None),
             Err(error) => return Err(failure::status(error)),
         };
-        self.strategy.after_delete(typed).await;
+        self.kind.after_delete(typed).await;
         Ok(Some(self.object(&stored.key, revision, last, typed)?))
     }
+}
 
-    /// For handlers in this process, which have already decided: no admission, no strategy hooks, no new generation
-    /// (binding a pod is not a change of its spec by a user); a deleted object that nothing holds any more is still
-    /// removed.
-    /// `change` runs again on the newest version when another writer was first.
-    pub async fn update_with(
-        &self,
-        ctx: &RequestContext,
-        name: &str,
-        mut change: impl FnMut(&mut S::Object) -> Result<(), Status> + Send,
-    ) -> Result<S::Object, Status> {
-        for _ in 0..RACES {
-            let stored = self.stored(ctx, name).await?;
-            let mut new = stored.typed.clone();
-            change(&mut new)?;
-            if let Some(written) = self.put(&stored, &new, false).await? {
-                return self.typed(&written.object);
-            }
-        }
-        Err(Status::modified(&self.gvr, name))
-    }
+fn is_intent(name: &str) -> bool {
+    name != "metadata" && name != "status"
 }
 
 /// Whether two objects of one name differ at most in metadata and status.
 fn same_intent(one: &Value, other: &Value) -> bool {
     let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return one == other };
-    let intent = |name: &str| name != "metadata" && name != "status";
-    one.iter().filter(|(name, _)| intent(name)).all(|(name, value)| other.get(name) == Some(value))
-        && other.keys().filter(|name| intent(name)).all(|name| one.contains_key(name))
+    one.iter().filter(|(name, _)| is_intent(name)).all(|(name, value)| other.get(name) == Some(value))
+        && other.keys().filter(|name| is_intent(name)).all(|name| one.contains_key(name))
+}
+
+/// As [`same_intent`], by the bytes that `one` would be stored as; that they differ does not yet mean it has changed.
+fn same_intent_stored(one: &Value, stored: &[u8]) -> bool {
+    let (Some(one), Ok(stored)) = (one.as_object(), serde_json::from_slice::<BTreeMap<String, &RawValue>>(stored))
+    else {
+        return false;
+    };
+    let of_one = one.iter().filter(|(name, _)| is_intent(name));
+    let of_stored = stored.iter().filter(|(name, _)| is_intent(name));
+    of_one.clone().count() == of_stored.clone().count()
+        && of_one.zip(of_stored).all(|((name, value), (known, raw))| {
+            name == known && serde_json::to_string(value).is_ok_and(|text| text == raw.get())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn metadata_and_status_are_no_intent() {
+        let one = json!({"kind": "X", "metadata": {"name": "a"}, "spec": {"a": 1}, "status": {}});
+        for (other, same) in [
+            (json!({"kind": "X", "metadata": {}, "spec": {"a": 1}}), true),
+            (json!({"kind": "X", "metadata": {}, "spec": {"a": 2}}), false),
+            (json!({"kind": "X", "metadata": {}}), false),
+            (json!({"kind": "X", "metadata": {}, "spec": {"a": 1}, "more": 1}), false),
+        ] {
+            assert_eq!(same_intent(&one, &other), same, "{other}");
+            assert_eq!(same_intent_stored(&one, other.to_string().as_bytes()), same, "{other}");
+        }
+        assert!(!same_intent_stored(&one, b"[]"));
+    }
 }

@@ -1,17 +1,14 @@
 //! What a kind says about itself; everything it does not say is the registry's default.
 
+use std::sync::Arc;
+
 use base_meta::{Status, field};
-use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::custom::CustomSchema;
+pub use crate::object::ApiObject;
+use crate::scale::ScalePaths;
 use crate::{DeleteOptions, RequestContext, ResourceDef};
-
-/// An API object as `k8s-openapi` types it.
-pub trait ApiObject: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
-impl<T: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static> ApiObject for T {}
 
 /// What deletion does to an object that may end gracefully.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +28,16 @@ pub trait Strategy: Send + Sync + 'static {
     type Object: ApiObject;
 
     fn def(&self) -> ResourceDef;
+
+    /// Of a kind defined at run time, whose `Object` is [`Custom`](crate::Custom). Asked once, at start.
+    fn custom_schema(&self) -> Option<Arc<dyn CustomSchema>> {
+        None
+    }
+
+    /// Where the `scale` subresource finds its numbers. Asked once, at start.
+    fn scale_paths(&self) -> ScalePaths {
+        ScalePaths::default()
+    }
 
     /// Fills what the user left out, as upstream's `SetDefaults_*`. Runs on every decode: requests and stored objects.
     fn default(&self, _object: &mut Self::Object) {}
@@ -99,6 +106,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// The object has been deleted but stays for now: shows that in it (a phase, say). Runs again on each further
     /// delete, so it must change nothing the second time.
     fn mark_deleting(&self, _object: &mut Self::Object) {}
+
+    /// Whether `begin_create` or `begin_update` ever change the object. One that says no and yet does is stored as it
+    /// was before, unless an [`Undo`] comes back.
+    fn allocates(&self) -> bool {
+        false
+    }
 
     /// Takes allocations (a ClusterIP, a node port) before the object is stored; not called for dry runs that
     /// must not allocate: `dry_run` says so and the strategy then only checks.

@@ -2,14 +2,17 @@
 
 use base_meta::field::{self, Path};
 use base_meta::{Gvk, Status};
-use k8s_openapi::Metadata as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery_storage::Freshness;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admit::Asked;
-use crate::codec::{Stored, plain};
+use crate::codec::Stored;
+use crate::core::Core;
+use crate::dialect::Dialect;
 use crate::resource::Written;
-use crate::{Operation, Payload, Registry, RequestContext, Strategy, UpdateOptions, metadata};
+use crate::{Operation, Payload, RequestContext, UpdateOptions, metadata};
 
 /// Which part of the object a write may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,44 +25,59 @@ pub(crate) enum Part {
 /// Writers that race for one object more often than this are told to try again.
 pub(crate) const RACES: usize = 64;
 
-impl<S: Strategy> Registry<S> {
+/// What a write makes of the stored object. A resourceVersion in it must be the stored one: so a caller's own is
+/// kept across races.
+#[async_trait::async_trait]
+pub(crate) trait Origin: Send {
+    async fn wanted(&mut self, stored: &Stored) -> Result<Value, Status>;
+}
+
+/// A body is the same whatever is stored.
+#[async_trait::async_trait]
+impl Origin for Value {
+    async fn wanted(&mut self, _: &Stored) -> Result<Value, Status> {
+        Ok(self.clone())
+    }
+}
+
+impl Core {
     pub(crate) async fn update_decoded(
         &self,
+        dialect: &Dialect,
         ctx: &RequestContext,
         name: &str,
         part: Part,
         body: &Payload,
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
-        let value = self.decode(ctx, body, options.field_validation)?;
+        let value = dialect.decode(ctx, body, options.field_validation)?;
         self.check_named(ctx, name, &value)?;
-        if part == Part::Whole && self.strategy.allow_create_on_update() {
+        let mut value = dialect.to_stored(value).await?;
+        if part == Part::Whole && self.kind.allow_create_on_update() {
             let key = self.key(ctx, name)?;
             if self.find(&key, Freshness::Latest).await?.is_none() {
-                let object = self.typed_value(value)?;
-                self.check_name(ctx, name, object.metadata())?;
-                if object.metadata().resource_version.as_deref().is_some_and(|version| !version.is_empty()) {
+                let asked = value.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+                if asked.is_some_and(|version| !version.is_empty()) {
                     return Err(Status::modified(&self.gvr, name));
                 }
-                return self.insert(ctx, plain(&object)?, options.dry_run).await;
+                return self.insert(ctx, value, options.dry_run).await;
             }
         }
-        self.modify(ctx, name, part, options.dry_run, |_| Ok(value.clone())).await
+        self.modify(ctx, name, part, options.dry_run, &mut value).await
     }
 
     /// Reads, lets `origin` say what the object should be, and writes that; again when another writer was first.
-    /// A resourceVersion in what `origin` returns must be the stored one: so a caller's own is kept across races.
     pub(crate) async fn modify(
         &self,
         ctx: &RequestContext,
         name: &str,
         part: Part,
         dry_run: bool,
-        mut origin: impl FnMut(&Stored<S::Object>) -> Result<Value, Status> + Send,
+        origin: &mut dyn Origin,
     ) -> Result<Written, Status> {
         for _ in 0..RACES {
             let stored = self.stored(ctx, name).await?;
-            let value = origin(&stored)?;
+            let value = origin.wanted(&stored).await?;
             if let Some(written) = self.replace(ctx, name, part, dry_run, &stored, value).await? {
                 return Ok(written);
             }
@@ -74,59 +92,68 @@ impl<S: Strategy> Registry<S> {
         name: &str,
         part: Part,
         dry_run: bool,
-        stored: &Stored<S::Object>,
+        stored: &Stored,
         value: Value,
     ) -> Result<Option<Written>, Status> {
-        let old = &stored.typed;
+        let old = &*stored.typed;
         let value = self.graft(part, value, stored)?;
         let mut new = self.typed_value(value)?;
         self.check_name(ctx, name, new.metadata())?;
         self.fit_namespace(ctx, new.metadata_mut())?;
-        self.check_preconditions(name, &new, stored)?;
+        self.check_preconditions(name, new.metadata(), stored)?;
 
         let asked = Asked { ctx, operation: Operation::Update, name, dry_run };
         let mut new = self.mutate(asked, new, Some(stored)).await?;
-        carry_system_fields(&mut new, old);
+        carry_system_fields(new.metadata_mut(), old.metadata());
         match part {
-            Part::Whole => self.strategy.prepare_for_update(ctx, &mut new, old),
-            Part::Status => self.strategy.prepare_for_status_update(ctx, &mut new, old),
+            Part::Whole => self.kind.prepare_for_update(ctx, &mut *new, old),
+            Part::Status => self.kind.prepare_for_status_update(ctx, &mut *new, old),
         }
+        let mut value = self.canonical(&*new)?;
         if part == Part::Whole {
-            self.count_generation(&mut new, stored)?;
+            self.count_generation(&mut *new, &mut value, stored)?;
         }
 
         let mut errors = metadata::validate_update(new.metadata(), old.metadata());
         errors.extend(match part {
-            Part::Whole => self.strategy.validate_update(ctx, &new, old),
-            Part::Status => self.strategy.validate_status_update(ctx, &new, old),
+            Part::Whole => self.kind.validate_update(ctx, &*new, old),
+            Part::Status => self.kind.validate_status_update(ctx, &*new, old),
         });
         self.invalid(name, &errors)?;
-        for warning in self.strategy.warnings(&new) {
+        for warning in self.kind.warnings(&*new) {
             ctx.warnings.add(warning);
         }
-        self.admit(asked, Some(&new), Some(stored)).await?;
+        self.admit(asked, Some(&value), Some(stored)).await?;
 
         let undo = match part {
-            Part::Whole => self.strategy.begin_update(ctx, &mut new, old, dry_run).await?,
+            Part::Whole => self.kind.begin_update(ctx, &mut *new, old, dry_run).await?,
             Part::Status => None,
         };
-        let written = self.put(stored, &new, dry_run).await;
+        if undo.is_some() || (part == Part::Whole && self.kind.allocates()) {
+            value = self.canonical(&*new)?;
+        }
+        let written = self.put(stored, &*new, &value, dry_run).await;
         match (&written, undo) {
             (Ok(None) | Err(_), Some(undo)) => undo().await,
-            (Ok(Some(_)), _) if !dry_run && part == Part::Whole => self.strategy.after_update(old, &new).await,
+            (Ok(Some(_)), _) if !dry_run && part == Part::Whole => self.kind.after_update(old, &*new).await,
             _ => {}
         }
         written
     }
 
     /// Takes from a write only the part it is about; the rest stays as stored.
-    fn graft(&self, part: Part, mut value: Value, stored: &Stored<S::Object>) -> Result<Value, Status> {
+    fn graft(&self, part: Part, mut value: Value, stored: &Stored) -> Result<Value, Status> {
+        /// The rest of the object is passed over, not decoded.
+        #[derive(Deserialize)]
+        struct StatusOnly {
+            status: Option<Value>,
+        }
         match part {
-            Part::Whole if self.def.subresource("status").is_none() => Ok(value),
+            Part::Whole if self.def().subresource("status").is_none() => Ok(value),
             Part::Whole => {
-                let mut old: Value = stored.object.to_value().map_err(Status::internal)?;
+                let old: StatusOnly = serde_json::from_slice(stored.object.json()).map_err(Status::internal)?;
                 if let Value::Object(new) = &mut value {
-                    match old.get_mut("status").map(Value::take) {
+                    match old.status {
                         Some(status) => new.insert("status".into(), status),
                         None => new.remove("status"),
                     };
@@ -149,17 +176,17 @@ impl<S: Strategy> Registry<S> {
         }
     }
 
-    fn check_preconditions(&self, name: &str, new: &S::Object, stored: &Stored<S::Object>) -> Result<(), Status> {
-        let (new, old) = (new.metadata(), stored.typed.metadata());
+    fn check_preconditions(&self, name: &str, new: &ObjectMeta, stored: &Stored) -> Result<(), Status> {
+        let old = stored.typed.metadata();
         if let Some(uid) = new.uid.as_deref().filter(|uid| !uid.is_empty()) {
             self.check_uid(name, uid, old.uid.as_deref().unwrap_or_default())?;
         }
         match new.resource_version.as_deref() {
-            None | Some("") if self.strategy.allow_unconditional_update() => Ok(()),
+            None | Some("") if self.kind.allow_unconditional_update() => Ok(()),
             None | Some("") => {
                 let path = Path::new("metadata").child("resourceVersion");
                 // Upstream names the resource, not the kind, in this one.
-                let resource = Gvk { kind: self.def.plural.clone(), ..self.def.gvk.clone() };
+                let resource = Gvk { kind: self.def().plural.clone(), ..self.def().gvk.clone() };
                 let error = field::Error::invalid(&path, 0, "must be specified for an update");
                 Err(Status::invalid(&resource, name, &[error]))
             }
@@ -178,8 +205,7 @@ impl<S: Strategy> Registry<S> {
 }
 
 /// What only the server sets comes from the stored object, whatever the client sent.
-fn carry_system_fields<T: crate::strategy::ApiObject>(new: &mut T, old: &T) {
-    let (new, old) = (new.metadata_mut(), old.metadata());
+fn carry_system_fields(new: &mut ObjectMeta, old: &ObjectMeta) {
     new.generation = old.generation;
     if new.uid.as_deref().unwrap_or_default().is_empty() {
         new.uid.clone_from(&old.uid);

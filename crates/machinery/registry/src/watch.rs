@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base_meta::Status;
@@ -14,11 +14,13 @@ use machinery_storage::cache::{Event, EventKind, Start, Watcher};
 use machinery_storage::{Cache, Error, Freshness, Object, Revision};
 use tokio::time::Instant;
 
+use crate::core::Core;
+use crate::dialect::Dialect;
 use crate::read::{forbidden_match, invalid_options, parse_version};
 use crate::request::VersionMatch;
 use crate::resource::WatchEvent;
 use crate::select::Filter;
-use crate::{ListOptions, Registry, RequestContext, Strategy, failure};
+use crate::{ListOptions, RequestContext, failure};
 
 /// How often a watcher that asked for bookmarks hears how far it has come, as upstream's.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -82,13 +84,15 @@ fn opening(options: &ListOptions) -> Result<Opening, Status> {
     })
 }
 
-impl<S: Strategy> Registry<S> {
+impl Core {
+    /// Of stored objects, chosen by the dialect's fields.
     pub(crate) async fn open_watch(
         &self,
+        dialect: &Dialect,
         ctx: &RequestContext,
         options: &ListOptions,
     ) -> Result<BoxStream<'static, WatchEvent>, Status> {
-        let filter = Filter::new(&self.def, options)?;
+        let filter = Filter::new(dialect, options)?;
         let range = self.range(ctx, &filter);
         let opening = opening(options)?;
         let only_key = self.only_key(ctx, &filter);
@@ -120,7 +124,7 @@ impl<S: Strategy> Registry<S> {
         let pending: VecDeque<_> = initial.into_iter().filter(|object| filter.matches(object)).collect();
         let now = Instant::now();
         let session = Session {
-            cache: self.cache.clone(),
+            cache: Arc::downgrade(&self.cache),
             filter,
             only_key,
             told: skip_until.max(watcher.progress()),
@@ -142,7 +146,8 @@ impl<S: Strategy> Registry<S> {
 
 /// One watcher's state between events.
 struct Session {
-    cache: Arc<Cache>,
+    /// A watch does not keep a kind served that is gone.
+    cache: Weak<Cache>,
     watcher: Watcher,
     filter: Filter,
     only_key: Option<String>,
@@ -226,7 +231,7 @@ impl Session {
         let due = self.bookmarks.as_mut()?;
         *due = now + BOOKMARK_EVERY;
         // Moves the watcher past writes to other kinds; if the store is gone the stream will say so.
-        let _ = self.cache.wait(Freshness::Latest).await;
+        let _ = self.cache.upgrade()?.wait(Freshness::Latest).await;
         let revision = self.watcher.progress();
         (revision > self.told).then(|| {
             self.told = revision;

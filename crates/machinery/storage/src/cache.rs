@@ -159,10 +159,18 @@ impl Cache {
     }
 }
 
-impl Drop for Cache {
-    fn drop(&mut self) {
+impl Cache {
+    /// Stops following the store: watchers end, and reads that would have to wait fail with
+    /// [`Error::Closed`](crate::Error::Closed).
+    pub fn close(&self) {
         self.task.abort();
         self.shared.close();
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

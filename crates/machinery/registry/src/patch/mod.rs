@@ -10,9 +10,12 @@ use base_meta::status::Cause;
 use base_meta::{Gvk, Reason, Status, field};
 use serde_json::Value;
 
+use crate::codec::Stored;
+use crate::core::Core;
+use crate::dialect::Dialect;
 use crate::resource::Written;
-use crate::update::Part;
-use crate::{Patch, Registry, RequestContext, Strategy, UpdateOptions};
+use crate::update::{Origin, Part};
+use crate::{FieldValidation, Patch, RequestContext, UpdateOptions};
 
 /// As upstream's: more operations than this are an attack or a mistake.
 const MAX_OPERATIONS: usize = 10_000;
@@ -87,26 +90,49 @@ fn inapplicable(problem: &str) -> Status {
     ])
 }
 
-impl<S: Strategy> Registry<S> {
+/// A patch of the document that the dialect shows.
+struct Patched<'a> {
+    dialect: &'a Dialect,
+    ctx: &'a RequestContext,
+    patch: &'a Parsed,
+    validation: FieldValidation,
+}
+
+impl Patched<'_> {
+    fn refuse(&self, problem: &str) -> Status {
+        let error = field::Error::invalid(&field::Path::new("patch"), &self.patch.text(), problem);
+        Status::invalid(&Gvk::of("", "", ""), "", &[error])
+    }
+}
+
+#[async_trait::async_trait]
+impl Origin for Patched<'_> {
+    async fn wanted(&mut self, stored: &Stored) -> Result<Value, Status> {
+        let document = self.dialect.document(&stored.object).await?;
+        let patched = self.patch.apply(document, Some(self.dialect.def.schema))?;
+        let value = self.dialect.conform(self.ctx, patched, self.validation, |problem| self.refuse(problem))?;
+        self.dialect.to_stored(value).await
+    }
+}
+
+impl Core {
     pub(crate) async fn patch_object(
         &self,
+        dialect: &Dialect,
         ctx: &RequestContext,
         name: &str,
         part: Part,
         patch: &Patch,
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
+        if dialect.custom.is_some() && matches!(patch, Patch::Strategic(_)) {
+            return Err(Status::unsupported_media_type(
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
         let patch = Parsed::new(patch)?;
-        let text = patch.text();
-        let refuse = |problem: &str| {
-            let error = field::Error::invalid(&field::Path::new("patch"), &text, problem);
-            Status::invalid(&Gvk::of("", "", ""), "", &[error])
-        };
-        self.modify(ctx, name, part, options.dry_run, |stored| {
-            let document = stored.object.to_value().map_err(Status::internal)?;
-            let patched = patch.apply(document, Some(self.def.schema))?;
-            self.conform(ctx, patched, options.field_validation, refuse)
-        })
-        .await
+        let validation = options.field_validation;
+        let mut patched = Patched { dialect, ctx, patch: &patch, validation };
+        self.modify(ctx, name, part, options.dry_run, &mut patched).await
     }
 }

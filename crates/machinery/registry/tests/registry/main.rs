@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
 mod create;
+mod custom;
 mod delete;
 mod patch;
 mod read;
 mod schema;
 mod update;
+mod view;
 mod watch;
 mod widget;

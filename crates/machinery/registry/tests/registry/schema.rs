@@ -110,8 +110,43 @@ static TYPES: &[Type] = &[
         ],
     },
     Type { name: "io.k8s.api.example.v1.Gadget", atomic_map: false, fields: &[] },
+    Type {
+        name: "io.k8s.api.example.v1beta1.Widget",
+        atomic_map: false,
+        fields: &[
+            field("apiVersion", Shape::String),
+            field("kind", Shape::String),
+            field("metadata", Shape::Object(TypeId(1))),
+            field("spec", Shape::Object(TypeId(9))),
+            field("status", Shape::Object(TypeId(3))),
+        ],
+    },
+    Type {
+        name: "io.k8s.api.example.v1beta1.WidgetSpec",
+        atomic_map: false,
+        fields: &[
+            field("colour", Shape::String),
+            pointer("replicas", Shape::Int(32)),
+            pointer("selector", Shape::Object(TypeId(5))),
+            merged("parts", PARTS, BY_NAME),
+            field("steps", PARTS),
+        ],
+    },
+    Type {
+        name: "io.k8s.apimachinery.pkg.apis.meta.v1.CustomObject",
+        atomic_map: false,
+        fields: &[
+            field("apiVersion", Shape::String),
+            field("kind", Shape::String),
+            field("metadata", Shape::Object(TypeId(1))),
+        ],
+    },
 ];
 
 static TABLE: Table = Table { types: TYPES, shapes: SHAPES };
 
 pub(crate) const WIDGET: SchemaRef = SchemaRef { table: &TABLE, root: TypeId(0) };
+/// As [`WIDGET`], with another name for the color.
+pub(crate) const OLD_WIDGET: SchemaRef = SchemaRef { table: &TABLE, root: TypeId(8) };
+/// What the table says of a kind defined at run time.
+pub(crate) const CUSTOM: SchemaRef = SchemaRef { table: &TABLE, root: TypeId(10) };

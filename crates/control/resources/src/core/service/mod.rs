@@ -74,6 +74,10 @@ impl Strategy for ServiceStrategy {
         base_meta::names::dns1035_label(name)
     }
 
+    fn allocates(&self) -> bool {
+        true
+    }
+
     async fn begin_create(
         &self,
         _: &RequestContext,
