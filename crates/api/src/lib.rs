@@ -4,8 +4,10 @@
 
 pub mod cron;
 pub mod defaults;
+pub mod flowcontrol;
 pub mod owner;
 pub mod pod;
+pub mod rbac;
 pub mod schema;
 pub mod service;
 pub mod service_env;
