@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use base_meta::selector::LabelSelector as Selector;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use machinery_registry::Column;
 use serde_json::{Value, json};
@@ -40,6 +40,10 @@ pub(crate) const fn integer(name: &'static str, description: &'static str) -> Co
     Column { name, kind: "integer", format: "", description, priority: 0 }
 }
 
+pub(crate) const fn boolean(name: &'static str, description: &'static str) -> Column {
+    Column { name, kind: "boolean", format: "", description, priority: 0 }
+}
+
 /// Shown with `-o wide`.
 pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
     Column { name, kind: "string", format: "", description, priority: 1 }
@@ -64,6 +68,10 @@ pub(crate) fn since_instant(then: Timestamp) -> String {
 
 pub(crate) fn or_none(text: Option<&str>) -> &str {
     text.filter(|text| !text.is_empty()).unwrap_or("<none>")
+}
+
+pub(crate) fn containers(template: Option<&PodTemplateSpec>) -> &[Container] {
+    template.and_then(|template| template.spec.as_ref()).map_or(&[], |spec| &spec.containers)
 }
 
 pub(crate) fn container_names(containers: &[Container]) -> Value {

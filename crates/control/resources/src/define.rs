@@ -1,9 +1,11 @@
 //! How a kind's row in the table of resources is written: what nearly all of them share, said once.
 
-use base_meta::{Gvk, Status};
+use base_meta::{Gvk, Status, names};
+use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::autoscaling::v1::Scale;
-use machinery_registry::{Column, ResourceDef, Scope, SubresourceDef, Verb};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use machinery_registry::{Column, RequestContext, ResourceDef, Scope, SubresourceDef, Verb};
 
 /// A namespaced resource with every verb and nothing else; the caller changes what differs.
 pub(crate) fn resource<K>(plural: &'static str, singular: &'static str, columns: &'static [Column]) -> ResourceDef
@@ -42,6 +44,29 @@ pub(crate) fn scale() -> SubresourceDef {
 
 pub(crate) fn subresource(name: &'static str, gvk: Gvk, verbs: &'static [Verb]) -> SubresourceDef {
     SubresourceDef { name, gvk, verbs }
+}
+
+/// Whole seconds, as everything in metadata and most of status.
+pub(crate) fn now() -> Time {
+    Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// An earlier delete said what becomes of the dependents.
+pub(crate) fn has_propagation(metadata: &ObjectMeta) -> bool {
+    let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
+    finalizers.iter().any(|finalizer| matches!(finalizer.as_str(), "orphan" | "foregroundDeletion"))
+}
+
+/// Pods are named after some objects, and a pod's name is its hostname.
+pub(crate) fn recommend_label(ctx: &RequestContext, metadata: &ObjectMeta) {
+    let problems = names::dns1123_label(metadata.name.as_deref().unwrap_or(""));
+    if !problems.is_empty() {
+        ctx.warnings.add(format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS \
+             label is recommended: [{}]",
+            problems.join(" ")
+        ));
+    }
 }
 
 /// The body of a handler's request as JSON.

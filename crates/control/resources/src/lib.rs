@@ -7,12 +7,15 @@
 mod age;
 mod apiextensions;
 mod apps;
+mod autoscaling;
+mod batch;
 pub mod bootstrap;
 mod columns;
 mod coordination;
 mod core;
 mod define;
 mod discovery;
+mod policy;
 
 use std::sync::Arc;
 
@@ -31,6 +34,7 @@ pub use self::core::service::ranges::{NodePortRange, RangeError, ServiceRange};
 pub use self::core::service::repair::Repaired;
 pub use self::core::service_account::ServiceAccountStrategy;
 pub use discovery::endpoint_slice::EndpointSliceStrategy;
+pub use policy::pod_disruption_budget::PodDisruptionBudgetStrategy;
 
 use self::core::node_proxy::NodeProxy;
 use self::core::pod::streams::{Stream, Streams};
@@ -70,6 +74,7 @@ pub struct Resources {
     pub endpoints: Arc<Registry<EndpointsStrategy>>,
     pub endpoint_slices: Arc<Registry<EndpointSliceStrategy>>,
     pub service_accounts: Arc<Registry<ServiceAccountStrategy>>,
+    pub pod_disruption_budgets: Arc<Registry<PodDisruptionBudgetStrategy>>,
     others: Vec<Arc<dyn Resource>>,
     pub allocations: Arc<Allocations>,
 }
@@ -85,6 +90,7 @@ impl Resources {
             self.endpoints.clone(),
             self.endpoint_slices.clone(),
             self.service_accounts.clone(),
+            self.pod_disruption_budgets.clone(),
         ];
         all.extend(self.others.iter().cloned());
         all
@@ -109,6 +115,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         endpoints: load.kind("endpoints", EndpointsStrategy).await?,
         endpoint_slices: load.kind("endpointslices", EndpointSliceStrategy).await?,
         service_accounts: load.kind("serviceaccounts", ServiceAccountStrategy).await?,
+        pod_disruption_budgets: load.kind("poddisruptionbudgets", PodDisruptionBudgetStrategy).await?,
         others: others(&load).await?,
         nodes,
         allocations,
@@ -130,6 +137,8 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
 async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     let mut all = self::core::load(load).await?;
     all.extend(apps::load(load).await?);
+    all.extend(autoscaling::load(load).await?);
+    all.extend(batch::load(load).await?);
     all.extend(coordination::load(load).await?);
     all.extend(apiextensions::load(load).await?);
     Ok(all)

@@ -3,10 +3,16 @@
 pub(crate) mod config_map;
 pub(crate) mod endpoints;
 pub(crate) mod event;
+pub(crate) mod limit_range;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod node_proxy;
+pub(crate) mod persistent_volume;
+pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
+pub(crate) mod pod_template;
+pub(crate) mod replication_controller;
+pub(crate) mod resource_quota;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
@@ -22,5 +28,11 @@ pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
         load.erased("configmaps", config_map::ConfigMapStrategy).await?,
         load.erased("secrets", secret::SecretStrategy).await?,
         load.erased("events", event::EventStrategy).await?,
+        load.erased("limitranges", limit_range::LimitRangeStrategy).await?,
+        load.erased("persistentvolumeclaims", persistent_volume_claim::PersistentVolumeClaimStrategy).await?,
+        load.erased("persistentvolumes", persistent_volume::PersistentVolumeStrategy).await?,
+        load.erased("podtemplates", pod_template::PodTemplateStrategy).await?,
+        load.erased("replicationcontrollers", replication_controller::ReplicationControllerStrategy).await?,
+        load.erased("resourcequotas", resource_quota::ResourceQuotaStrategy).await?,
     ])
 }
