@@ -34,6 +34,6 @@ pub(crate) fn status(error: Error) -> Status {
     }
 }
 
-pub(crate) fn too_old(asked: Revision, oldest: Revision) -> Status {
+fn too_old(asked: Revision, oldest: Revision) -> Status {
     Status::expired(format!("too old resource version: {asked} ({oldest})"))
 }

@@ -124,7 +124,9 @@ impl Core {
         let page = match self.cache.list(query, |object| filter.matches(object)).await {
             Ok(page) => page,
             Err(Error::Compacted { asked, oldest }) => {
-                return Err(token.map_or_else(|| failure::too_old(asked, oldest), Token::expired));
+                tracing::debug!(%asked, %oldest, "a list asks for compacted history");
+                let too_old = || Status::expired("The resourceVersion for the provided list is too old.");
+                return Err(token.map_or_else(too_old, Token::expired));
             }
             Err(error) => return Err(failure::status(error)),
         };

@@ -1,7 +1,7 @@
 //! PUT, and the loop under every other change of a stored object.
 
 use base_meta::field::{self, Path};
-use base_meta::{Gvk, Status};
+use base_meta::{Gvk, Reason, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery_storage::Freshness;
 use serde::Deserialize;
@@ -53,17 +53,35 @@ impl Core {
         let value = dialect.decode(ctx, body, options.field_validation)?;
         self.check_named(ctx, name, &value)?;
         let mut value = dialect.to_stored(value).await?;
-        if part == Part::Whole && self.kind.allow_create_on_update() {
-            let key = self.key(ctx, name)?;
-            if self.find(&key, Freshness::Latest).await?.is_none() {
-                let asked = value.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-                if asked.is_some_and(|version| !version.is_empty()) {
-                    return Err(Status::modified(&self.gvr, name));
-                }
-                return self.insert(ctx, value, options.dry_run).await;
+        if part == Part::Whole
+            && self.kind.allow_create_on_update()
+            && self.find(&self.key(ctx, name)?, Freshness::Latest).await?.is_none()
+        {
+            match self.create_named(ctx, name, value.clone(), options.dry_run).await {
+                // Another was first: what it made is updated.
+                Err(status) if status.reason == Reason::AlreadyExists => {}
+                answer => return answer,
             }
         }
         self.modify(ctx, name, part, options.dry_run, &mut value).await
+    }
+
+    /// PUT of what does not exist. As upstream's, it looks at the uid that the client expects there, and at no
+    /// resourceVersion.
+    async fn create_named(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        mut value: Value,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
+        if let Some(Value::Object(meta)) = value.get_mut("metadata") {
+            meta.remove("resourceVersion");
+            if let Some(uid) = meta.get("uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()) {
+                self.check_uid(name, uid, "")?;
+            }
+        }
+        self.insert(ctx, value, dry_run).await
     }
 
     /// Reads, lets `origin` say what the object should be, and writes that; again when another writer was first.

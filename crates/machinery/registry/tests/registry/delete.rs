@@ -151,3 +151,42 @@ async fn a_collection_is_deleted_by_its_selector() {
     let left = setup.registry.list(&setup.ctx, &ListOptions::default()).await.unwrap();
     assert_eq!(left.items.iter().map(|object| &*object.meta.name).collect::<Vec<_>>(), ["three"]);
 }
+
+#[tokio::test]
+async fn a_collections_deletion_heeds_fields_namespaces_finalizers_and_dry_run() {
+    let setup = setup().await;
+    for (name, color) in [("one", "red"), ("two", "blue"), ("three", "blue")] {
+        let mut body = widget(name);
+        body["spec"]["color"] = color.into();
+        if name == "three" {
+            body["metadata"]["finalizers"] = json!(["example.io/hold"]);
+        }
+        setup.create(body).await;
+    }
+    let blue = ListOptions {
+        fields: base_meta::selector::FieldSelector::parse("spec.color=blue").unwrap(),
+        ..ListOptions::default()
+    };
+    let elsewhere = machinery_registry::RequestContext { namespace: Some("other".into()), ..setup.ctx.clone() };
+    let none = setup.registry.delete_collection(&elsewhere, &blue, DeleteOptions::default()).await.unwrap();
+    assert!(none.items.is_empty());
+    let before = setup.revision().await;
+    let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    assert_eq!(setup.registry.delete_collection(&setup.ctx, &blue, dry).await.unwrap().items.len(), 2);
+    assert_eq!(setup.revision().await, before);
+    let deleted = setup.registry.delete_collection(&setup.ctx, &blue, DeleteOptions::default()).await.unwrap();
+    assert_eq!(deleted.items.len(), 2);
+    assert_eq!(setup.get("two").await.unwrap_err().reason, Reason::NotFound);
+    assert!(setup.get("three").await.unwrap()["metadata"]["deletionTimestamp"].is_string());
+    setup.get("one").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dry_run_marks_nothing() {
+    let setup = graceful().await;
+    let made = setup.create(widget("one")).await;
+    let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    let (gone, shown) = delete(&setup, "one", dry).await;
+    assert!(!gone && shown["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(setup.get("one").await.unwrap(), made);
+}

@@ -107,27 +107,79 @@ async fn a_page_of_forgotten_history_names_a_way_on() {
     assert_eq!(setup.registry.list(&setup.ctx, &options).await.unwrap_err().message, "continue key is not valid");
 }
 
+/// Upstream's table of `resourceVersion` and `resourceVersionMatch`, paged and not.
 #[tokio::test]
-async fn an_exact_version_shows_the_past() {
+async fn which_state_a_list_shows() {
+    use VersionMatch::{Exact, NotOlderThan};
     let setup = five().await;
     let then = setup.revision().await.to_string();
     setup.create(widget("f")).await;
+    let unset = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+    let zero = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+    type Case<'a> = (&'a str, Option<VersionMatch>, [Result<usize, &'a str>; 2]);
+    let cases: [Case<'_>; 9] = [
+        ("", None, [Ok(6), Ok(6)]),
+        ("0", None, [Ok(6), Ok(6)]),
+        (&then, None, [Ok(6), Ok(5)]),
+        ("", Some(Exact), [Err(unset); 2]),
+        ("0", Some(Exact), [Err(zero); 2]),
+        (&then, Some(Exact), [Ok(5), Ok(5)]),
+        ("", Some(NotOlderThan), [Err(unset); 2]),
+        ("0", Some(NotOlderThan), [Ok(6), Ok(6)]),
+        (&then, Some(NotOlderThan), [Ok(6), Ok(6)]),
+    ];
+    for (version, version_match, expected) in cases {
+        for (limit, expected) in [0, 100].into_iter().zip(expected) {
+            let options =
+                ListOptions { resource_version: version.into(), version_match, limit, ..ListOptions::default() };
+            let place = format!("{version:?} {version_match:?} limit {limit}");
+            match (setup.registry.list(&setup.ctx, &options).await, expected) {
+                (Ok(list), Ok(count)) => assert_eq!(list.items.len(), count, "{place}"),
+                (Err(error), Err(message)) => {
+                    assert_eq!(error.reason, Reason::Invalid, "{place}");
+                    assert!(error.message.contains(message), "{place}: {error}");
+                }
+                (other, _) => panic!("{place}: {other:?}"),
+            }
+        }
+    }
+    for (version, code) in [("999", 504), ("x", 400)] {
+        let options = ListOptions { resource_version: version.into(), ..ListOptions::default() };
+        assert_eq!(setup.registry.list(&setup.ctx, &options).await.unwrap_err().code, code);
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_nothing_of_versions() {
+    let setup = five().await;
+    let first = ListOptions { limit: 2, ..ListOptions::default() };
+    let continue_token = setup.registry.list(&setup.ctx, &first).await.unwrap().continue_token;
+    let page = |resource_version: &str, version_match| ListOptions {
+        continue_token: continue_token.clone(),
+        resource_version: resource_version.into(),
+        version_match,
+        ..ListOptions::default()
+    };
+    assert_eq!(setup.registry.list(&setup.ctx, &page("0", None)).await.unwrap().items.len(), 3);
+    let error = setup.registry.list(&setup.ctx, &page("3", None)).await.unwrap_err();
+    assert_eq!(error.message, "specifying resource version is not allowed when using continue");
+    let error = setup.registry.list(&setup.ctx, &page("3", Some(VersionMatch::Exact))).await.unwrap_err();
+    assert!(error.message.contains("resourceVersionMatch is forbidden when continue is provided"), "{error}");
+}
+
+#[tokio::test]
+async fn an_exact_version_that_is_forgotten_is_gone() {
+    let setup = five().await;
+    let then = setup.revision().await.to_string();
+    setup.create(widget("f")).await;
+    setup.create(widget("g")).await;
+    setup.storage.compact(Revision(setup.revision().await)).await.unwrap();
     let exact =
         ListOptions { resource_version: then, version_match: Some(VersionMatch::Exact), ..ListOptions::default() };
-    assert_eq!(setup.registry.list(&setup.ctx, &exact).await.unwrap().items.len(), 5);
-    for (version, version_match, message) in [
-        ("", VersionMatch::Exact, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
-        ("0", VersionMatch::Exact, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
-    ] {
-        let options = ListOptions {
-            resource_version: version.into(),
-            version_match: Some(version_match),
-            ..ListOptions::default()
-        };
-        let error = setup.registry.list(&setup.ctx, &options).await.unwrap_err();
-        assert_eq!(error.reason, Reason::Invalid);
-        assert!(error.message.contains(message), "{error}");
-    }
+    let setup = setup.again().await;
+    let error = setup.registry.list(&setup.ctx, &exact).await.unwrap_err();
+    assert_eq!((error.code, error.reason), (410, Reason::Expired));
+    assert_eq!(error.message, "The resourceVersion for the provided list is too old.");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use base_meta::Reason;
+use machinery_registry::resource::Answer;
 use machinery_registry::{Resource, UpdateOptions};
 use serde_json::{Value, json};
 
@@ -123,8 +124,46 @@ async fn dry_run_shows_the_change_and_keeps_the_object() {
 #[tokio::test]
 async fn an_update_may_create_where_the_kind_lets_it() {
     let setup = setup_with(Widgets { create_on_update: true, ..Default::default() }, Vec::new()).await;
-    let made = setup.update("one", &widget("one")).await.unwrap();
-    assert_eq!(setup.get("one").await.unwrap(), made);
+    let put = |name: &'static str, body: Value, options: UpdateOptions| {
+        let setup = &setup;
+        async move { setup.registry.update(&setup.ctx, name, payload(&body), options).await }
+    };
+    let dry = UpdateOptions { dry_run: true, ..UpdateOptions::default() };
+    let Answer::Object(shown) = put("one", widget("one"), dry).await.unwrap() else { panic!("an object") };
+    assert!(shown.created && shown.object.to_value().unwrap()["metadata"]["resourceVersion"].is_null());
+    assert_eq!(setup.get("one").await.unwrap_err().reason, Reason::NotFound);
+
+    let Answer::Object(made) = put("one", widget("one"), STRICT).await.unwrap() else { panic!("an object") };
+    assert!(made.created);
+    assert_eq!(setup.get("one").await.unwrap(), made.object.to_value().unwrap());
+    let Answer::Object(again) = put("one", widget("one"), STRICT).await.unwrap() else { panic!("an object") };
+    assert!(!again.created);
+
+    // A version does not keep it from being made anew, the uid of the one that is gone does.
+    let mut body = widget("two");
+    body["metadata"]["resourceVersion"] = "7".into();
+    put("two", body.clone(), STRICT).await.unwrap();
+    body["metadata"] = json!({"name": "three", "uid": "gone"});
+    let error = put("three", body, STRICT).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Conflict);
+    assert!(error.message.ends_with("Precondition failed: UID in precondition: gone, UID in object meta: "), "{error}");
+    let error = put("four", widget("five"), STRICT).await.unwrap_err();
+    assert_eq!(error.reason, Reason::BadRequest);
+}
+
+#[tokio::test]
+async fn of_racing_updates_that_create_one_does_and_the_others_update() {
+    let setup = setup_with(Widgets { create_on_update: true, ..Default::default() }, Vec::new()).await;
+    let bodies: Vec<_> = (0..8)
+        .map(|n| {
+            let mut body = widget("one");
+            body["spec"]["color"] = format!("shade-{n}").into();
+            body
+        })
+        .collect();
+    let results = futures::future::join_all(bodies.iter().map(|body| setup.update("one", body))).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(setup.get("one").await.unwrap()["metadata"]["generation"], 8);
 }
 
 #[tokio::test]
