@@ -4,18 +4,28 @@
 //! Adding a kind is adding a file and a line in its group's `load`. Depends on `api` and `machinery`; only the binary
 //! depends on it.
 
+mod admissionregistration;
 mod age;
 mod apiextensions;
+mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;
 pub mod bootstrap;
+mod certificates;
 mod columns;
 mod coordination;
 mod core;
 mod define;
 mod discovery;
+mod flowcontrol;
+mod networking;
+mod node;
 mod policy;
+mod rbac;
+mod resource;
+mod scheduling;
+mod storage;
 
 use std::sync::Arc;
 
@@ -141,6 +151,16 @@ async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     all.extend(batch::load(load).await?);
     all.extend(coordination::load(load).await?);
     all.extend(apiextensions::load(load).await?);
+    all.extend(rbac::load(load).await?);
+    all.extend(admissionregistration::load(load).await?);
+    all.extend(apiregistration::load(load).await?);
+    all.extend(certificates::load(load).await?);
+    all.extend(flowcontrol::load(load).await?);
+    all.extend(networking::load(load).await?);
+    all.extend(node::load(load).await?);
+    all.extend(resource::load(load).await?);
+    all.extend(scheduling::load(load).await?);
+    all.extend(storage::load(load).await?);
     Ok(all)
 }
 
