@@ -28,6 +28,7 @@ where
         answers_deleted: false,
         deprecation: None,
         published: None,
+        stored_as: None,
         schema,
     }
 }

@@ -10,6 +10,7 @@ mod body;
 mod definitions;
 mod discovery;
 mod dynamic;
+mod flow;
 mod forms;
 mod health;
 mod identifier;

@@ -1,6 +1,6 @@
 //! The server: its configuration, and the chain every request passes.
 //!
-//! authenticate → impersonate → read what is asked → authorize → admit to a lane → dispatch, bounded in time, surviving a panic.
+//! authenticate → impersonate → read what is asked → authorize → wait for a seat → dispatch, bounded in time, surviving a panic.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, RwLock};
@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::authentication::{self, ANONYMOUS, Authenticator, Caller};
 use crate::authorization::{self, Action, Attributes, Authorizer};
+use crate::flow::Flows;
 use crate::health::{self, HealthCheck};
 use crate::in_process::InProcess;
-use crate::limits::{self, InFlight, Limits};
+use crate::limits::{self, Limits};
 use crate::path::{self, Target};
 use crate::query::Query;
 use crate::served::{Dynamic, Fixed, Served};
@@ -55,7 +56,7 @@ pub(crate) struct Inner {
     pub(crate) served: RwLock<Arc<Served>>,
     pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
     authorizers: Vec<Arc<dyn Authorizer>>,
-    in_flight: InFlight,
+    pub(crate) flows: Arc<Flows>,
     limits: Limits,
     pub(crate) health_checks: Vec<HealthCheck>,
     pub(crate) version: VersionInfo,
@@ -85,7 +86,7 @@ impl ApiServer {
             dynamic: Mutex::default(),
             authenticators,
             authorizers,
-            in_flight: InFlight::new(&limits),
+            flows: Flows::new(&limits),
             limits,
             health_checks: checks,
             version,
@@ -178,8 +179,7 @@ impl Inner {
 
         let long = limits::long_running(&target);
         let in_process = matches!(caller, Caller::InProcess(_));
-        let verb = attributes.verb;
-        let _permit = if long || public || in_process { None } else { self.in_flight.enter(&user, verb)? };
+        let _seat = if long || public || in_process { None } else { self.flows.enter(&attributes).await? };
         let answer = async {
             if let Some(delegated) = served.routes.delegate(&path) {
                 let request = Request::from_parts(parts.clone(), body);

@@ -104,6 +104,9 @@ pub struct ResourceDef {
     /// Sent as a warning with every answer: `v1 Endpoints is deprecated in v1.33+; use …`.
     pub deprecation: Option<Text>,
     pub schema: SchemaRef,
+    /// The kind that upstream's store holds these objects as, where it is another than `gvk`: what discovery's
+    /// `storageVersionHash` tells.
+    pub stored_as: Option<Gvk>,
     /// In place of what `schema` would be published as; its name stays the definition's.
     pub published: Option<Arc<Published>>,
 }

@@ -16,7 +16,11 @@ impl Strategy for EndpointsStrategy {
     type Object = Endpoints;
 
     fn def(&self) -> ResourceDef {
-        ResourceDef { short_names: &["ep"], ..define::resource::<Endpoints>("endpoints", "endpoints", COLUMNS) }
+        ResourceDef {
+            short_names: &["ep"],
+            deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()),
+            ..define::resource::<Endpoints>("endpoints", "endpoints", COLUMNS)
+        }
     }
 
     fn default(&self, object: &mut Endpoints) {
@@ -29,10 +33,6 @@ impl Strategy for EndpointsStrategy {
 
     fn allow_create_on_update(&self) -> bool {
         true
-    }
-
-    fn warnings(&self, _: &Endpoints) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
     }
 
     fn row(&self, object: &Endpoints) -> Vec<Value> {

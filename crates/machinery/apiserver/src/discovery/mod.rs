@@ -125,7 +125,8 @@ fn verbs(verbs: &[Verb]) -> Vec<&'static str> {
 
 /// What tells a client that objects written before may be encoded otherwise than now.
 fn storage_version_hash(def: &ResourceDef) -> String {
-    let text = format!("{}/{}/{}", def.gvk.group, def.gvk.version, def.gvk.kind);
+    let stored = def.stored_as.as_ref().unwrap_or(&def.gvk);
+    let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
     BASE64_STANDARD.encode(&Sha256::digest(text)[..8])
 }
 
@@ -145,7 +146,8 @@ fn resource_list(group: &str, version: &groups::Version<'_>) -> Value {
         if !def.categories.is_empty() {
             entry["categories"] = json!(def.categories);
         }
-        if def.verbs.contains(&Verb::Get) {
+        // Only what is stored is watched.
+        if def.verbs.contains(&Verb::Watch) {
             entry["storageVersionHash"] = json!(storage_version_hash(def));
         }
         resources.push((def.plural.to_string(), entry));

@@ -132,9 +132,29 @@ impl Writer<'_> {
             self.path(paths, format!("{root}/{}", def.plural), operations, false, false);
         }
         for sub in &def.subresources {
-            let operations = self.subresource(sub, schemas);
-            self.path(paths, format!("{item}/{}", sub.name), operations, namespaced, true);
+            let path = format!("{item}/{}", sub.name);
+            if sub.gvk.kind.ends_with("ProxyOptions") {
+                let operations = self.connect(sub);
+                self.path(paths, format!("{path}/{{path}}"), operations, namespaced, true);
+            }
+            let operations = if connects(sub) { self.connect(sub) } else { self.subresource(sub, schemas) };
+            self.path(paths, path, operations, namespaced, true);
         }
+    }
+
+    /// A stream: its options are in the query, what goes through it no schema tells.
+    fn connect(&self, sub: &SubresourceDef) -> Map<String, Value> {
+        let text = json!({ "type": "string" });
+        let connect = || operation(self.dialect, Some(("connect", &sub.gvk)), Vec::new(), None, &text);
+        let mut operations: Map<String, Value> = METHODS
+            .iter()
+            .filter(|(_, verb)| sub.verbs.contains(verb))
+            .map(|(name, _)| ((*name).to_owned(), connect()))
+            .collect();
+        if sub.gvk.kind.ends_with("ProxyOptions") {
+            operations.extend(["head", "options"].map(|name| (name.to_owned(), connect())));
+        }
+        operations
     }
 
     fn path(
@@ -196,19 +216,27 @@ impl Writer<'_> {
             schemas.kind(&name, &sub.gvk);
         }
         let object = object.unwrap_or_else(|| self.types.object.clone());
-        let verbs = [
-            ("get", Verb::Get),
-            ("post", Verb::Create),
-            ("put", Verb::Update),
-            ("patch", Verb::Patch),
-            ("delete", Verb::Delete),
-        ];
-        verbs
-            .into_iter()
+        // A log is text, whatever kind its object is of.
+        let answer = if sub.name == "log" { json!({ "type": "string" }) } else { object.clone() };
+        METHODS
+            .iter()
             .filter(|(_, verb)| sub.verbs.contains(verb))
-            .map(|(method, verb)| (method.to_owned(), self.operation(verb, &sub.gvk, &object, &object)))
+            .map(|(method, verb)| ((*method).to_owned(), self.operation(*verb, &sub.gvk, &object, &answer)))
             .collect()
     }
+}
+
+const METHODS: [(&str, Verb); 5] = [
+    ("get", Verb::Get),
+    ("post", Verb::Create),
+    ("put", Verb::Update),
+    ("patch", Verb::Patch),
+    ("delete", Verb::Delete),
+];
+
+/// Whether what is asked is a stream; its kind is that of its options.
+fn connects(sub: &SubresourceDef) -> bool {
+    sub.gvk.kind.ends_with("Options")
 }
 
 fn content(verb: Verb, schema: &Value) -> Value {

@@ -67,6 +67,24 @@ impl Special {
     }
 }
 
+/// A field of a type that Go encodes by methods of its own, with the definition it is in.
+#[derive(Clone, Copy)]
+struct Any {
+    owner: &'static str,
+    go: &'static str,
+}
+
+impl Any {
+    /// `[]v1.JSON` in a type of the same package is the package's `JSON`.
+    fn definition(self) -> String {
+        let package = self.owner.rsplit_once('.').map_or(self.owner, |(package, _)| package);
+        let name = self.go.rsplit('.').next().unwrap_or(self.go);
+        // A map's type has a name of its own.
+        let name = if name == "JSONSchemaDependencies" { "JSONSchemaPropsOrStringArray" } else { name };
+        format!("{package}.{name}")
+    }
+}
+
 type Kinds = BTreeSet<(String, String, String)>;
 
 /// Gathers what is referred to, each definition once.
@@ -141,7 +159,7 @@ impl Collector {
         let mut properties = Map::new();
         let mut required = Vec::new();
         for field in this.fields {
-            properties.insert(field.name.to_owned(), self.field(table, field));
+            properties.insert(field.name.to_owned(), self.field(table, this.name, field));
             if field.required {
                 required.push(field.name);
             }
@@ -159,14 +177,9 @@ impl Collector {
         schema
     }
 
-    fn field(&mut self, table: &'static Table, field: &Field) -> Value {
-        let mut schema = match field.shape {
-            Shape::Any if field.name == "fieldsV1" => {
-                let reference = self.special(Special::FieldsV1);
-                self.wrapped(reference)
-            }
-            shape => self.shape(table, shape),
-        };
+    fn field(&mut self, table: &'static Table, owner: &'static str, field: &Field) -> Value {
+        let any = field.go_type.map(|go| Any { owner, go });
+        let mut schema = self.shape(table, field.shape, any);
         if self.dialect == Dialect::V3 {
             // Version 2 has neither, as upstream's: its clients check fields on their own side by it.
             self.value_facts(field, &mut schema);
@@ -214,7 +227,7 @@ impl Collector {
         }
     }
 
-    fn shape(&mut self, table: &'static Table, shape: Shape) -> Value {
+    fn shape(&mut self, table: &'static Table, shape: Shape, any: Option<Any>) -> Value {
         let special = match shape {
             Shape::String => return json!({ "type": "string" }),
             Shape::Bytes => return json!({ "type": "string", "format": "byte" }),
@@ -223,13 +236,21 @@ impl Collector {
                 return json!({ "type": "integer", "format": if bits > 32 { "int64" } else { "int32" } });
             }
             Shape::Float => return json!({ "type": "number", "format": "double" }),
-            Shape::Any => return json!({ "type": "object" }),
+            Shape::Any => {
+                let reference = match any.map(Any::definition) {
+                    None => self.special(Special::RawExtension),
+                    Some(name) if name == Special::FieldsV1.name() => self.special(Special::FieldsV1),
+                    // Whatever JSON holds.
+                    Some(name) => self.define(&name, json!({})),
+                };
+                return self.wrapped(reference);
+            }
             Shape::List(element) => {
-                let items = self.element(table, table.nested(element));
+                let items = self.element(table, table.nested(element), any);
                 return json!({ "type": "array", "items": items });
             }
             Shape::Map(value) => {
-                let values = self.element(table, table.nested(value));
+                let values = self.element(table, table.nested(value), any);
                 return json!({ "type": "object", "additionalProperties": values });
             }
             Shape::Object(id) => {
@@ -247,8 +268,8 @@ impl Collector {
     }
 
     /// Of a list or map: Go's elements are never absent, so version 3 gives them their zero value.
-    fn element(&mut self, table: &'static Table, shape: Shape) -> Value {
-        let mut schema = self.shape(table, shape);
+    fn element(&mut self, table: &'static Table, shape: Shape, any: Option<Any>) -> Value {
+        let mut schema = self.shape(table, shape, any);
         if self.dialect == Dialect::V3 {
             let zero = match shape {
                 Shape::String => json!(""),

@@ -142,6 +142,7 @@ pub(crate) fn def() -> ResourceDef {
         answers_deleted: false,
         deprecation: None,
         published: None,
+        stored_as: None,
         schema: SchemaRef { table: &TABLE, root: DEPLOYMENT },
     }
 }

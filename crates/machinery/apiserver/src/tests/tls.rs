@@ -137,12 +137,12 @@ async fn a_foreign_certificate_does_not_connect() {
 
 #[tokio::test]
 async fn a_full_server_says_when_to_come_back() {
-    let running = start(Limits { read_only: 0, ..Limits::default() }).await;
+    let running = start(Limits { read_only: 0, mutating: 0, ..Limits::default() }).await;
     let mut client = running.client(Some(issue(&running.authority, "client"))).await;
     let response = client.send_request(empty(request(PATH))).await.unwrap();
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &http::HeaderValue::from(1)));
     let watch = client.send_request(empty(request(&format!("{PATH}?watch=1")))).await.unwrap();
-    assert_eq!(watch.status(), 200, "a watch is in no lane");
+    assert_eq!(watch.status(), 200, "a watch needs no seat");
     drop((client, watch));
     running.stop().await;
 }

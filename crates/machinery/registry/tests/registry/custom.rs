@@ -74,6 +74,7 @@ impl Strategy for Gizmos {
             answers_deleted: true,
             deprecation: None,
             published: None,
+            stored_as: None,
             schema: crate::schema::CUSTOM,
             gvk,
         }

@@ -114,6 +114,7 @@ impl Strategy for Widgets {
             answers_deleted: false,
             deprecation: None,
             published: None,
+            stored_as: None,
             schema: crate::schema::WIDGET,
         }
     }
