@@ -29,27 +29,37 @@ impl Dialect {
     ) -> Result<Value, Status> {
         let (mut decoded, duplicates) = match payload.media {
             MediaType::Json => {
-                let head: TypeMeta = serde_json::from_slice(&payload.bytes)
-                    .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?;
-                self.check_type(&head)?;
                 let decoded = match &self.custom {
                     None => schema::decode(self.def.schema, &payload.bytes),
                     Some(custom) => duplicates::parse(&payload.bytes)
                         .map_err(schema::DecodeError::Syntax)
                         .and_then(|(value, duplicates)| self.fit(&**custom, value, duplicates)),
                 };
-                (self.follow(decoded)?, None)
+                match decoded {
+                    Ok(decoded) => {
+                        self.check_type(decoded.value["apiVersion"].as_str(), decoded.value["kind"].as_str())?;
+                        (decoded, None)
+                    }
+                    // That it is something else goes before what is wrong with it.
+                    Err(error) => {
+                        let head: TypeMeta = serde_json::from_slice(&payload.bytes).map_err(|error| {
+                            self.unrecognized(&format!("json parse error: {error}"), &payload.bytes)
+                        })?;
+                        self.check_type(head.api_version.as_deref(), head.kind.as_deref())?;
+                        return Err(self.unfit(&error));
+                    }
+                }
             }
             MediaType::Yaml => {
                 let value: Value = serde_norway::from_slice(&payload.bytes)
                     .map_err(|error| self.unrecognized(&format!("yaml parse error: {error}"), &payload.bytes))?;
-                self.check_type(
-                    &TypeMeta::deserialize(&value)
-                        .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?,
-                )?;
+                let head = TypeMeta::deserialize(&value)
+                    .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?;
+                self.check_type(head.api_version.as_deref(), head.kind.as_deref())?;
                 // The untyped form alone refuses a key that is set twice.
                 let strict = serde_norway::from_slice::<serde_norway::Value>(&payload.bytes);
-                (self.follow(self.fitted(value))?, strict.err().map(|error| error.to_string()))
+                let decoded = self.fitted(value).map_err(|error| self.unfit(&error))?;
+                (decoded, strict.err().map(|error| error.to_string()))
             }
         };
         decoded.strict_errors.extend(duplicates);
@@ -111,11 +121,9 @@ impl Dialect {
         Ok(Decoded { value, strict_errors })
     }
 
-    fn follow(&self, decoded: Result<Decoded, schema::DecodeError>) -> Result<Decoded, Status> {
-        decoded.map_err(|error| {
-            let gvk = &self.def.gvk;
-            Status::bad_request(self.cannot_be_handled(&gvk.kind, &gvk.version, &error.client_message()))
-        })
+    fn unfit(&self, error: &schema::DecodeError) -> Status {
+        let gvk = &self.def.gvk;
+        Status::bad_request(self.cannot_be_handled(&gvk.kind, &gvk.version, &error.client_message()))
     }
 
     fn name_type(&self, value: &mut Value) {
@@ -125,11 +133,12 @@ impl Dialect {
         }
     }
 
-    fn check_type(&self, head: &TypeMeta) -> Result<(), Status> {
+    /// Either may be missing.
+    fn check_type(&self, api_version: Option<&str>, kind: Option<&str>) -> Result<(), Status> {
         let expected = &self.def.gvk;
-        let kind = head.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(&expected.kind);
+        let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(&expected.kind);
         let expected_version = expected.api_version();
-        let api_version = head.api_version.as_deref().filter(|text| !text.is_empty()).unwrap_or(&expected_version);
+        let api_version = api_version.filter(|text| !text.is_empty()).unwrap_or(&expected_version);
         if kind == expected.kind {
             if api_version == expected_version {
                 return Ok(());
@@ -185,7 +194,7 @@ impl Dialect {
         refuse: impl Fn(&str) -> Status,
     ) -> Result<Value, Status> {
         let head = TypeMeta::deserialize(&value).map_err(|error| refuse(&error.to_string()))?;
-        self.check_type(&head)?;
+        self.check_type(head.api_version.as_deref(), head.kind.as_deref())?;
         let mut decoded = self.fitted(value).map_err(|error| refuse(&error.client_message()))?;
         self.report(ctx, validation, &decoded.strict_errors, refuse)?;
         self.name_type(&mut decoded.value);
