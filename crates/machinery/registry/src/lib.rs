@@ -27,6 +27,7 @@ mod intern;
 mod kind;
 pub mod managed;
 mod metadata;
+mod migrate;
 mod object;
 mod page;
 mod patch;
@@ -47,6 +48,7 @@ pub use admission::{Admission, Attributes, Operation};
 pub use custom::{Custom, CustomSchema};
 pub use def::{Column, Published, ResourceDef, Scope, SubresourceDef, Verb};
 pub use intern::{intern, intern_columns, intern_texts};
+pub use migrate::migrate;
 pub use registry::{Handlers, Registry};
 pub use request::{
     Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,

@@ -12,7 +12,7 @@ use machinery_registry::resource::{Answer, WatchEvent};
 use machinery_registry::{
     CreateOptions, Custom, CustomSchema, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload,
     Registry, Renamed, RequestContext, Resource, ResourceDef, ScalePaths, Scope, Strategy, SubresourceDef,
-    UpdateOptions, Verb, View, intern, intern_texts,
+    UpdateOptions, Verb, View, intern, intern_texts, migrate,
 };
 use machinery_storage::Storage;
 use machinery_storage::embedded::Embedded;
@@ -244,4 +244,23 @@ async fn a_kind_that_is_stopped_ends_its_watches() {
     assert!(matches!(dropped.next().await, Some(WatchEvent::Deleted(_))));
     drop(setup);
     assert!(dropped.next().await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_stored_follows_a_change_of_the_stored_version() {
+    let storage: Arc<dyn Storage> = Arc::new(Embedded::in_memory().await.unwrap());
+    let start = async || {
+        let gizmos = Gizmos { kind: "Gizmo".into() };
+        Registry::start(gizmos, storage.clone(), Vec::new().into(), BTreeMap::new()).await.unwrap()
+    };
+    let setup = Setup { registry: start().await, ..setup().await };
+    for name in ["one", "two"] {
+        setup.create(payload(&gizmo(name)), FieldValidation::Strict).await.unwrap();
+    }
+    let def = setup.registry.strategy().def();
+    let older = ResourceDef { gvk: Gvk::of("example.io", "v1", "Gizmo"), ..def.clone() };
+    assert_eq!(migrate(&*storage, &older, &Renamed).await.unwrap(), 2);
+    assert_eq!(migrate(&*storage, &older, &Renamed).await.unwrap(), 0);
+    assert_eq!(start().await.get_typed(&setup.ctx, "one").await.unwrap().api_version, "example.io/v1");
+    assert_eq!(migrate(&*storage, &def, &Renamed).await.unwrap(), 2);
 }
