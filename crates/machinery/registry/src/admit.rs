@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
-use base_meta::Status;
+use base_meta::{Status, schema};
 use serde_json::Value;
 
 use crate::codec::{Stored, plain};
@@ -36,25 +36,30 @@ impl Core {
             .collect()
     }
 
-    /// Lets every plug-in that looks at such writes change the object; typed anew only where one did.
-    pub(crate) async fn mutate(
+    /// Lets every plug-in that looks at such writes change the object; typed anew only where one did. `seen` is shown
+    /// the object as the client wants it.
+    pub(crate) async fn mutate<T: Send>(
         &self,
         asked: Asked<'_>,
         object: Box<dyn Erased>,
         old: Option<&Stored>,
-    ) -> Result<Box<dyn Erased>, Status> {
+        seen: impl FnOnce(&Value) -> Result<T, Status> + Send,
+    ) -> Result<(Box<dyn Erased>, T), Status> {
+        let mut value = plain(&*object)?;
+        schema::normalise(self.def().schema, &mut value);
+        let seen = seen(&value)?;
         let chain = self.chain(asked);
         if chain.is_empty() {
-            return Ok(object);
+            return Ok((object, seen));
         }
         let old = old.map(|old| self.value_of(old)).transpose()?;
         let attributes = self.attributes(asked, old);
-        let mut value = plain(&*object)?;
         let before = fingerprint(&value);
         for plugin in chain {
             plugin.mutate(&attributes, &mut value).await?;
         }
-        if fingerprint(&value) == before { Ok(object) } else { self.typed_value(value) }
+        let object = if fingerprint(&value) == before { object } else { self.typed_value(value)? };
+        Ok((object, seen))
     }
 
     /// `object` is `None` for a deletion.

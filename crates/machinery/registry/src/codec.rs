@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::ResourceDef;
 use crate::core::Core;
 use crate::kind::Kind;
+use crate::managed::{Ledger, cut, encode};
 use crate::object::Erased;
 
 /// One stored version, decoded and defaulted; `typed` carries its resourceVersion. What else a write needs of it is
@@ -26,6 +27,12 @@ pub(crate) struct Stored {
 impl Stored {
     pub(crate) fn new(object: Arc<Object>, typed: Box<dyn Erased>) -> Self {
         Self { object, typed, value: OnceLock::new() }
+    }
+
+    /// Who owns its fields. One that cannot be read is as good as none, as upstream's.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let text = cut(self.object.json()).1;
+        text.and_then(|text| Ledger::parse(text).ok()).unwrap_or_default()
     }
 }
 
@@ -47,7 +54,7 @@ pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef) -> Arc<Extract> 
     let selectable = !def.fields.is_empty();
     Arc::new(move |json| {
         if selectable {
-            return Ok(meta(&*kind, &*kind.decode(json)?));
+            return Ok(meta(&*kind, &*kind.decode(&cut(json).0)?));
         }
         let Head { metadata } = serde_json::from_slice(json)?;
         Ok(Meta {
@@ -74,7 +81,7 @@ fn meta(kind: &dyn Kind, object: &dyn Erased) -> Meta {
 
 impl Core {
     pub(crate) fn typed(&self, object: &Object) -> Result<Box<dyn Erased>, Status> {
-        let mut typed = self.kind.decode(object.json()).map_err(|error| {
+        let mut typed = self.kind.decode(&cut(object.json()).0).map_err(|error| {
             tracing::error!(key = &*object.key, %error, "a stored object cannot be decoded");
             Status::internal(format!("unable to decode {} {:?}", self.def().gvk.kind, object.meta.name))
         })?;
@@ -133,5 +140,5 @@ pub(crate) fn plain(object: &dyn Erased) -> Result<Value, Status> {
 }
 
 pub(crate) fn bytes(value: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(Status::internal)
+    encode(value).map(Bytes::from).map_err(Status::internal)
 }

@@ -1,7 +1,7 @@
 //! One kind, served: its erased strategy over a store, a cache of it, and the admission chain. Compiled once for all.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use base_meta::{Gvr, Status};
 use machinery_storage::{Cache, Freshness, Object, Storage};
@@ -27,6 +27,8 @@ pub struct Core {
     pub(crate) cache: Arc<Cache>,
     pub(crate) admission: Arc<[Arc<dyn Admission>]>,
     pub(crate) scale_paths: ScalePaths,
+    /// An object of the kind before anything is set.
+    pub(crate) blank: OnceLock<serde_json::Value>,
     handlers: RwLock<Handlers>,
 }
 
@@ -44,7 +46,8 @@ impl Core {
         let (gvr, scale_paths) = (def.gvr(), kind.scale_paths());
         let dialect = Dialect::stored(def, kind.custom_schema());
         let handlers = RwLock::new(handlers);
-        Ok(Arc::new(Self { kind, dialect, gvr, prefix, storage, cache, admission, scale_paths, handlers }))
+        let blank = OnceLock::new();
+        Ok(Arc::new(Self { kind, dialect, gvr, prefix, storage, cache, admission, scale_paths, blank, handlers }))
     }
 
     /// Ends every watch and lets go of the store: the kind is served no more. What still holds the core then gets

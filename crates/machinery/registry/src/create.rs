@@ -10,7 +10,9 @@ use crate::admit::Asked;
 use crate::codec::{bytes, plain};
 use crate::core::Core;
 use crate::dialect::Dialect;
+use crate::managed::{Ledger, splice};
 use crate::object::Erased;
+use crate::ownership::{How, take_sent};
 use crate::resource::Written;
 use crate::{CreateOptions, Operation, Payload, RequestContext, failure, identity, metadata};
 
@@ -26,7 +28,10 @@ impl Core {
         options: &CreateOptions,
     ) -> Result<Written, Status> {
         let value = dialect.decode(ctx, body, options.field_validation)?;
-        self.insert(ctx, dialect.to_stored(value).await?, options.dry_run).await
+        let api_version = dialect.def.gvk.api_version();
+        let manager = options.field_manager.as_deref();
+        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        self.insert(ctx, dialect.to_stored(value).await?, how, None).await
     }
 
     pub(crate) async fn create_erased(
@@ -34,17 +39,23 @@ impl Core {
         ctx: &RequestContext,
         object: &dyn Erased,
     ) -> Result<Box<dyn Erased>, Status> {
-        let written = self.insert(ctx, plain(object)?, false).await?;
+        let api_version = self.def().gvk.api_version();
+        let how = How { dry_run: false, manager: None, api_version: &api_version };
+        let written = self.insert(ctx, plain(object)?, how, None).await?;
         self.typed(&written.object)
     }
 
-    /// Everything of a create after its body is a value that follows the schema.
+    /// Everything of a create after its body is a value that follows the schema. `applied`: who owns what of it, where
+    /// that is known already.
     pub(crate) async fn insert(
         &self,
         ctx: &RequestContext,
         mut value: Value,
-        dry_run: bool,
+        how: How<'_>,
+        applied: Option<Ledger>,
     ) -> Result<Written, Status> {
+        let dry_run = how.dry_run;
+        let sent = take_sent(&mut value);
         if let (Some(_), Value::Object(object)) = (self.def().subresource("status"), &mut value) {
             object.remove("status");
         }
@@ -55,7 +66,10 @@ impl Core {
         }
         let name = object.metadata().name.clone().unwrap_or_default();
         let asked = Asked { ctx, operation: Operation::Create, name: &name, dry_run };
-        let mut object = self.mutate(asked, object, None).await?;
+        let own = |seen: &Value| Ok(applied.or_else(|| self.own_new(ctx, how, sent.as_ref(), seen)));
+        let (mut object, ledger) = self.mutate(asked, object, None, own).await?;
+        let ledger = ledger.map(|ledger| ledger.print());
+        let ledger = ledger.as_deref();
 
         let meta = object.metadata_mut();
         meta.uid = Some(identity::uid()?);
@@ -69,7 +83,7 @@ impl Core {
             _ => {
                 let name = meta.name.clone().unwrap_or_default();
                 return self
-                    .store_new(ctx, object, dry_run)
+                    .store_new(ctx, object, ledger, dry_run)
                     .await?
                     .ok_or_else(|| Status::already_exists(&self.gvr, &name));
             }
@@ -79,7 +93,7 @@ impl Core {
             let mut object = object.boxed();
             name = identity::name(&base)?;
             object.metadata_mut().name = Some(name.clone());
-            if let Some(written) = self.store_new(ctx, object, dry_run).await? {
+            if let Some(written) = self.store_new(ctx, object, ledger, dry_run).await? {
                 return Ok(written);
             }
         }
@@ -99,6 +113,7 @@ impl Core {
         &self,
         ctx: &RequestContext,
         mut object: Box<dyn Erased>,
+        ledger: Option<&str>,
         dry_run: bool,
     ) -> Result<Option<Written>, Status> {
         self.kind.prepare_for_create(ctx, &mut *object);
@@ -123,7 +138,7 @@ impl Core {
         if undo.is_some() || self.kind.allocates() {
             value = self.canonical(&*object)?;
         }
-        let stored = self.put_new(&key, &*object, &value, dry_run).await;
+        let stored = self.put_new(&key, &*object, &value, ledger, dry_run).await;
         if let (Ok(None) | Err(_), Some(undo)) = (&stored, undo) {
             undo().await;
         }
@@ -135,9 +150,10 @@ impl Core {
         key: &str,
         object: &dyn Erased,
         value: &Value,
+        ledger: Option<&str>,
         dry_run: bool,
     ) -> Result<Option<Written>, Status> {
-        let json = bytes(value)?;
+        let json = splice(bytes(value)?, ledger).map_err(Status::internal)?;
         let revision = if dry_run {
             Revision::default()
         } else {

@@ -1,6 +1,7 @@
 //! DELETE: what it does to an object is planned purely, then written by compare-and-swap.
 
 use base_meta::{Reason, Status};
+use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -9,6 +10,7 @@ use crate::codec::{Stored, bytes};
 use crate::core::Core;
 use crate::dialect::Dialect;
 use crate::kind::Kind;
+use crate::managed::{cut, splice};
 use crate::metadata::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use crate::object::Erased;
 use crate::request::Propagation;
@@ -128,7 +130,7 @@ impl Core {
             match plan(&*self.kind, ctx, &*stored.typed, options, &create::now()) {
                 Plan::Pending => return Ok(Deleted::Pending(stored.object)),
                 Plan::Mark(object) => {
-                    let json = bytes(&self.canonical(&*object)?)?;
+                    let json = self.with_ledger(&stored, &*object)?;
                     if json == *stored.object.json() {
                         return Ok(Deleted::Pending(stored.object));
                     }
@@ -137,7 +139,7 @@ impl Core {
                     }
                 }
                 Plan::Remove(object) => {
-                    let json = bytes(&self.canonical(&*object)?)?;
+                    let json = self.with_ledger(&stored, &*object)?;
                     if let Some(object) = self.remove(&stored.object, json, &*object, options.dry_run).await? {
                         return Ok(Deleted::Gone(object));
                     }
@@ -145,6 +147,12 @@ impl Core {
             }
         }
         Err(Status::modified(&self.gvr, name))
+    }
+
+    /// A deletion owns nothing.
+    fn with_ledger(&self, stored: &Stored, object: &dyn Erased) -> Result<Bytes, Status> {
+        let json = bytes(&self.canonical(object)?)?;
+        splice(json, cut(stored.object.json()).1).map_err(Status::internal)
     }
 
     fn check_delete_preconditions(&self, name: &str, stored: &Stored, options: &DeleteOptions) -> Result<(), Status> {

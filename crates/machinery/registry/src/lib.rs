@@ -29,6 +29,7 @@ pub mod managed;
 mod metadata;
 mod migrate;
 mod object;
+mod ownership;
 mod page;
 mod patch;
 mod read;

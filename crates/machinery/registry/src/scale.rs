@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::codec::Stored;
 use crate::core::Core;
+use crate::ownership::How;
 use crate::patch::Parsed;
-use crate::update::{Origin, Part};
+use crate::update::{Origin, Part, Wanted};
 use crate::{MediaType, Patch, Payload, RequestContext, UpdateOptions};
 
 const SCALE: Gvk = Gvk::of("autoscaling", "v1", "Scale");
@@ -150,14 +151,14 @@ struct Scaled<'a> {
 
 #[async_trait::async_trait]
 impl Origin for Scaled<'_> {
-    async fn wanted(&mut self, stored: &Stored) -> Result<Value, Status> {
+    async fn wanted(&mut self, stored: &Stored) -> Result<Wanted, Status> {
         let mut object = stored.object.to_value().map_err(Status::internal)?;
         let wish = match &self.change {
             Change::Put(scale) => Wish::read(self.name, scale),
             Change::Patch(patch) => Wish::read(self.name, &patch.apply(view(self.paths, &object)?, None)?),
         };
         wish?.put_into(self.paths, &mut object);
-        Ok(object)
+        Ok(object.into())
     }
 }
 
@@ -207,7 +208,10 @@ impl Core {
     ) -> Result<Value, Status> {
         self.require_scale()?;
         let mut scaled = Scaled { name, paths: &self.scale_paths, change };
-        let written = self.modify(ctx, name, Part::Whole, options.dry_run, &mut scaled).await?;
+        let api_version = self.def().gvk.api_version();
+        let manager = options.field_manager.as_deref();
+        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let written = self.modify(ctx, name, Part::Whole, how, &mut scaled).await?;
         view(&self.scale_paths, &written.object.to_value().map_err(Status::internal)?)
     }
 }

@@ -1,5 +1,6 @@
 //! The end of every change: compare-and-swap, or removal when nothing holds a deleted object any more.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use serde_json::value::RawValue;
 use crate::codec::{Stored, bytes};
 use crate::core::Core;
 use crate::failure;
+use crate::managed::{cut, splice};
 use crate::object::Erased;
+use crate::ownership::Ownership;
 use crate::resource::Written;
 
 impl Core {
@@ -38,7 +41,7 @@ impl Core {
 
     /// For handlers in this process, which have already decided. `None`: lost a race.
     pub(crate) async fn put_changed(&self, stored: &Stored, new: &dyn Erased) -> Result<Option<Written>, Status> {
-        self.put(stored, new, &self.canonical(new)?, false).await
+        self.put(stored, new, &self.canonical(new)?, Ownership::Same, false).await
     }
 
     /// Stores `new` over `stored`, or removes it when this write freed the last thing that held a deleted object.
@@ -48,9 +51,17 @@ impl Core {
         stored: &Stored,
         new: &dyn Erased,
         value: &Value,
+        ownership: Ownership,
         dry_run: bool,
     ) -> Result<Option<Written>, Status> {
         let json = bytes(value)?;
+        let (known, ledger) = cut(stored.object.json());
+        let same = json[..] == *known;
+        let ledger = match ownership {
+            Ownership::Changed(new) if !(same && new.same_but_for_times(&stored.ledger())) => Some(new.print().into()),
+            _ => ledger.map(Cow::Borrowed),
+        };
+        let json = splice(json, ledger.as_deref()).map_err(Status::internal)?;
         let old = stored.typed.metadata();
         let dying = old.deletion_timestamp.is_some() && old.deletion_grace_period_seconds.unwrap_or_default() == 0;
         if dying && !self.kind.blocks_removal(new) {

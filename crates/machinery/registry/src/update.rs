@@ -11,6 +11,8 @@ use crate::admit::Asked;
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
+use crate::managed::{Ledger, cut};
+use crate::ownership::{How, Ownership, take_sent};
 use crate::resource::Written;
 use crate::{Operation, Payload, RequestContext, UpdateOptions, metadata};
 
@@ -29,14 +31,26 @@ pub(crate) const RACES: usize = 64;
 /// kept across races.
 #[async_trait::async_trait]
 pub(crate) trait Origin: Send {
-    async fn wanted(&mut self, stored: &Stored) -> Result<Value, Status>;
+    async fn wanted(&mut self, stored: &Stored) -> Result<Wanted, Status>;
+}
+
+pub(crate) struct Wanted {
+    pub(crate) object: Value,
+    /// Who owns what of it, where that is known already.
+    pub(crate) ledger: Option<Ledger>,
+}
+
+impl From<Value> for Wanted {
+    fn from(object: Value) -> Self {
+        Self { object, ledger: None }
+    }
 }
 
 /// A body is the same whatever is stored.
 #[async_trait::async_trait]
 impl Origin for Value {
-    async fn wanted(&mut self, _: &Stored) -> Result<Value, Status> {
-        Ok(self.clone())
+    async fn wanted(&mut self, _: &Stored) -> Result<Wanted, Status> {
+        Ok(self.clone().into())
     }
 }
 
@@ -53,17 +67,20 @@ impl Core {
         let value = dialect.decode(ctx, body, options.field_validation)?;
         self.check_named(ctx, name, &value)?;
         let mut value = dialect.to_stored(value).await?;
+        let api_version = dialect.def.gvk.api_version();
+        let manager = options.field_manager.as_deref();
+        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
         if part == Part::Whole
             && self.kind.allow_create_on_update()
             && self.find(&self.key(ctx, name)?, Freshness::Latest).await?.is_none()
         {
-            match self.create_named(ctx, name, value.clone(), options.dry_run).await {
+            match self.create_named(ctx, name, value.clone(), how).await {
                 // Another was first: what it made is updated.
                 Err(status) if status.reason == Reason::AlreadyExists => {}
                 answer => return answer,
             }
         }
-        self.modify(ctx, name, part, options.dry_run, &mut value).await
+        self.modify(ctx, name, part, how, &mut value).await
     }
 
     /// PUT of what does not exist. As upstream's, it looks at the uid that the client expects there, and at no
@@ -73,7 +90,7 @@ impl Core {
         ctx: &RequestContext,
         name: &str,
         mut value: Value,
-        dry_run: bool,
+        how: How<'_>,
     ) -> Result<Written, Status> {
         if let Some(Value::Object(meta)) = value.get_mut("metadata") {
             meta.remove("resourceVersion");
@@ -81,7 +98,7 @@ impl Core {
                 self.check_uid(name, uid, "")?;
             }
         }
-        self.insert(ctx, value, dry_run).await
+        self.insert(ctx, value, how, None).await
     }
 
     /// Reads, lets `origin` say what the object should be, and writes that; again when another writer was first.
@@ -90,13 +107,13 @@ impl Core {
         ctx: &RequestContext,
         name: &str,
         part: Part,
-        dry_run: bool,
+        how: How<'_>,
         origin: &mut dyn Origin,
     ) -> Result<Written, Status> {
         for _ in 0..RACES {
             let stored = self.stored(ctx, name).await?;
-            let value = origin.wanted(&stored).await?;
-            if let Some(written) = self.replace(ctx, name, part, dry_run, &stored, value).await? {
+            let wanted = origin.wanted(&stored).await?;
+            if let Some(written) = self.replace(ctx, name, part, how, &stored, wanted).await? {
                 return Ok(written);
             }
         }
@@ -109,10 +126,13 @@ impl Core {
         ctx: &RequestContext,
         name: &str,
         part: Part,
-        dry_run: bool,
+        how: How<'_>,
         stored: &Stored,
-        value: Value,
+        wanted: Wanted,
     ) -> Result<Option<Written>, Status> {
+        let dry_run = how.dry_run;
+        let Wanted { object: mut value, ledger } = wanted;
+        let sent = take_sent(&mut value);
         let old = &*stored.typed;
         let value = self.graft(part, value, stored)?;
         let mut new = self.typed_value(value)?;
@@ -121,7 +141,11 @@ impl Core {
         self.check_preconditions(name, new.metadata(), stored)?;
 
         let asked = Asked { ctx, operation: Operation::Update, name, dry_run };
-        let mut new = self.mutate(asked, new, Some(stored)).await?;
+        let own = |seen: &Value| match ledger {
+            Some(ledger) => Ok(Ownership::Changed(ledger)),
+            None => self.own_changed(ctx, how, stored, sent.as_ref(), seen),
+        };
+        let (mut new, ownership) = self.mutate(asked, new, Some(stored), own).await?;
         carry_system_fields(new.metadata_mut(), old.metadata());
         match part {
             Part::Whole => self.kind.prepare_for_update(ctx, &mut *new, old),
@@ -150,7 +174,7 @@ impl Core {
         if undo.is_some() || (part == Part::Whole && self.kind.allocates()) {
             value = self.canonical(&*new)?;
         }
-        let written = self.put(stored, &*new, &value, dry_run).await;
+        let written = self.put(stored, &*new, &value, ownership, dry_run).await;
         match (&written, undo) {
             (Ok(None) | Err(_), Some(undo)) => undo().await,
             (Ok(Some(_)), _) if !dry_run && part == Part::Whole => self.kind.after_update(old, &*new).await,
@@ -179,7 +203,8 @@ impl Core {
                 Ok(value)
             }
             Part::Status => {
-                let mut result: Value = stored.object.to_value().map_err(Status::internal)?;
+                let mut result: Value =
+                    serde_json::from_slice(&cut(stored.object.json()).0).map_err(Status::internal)?;
                 move_member(&mut value, &mut result, "status");
                 let mut meta = value.get_mut("metadata").map(Value::take).unwrap_or_default();
                 if let Some(target) = result.get_mut("metadata") {

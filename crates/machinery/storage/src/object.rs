@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Revision;
 pub use forms::Forms;
-pub use slot::Malformed;
+pub use slot::{Malformed, leading_member, metadata_start};
 
 /// What selectors read, extracted once per version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

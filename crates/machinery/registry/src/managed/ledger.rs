@@ -178,13 +178,23 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// As a client may send it: every entry is looked into.
-    pub fn from_value(value: &Value) -> Result<Self, Error> {
+    /// As a client sends it: what it has changed is looked into. `None`: nothing, it is `known`.
+    pub fn sent(value: &Value, known: &Self) -> Result<Option<Self>, Error> {
         let mut ledger = Self::parse(&value.to_string())?;
+        let mut same = ledger.entries.len() == known.entries.len();
         for entry in &mut ledger.entries {
-            entry.fields = Fields::Set(entry.set()?.into_owned());
+            match known.find(&entry.writer) {
+                Some(known) if known.text() == entry.text() && known.time == entry.time => {}
+                known => {
+                    let set = entry.set()?.into_owned();
+                    // The order of keys is not the client's to change.
+                    same &= known
+                        .is_some_and(|known| known.time == entry.time && known.set().is_ok_and(|known| *known == set));
+                    entry.fields = Fields::Set(set);
+                }
+            }
         }
-        Ok(ledger)
+        Ok((!same).then_some(ledger))
     }
 
     /// The JSON of `metadata.managedFields`.

@@ -1,5 +1,6 @@
 //! PATCH: parsed once, applied to each version the write races against. A patch that fails changes nothing.
 
+mod apply;
 mod lists;
 mod strategic;
 #[cfg(test)]
@@ -13,8 +14,9 @@ use serde_json::Value;
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
+use crate::ownership::How;
 use crate::resource::Written;
-use crate::update::{Origin, Part};
+use crate::update::{Origin, Part, Wanted};
 use crate::{FieldValidation, Patch, RequestContext, UpdateOptions};
 
 /// As upstream's: more operations than this are an attack or a mistake.
@@ -107,11 +109,11 @@ impl Patched<'_> {
 
 #[async_trait::async_trait]
 impl Origin for Patched<'_> {
-    async fn wanted(&mut self, stored: &Stored) -> Result<Value, Status> {
+    async fn wanted(&mut self, stored: &Stored) -> Result<Wanted, Status> {
         let document = self.dialect.document(&stored.object).await?;
         let patched = self.patch.apply(document, Some(self.dialect.def.schema))?;
         let value = self.dialect.conform(self.ctx, patched, self.validation, |problem| self.refuse(problem))?;
-        self.dialect.to_stored(value).await
+        Ok(self.dialect.to_stored(value).await?.into())
     }
 }
 
@@ -130,9 +132,15 @@ impl Core {
                 "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ));
         }
+        let api_version = dialect.def.gvk.api_version();
+        let manager = options.field_manager.as_deref();
+        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        if let Patch::Apply(bytes) = patch {
+            return self.apply_object(dialect, ctx, name, part, bytes, how, options).await;
+        }
         let patch = Parsed::new(patch)?;
         let validation = options.field_validation;
         let mut patched = Patched { dialect, ctx, patch: &patch, validation };
-        self.modify(ctx, name, part, options.dry_run, &mut patched).await
+        self.modify(ctx, name, part, how, &mut patched).await
     }
 }

@@ -63,6 +63,7 @@ static TYPES: &[Type] = &[
             field("namespace", Shape::String),
             field("uid", Shape::String),
             field("resourceVersion", Shape::String),
+            field("managedFields", Shape::Any),
             field("generation", Shape::Int(64)),
             pointer("creationTimestamp", Shape::Time),
             pointer("deletionTimestamp", Shape::Time),

@@ -1,5 +1,7 @@
 //! Finds where `metadata` opens in an encoded object, without decoding it.
 
+use std::ops::Range;
+
 /// The bytes are not an encoded object that metadata can be spliced into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("encoded object has no metadata object (at byte {at})")]
@@ -27,6 +29,25 @@ pub(super) fn find(json: &[u8]) -> Result<Slot, Malformed> {
         }
         at = expect(json, skip_value(json, value)?, b',')?;
     }
+}
+
+/// Where the member `name` is in an encoded object's metadata, if it is the first there: the member with the comma after
+/// it, and its value.
+pub fn leading_member(json: &[u8], name: &str) -> Option<(Range<usize>, Range<usize>)> {
+    let start = find(json).ok()?.offset as usize;
+    let name_end = skip_string(json, start).ok()?;
+    if json.get(start + 1..name_end - 1) != Some(name.as_bytes()) {
+        return None;
+    }
+    let value = expect(json, name_end, b':').ok()?;
+    let end = skip_value(json, value).ok()?;
+    let comma = usize::from(json.get(end) == Some(&b','));
+    Some((start..end + comma, value..end))
+}
+
+/// Just after `"metadata":{` of an encoded object.
+pub fn metadata_start(json: &[u8]) -> Result<usize, Malformed> {
+    find(json).map(|slot| slot.offset as usize)
 }
 
 fn expect(json: &[u8], at: usize, byte: u8) -> Result<usize, Malformed> {
@@ -68,6 +89,18 @@ fn skip_value(json: &[u8], start: usize) -> Result<usize, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leading_member_is_found_and_no_other() {
+        let json = br#"{"data":{"metadata":{"a":1}},"metadata":{"a":[{"b":"}]"}],"c":1}}"#;
+        let (member, value) = leading_member(json, "a").expect("it leads");
+        assert_eq!((&json[member], &json[value]), (&br#""a":[{"b":"}]"}],"#[..], &br#"[{"b":"}]"}]"#[..]));
+        assert_eq!(leading_member(json, "c"), None);
+        assert_eq!(leading_member(br#"{"metadata":{}}"#, "a"), None);
+        let (member, _) = leading_member(br#"{"metadata":{"a":1}}"#, "a").expect("it is alone");
+        assert_eq!(member, 13..18);
+        assert_eq!(leading_member(b"{", "a"), None);
+    }
 
     #[test]
     fn members_before_metadata_are_skipped() {

@@ -259,34 +259,6 @@ fn ledgers_that_are_none_are_refused() {
     }
     assert!(Ledger::parse("null").unwrap().is_empty());
     let bad = json!([{"operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"a":{}}}]);
-    assert!(Ledger::from_value(&bad).is_err());
+    assert!(Ledger::sent(&bad, &Ledger::default()).is_err());
     assert!(Ledger::parse(&bad.to_string()).is_ok(), "looked into only when needed");
-}
-
-#[test]
-fn a_scale_shows_and_moves_the_owner_of_the_replicas() {
-    let path = [Element::field("spec"), Element::field("replicas")];
-    let mut stored = Stored::new();
-    stored.apply("one", &thing(json!({"a": "1"}), json!({"replicas": 2})), false).unwrap();
-    let scale = scale::to_scale(&stored.ledger, VERSION, &path).unwrap();
-    assert_eq!((scale.entries().len(), &*scale.entries()[0].writer.api_version), (1, "autoscaling/v1"));
-    assert_eq!(scale::to_parent(&stored.ledger, scale, VERSION, &path).unwrap().print(), stored.ledger.print());
-
-    // Somebody else scaled: the replicas are theirs.
-    let text = r#"[{"manager":"hpa","operation":"Update","apiVersion":"autoscaling/v1","time":"2024-03-03T00:00:00Z","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{"f:replicas":{}}},"subresource":"scale"}]"#;
-    let after = scale::to_parent(&stored.ledger, Ledger::parse(text).unwrap(), VERSION, &path).unwrap();
-    let stored = Stored { ledger: after, ..stored };
-    assert_eq!(stored.owns("one"), r#"{"f:metadata":{"f:labels":{"f:a":{}}}}"#);
-    assert_eq!(stored.owns("hpa"), r#"{"f:spec":{"f:replicas":{}}}"#);
-}
-
-#[test]
-fn names_of_managers() {
-    assert_eq!(name::from_user_agent("kubectl/v1.32.4 (linux/amd64) kubernetes/abc"), "kubectl");
-    assert_eq!(name::from_user_agent("a\u{7}b"), "ab");
-    assert_eq!(name::from_user_agent(""), "unknown");
-    assert_eq!(name::from_user_agent(&"x".repeat(300)).len(), 128);
-    assert!(name::problems("fine name").is_empty());
-    assert_eq!(name::problems(&"x".repeat(129)), ["may not be more than 128 bytes"]);
-    assert_eq!(name::problems("a\tb").len(), 1);
 }
