@@ -1,6 +1,11 @@
 //! The kinds that are served, each with its passage through the type that its strategy works on. A line per kind,
 //! appended with the kind.
 
+use k8s_openapi::api::{
+    admissionregistration::v1 as admissionregistration, certificates::v1 as certificates,
+    flowcontrol::v1 as flowcontrol, networking::v1 as networking, node::v1 as node, resource::v1 as resource,
+    scheduling::v1 as scheduling, storage::v1 as storage,
+};
 use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,5 +62,55 @@ pub(super) const SERVED: &[Served] = &[
     Served {
         name: "discovery.k8s.io.v1.EndpointSlice",
         typed: typed::<k8s_openapi::api::discovery::v1::EndpointSlice>,
+    },
+    Served { name: "networking.k8s.io.v1.Ingress", typed: typed::<networking::Ingress> },
+    Served { name: "networking.k8s.io.v1.IngressClass", typed: typed::<networking::IngressClass> },
+    Served { name: "networking.k8s.io.v1.NetworkPolicy", typed: typed::<networking::NetworkPolicy> },
+    Served { name: "networking.k8s.io.v1.IPAddress", typed: typed::<networking::IPAddress> },
+    Served { name: "networking.k8s.io.v1.ServiceCIDR", typed: typed::<networking::ServiceCIDR> },
+    Served { name: "storage.k8s.io.v1.StorageClass", typed: typed::<storage::StorageClass> },
+    Served { name: "storage.k8s.io.v1.VolumeAttachment", typed: typed::<storage::VolumeAttachment> },
+    Served { name: "storage.k8s.io.v1.CSIDriver", typed: typed::<storage::CSIDriver> },
+    Served { name: "storage.k8s.io.v1.CSINode", typed: typed::<storage::CSINode> },
+    Served { name: "storage.k8s.io.v1.CSIStorageCapacity", typed: typed::<storage::CSIStorageCapacity> },
+    Served { name: "storage.k8s.io.v1.VolumeAttributesClass", typed: typed::<storage::VolumeAttributesClass> },
+    Served { name: "scheduling.k8s.io.v1.PriorityClass", typed: typed::<scheduling::PriorityClass> },
+    Served { name: "node.k8s.io.v1.RuntimeClass", typed: typed::<node::RuntimeClass> },
+    Served {
+        name: "certificates.k8s.io.v1.CertificateSigningRequest",
+        typed: typed::<certificates::CertificateSigningRequest>,
+    },
+    Served { name: "flowcontrol.apiserver.k8s.io.v1.FlowSchema", typed: typed::<flowcontrol::FlowSchema> },
+    Served {
+        name: "flowcontrol.apiserver.k8s.io.v1.PriorityLevelConfiguration",
+        typed: typed::<flowcontrol::PriorityLevelConfiguration>,
+    },
+    Served { name: "resource.k8s.io.v1.ResourceClaim", typed: typed::<resource::ResourceClaim> },
+    Served { name: "resource.k8s.io.v1.ResourceClaimTemplate", typed: typed::<resource::ResourceClaimTemplate> },
+    Served { name: "resource.k8s.io.v1.DeviceClass", typed: typed::<resource::DeviceClass> },
+    Served { name: "resource.k8s.io.v1.ResourceSlice", typed: typed::<resource::ResourceSlice> },
+    Served {
+        name: "admissionregistration.k8s.io.v1.ValidatingWebhookConfiguration",
+        typed: typed::<admissionregistration::ValidatingWebhookConfiguration>,
+    },
+    Served {
+        name: "admissionregistration.k8s.io.v1.MutatingWebhookConfiguration",
+        typed: typed::<admissionregistration::MutatingWebhookConfiguration>,
+    },
+    Served {
+        name: "admissionregistration.k8s.io.v1.ValidatingAdmissionPolicy",
+        typed: typed::<admissionregistration::ValidatingAdmissionPolicy>,
+    },
+    Served {
+        name: "admissionregistration.k8s.io.v1.ValidatingAdmissionPolicyBinding",
+        typed: typed::<admissionregistration::ValidatingAdmissionPolicyBinding>,
+    },
+    Served {
+        name: "admissionregistration.k8s.io.v1.MutatingAdmissionPolicy",
+        typed: typed::<admissionregistration::MutatingAdmissionPolicy>,
+    },
+    Served {
+        name: "admissionregistration.k8s.io.v1.MutatingAdmissionPolicyBinding",
+        typed: typed::<admissionregistration::MutatingAdmissionPolicyBinding>,
     },
 ];

@@ -4,9 +4,11 @@
 //! `storage` and `base`; `control/policy` implements [`Authenticator`] and [`Authorizer`], the binary wires it up.
 //! README.md has the request's path in one diagram.
 
+pub mod audit;
 mod authentication;
 mod authorization;
 mod body;
+mod chain;
 mod definitions;
 mod discovery;
 mod dynamic;
@@ -17,6 +19,7 @@ mod identifier;
 mod impersonation;
 mod in_process;
 mod limits;
+mod metrics;
 mod negotiate;
 mod nonresource;
 mod openapi;

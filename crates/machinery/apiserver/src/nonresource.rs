@@ -39,6 +39,7 @@ pub(crate) async fn serve(
         return Ok(response);
     }
     match trimmed {
+        "/metrics" => server.metrics.answer(served, &server.flows).await,
         "/version" => {
             let style = Style { encoding: Encoding::Json, pretty: true, gzip: false };
             Ok(style.send_value(StatusCode::OK, &server.version).await)
@@ -58,7 +59,7 @@ fn paths(server: &Inner, served: &Served) -> Vec<String> {
         let counted = server.health_checks.iter().filter(|check| endpoint == "readyz" || !check.readiness_only);
         paths.extend(counted.map(|check| format!("/{endpoint}/{}", check.name)));
     }
-    paths.extend(["/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
+    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
     paths.sort();
     paths
 }

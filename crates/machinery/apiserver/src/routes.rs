@@ -58,8 +58,12 @@ impl Routes {
         find(self.by_plural.get(plural)?, group, version)
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.by_plural.values().flatten()
+    }
+
     pub(crate) fn defs(&self) -> impl Iterator<Item = &ResourceDef> {
-        self.by_plural.values().flatten().map(|route| route.resource.def())
+        self.all().map(|route| route.resource.def())
     }
 
     /// Where no resource of this server's own is of that group and version.

@@ -25,6 +25,7 @@ use crate::definitions;
 use crate::forms;
 use crate::forms::table::Include;
 use crate::identifier;
+use crate::metrics::Watched;
 use crate::protobuf::{self, Part};
 
 /// A chunk is sent when it is this large, however many events are ready.
@@ -69,11 +70,12 @@ impl WatchBody {
         events: BoxStream<'static, WatchEvent>,
         form: EventForm,
         timeout: Duration,
+        watched: Watched,
         drain: WaitForCancellationFutureOwned,
     ) -> Self {
         Self {
             events: Some(events),
-            writer: Writer { resource, form, described: false, chunk: BytesMut::new() },
+            writer: Writer { resource, form, described: false, chunk: BytesMut::new(), watched },
             deadline: Box::pin(tokio::time::sleep(timeout)),
             drain: Box::pin(drain),
         }
@@ -121,12 +123,14 @@ struct Writer {
     /// Whether an event with the table's columns was sent.
     described: bool,
     chunk: BytesMut,
+    watched: Watched,
 }
 
 impl Writer {
     /// Whether it was the last.
     fn event(&mut self, event: &WatchEvent) -> bool {
         let start = self.chunk.len();
+        self.watched.events.inc();
         let written = match event {
             WatchEvent::Added(object) => self.object("ADDED", object),
             WatchEvent::Modified(object) => self.object("MODIFIED", object),

@@ -37,6 +37,17 @@ impl Level {
         }
     }
 
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::LeaderElection => "leader-election",
+            Self::WorkloadHigh => "workload-high",
+            Self::WorkloadLow => "workload-low",
+            Self::Default => "global-default",
+            Self::CatchAll => "catch-all",
+        }
+    }
+
     pub(super) const fn index(self) -> usize {
         self as usize
     }
@@ -52,9 +63,7 @@ impl Level {
         }
         Some(if member("system:nodes") {
             Self::System
-        } else if controller(user) {
-            if leases { Self::LeaderElection } else { Self::WorkloadHigh }
-        } else if member("system:serviceaccounts:kube-system") {
+        } else if controller(user) || member("system:serviceaccounts:kube-system") {
             if leases { Self::LeaderElection } else { Self::WorkloadHigh }
         } else if member("system:serviceaccounts") {
             Self::WorkloadLow

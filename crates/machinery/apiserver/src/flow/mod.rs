@@ -101,11 +101,14 @@ impl Flows {
         }
     }
 
-    /// Requests that wait, and those being served.
-    pub(crate) fn count(&self) -> (usize, usize) {
+    /// Of each level: its name, how many requests wait, how many are being served.
+    pub(crate) fn count(&self) -> Vec<(&'static str, usize, usize)> {
         let state = self.lock();
-        let waiting = state.levels.iter().flat_map(|level| level.waiting.values()).map(VecDeque::len).sum();
-        (waiting, state.used)
+        let count = |level: Level| {
+            let queues = &state.levels[level.index()];
+            (level.name(), queues.waiting.values().map(VecDeque::len).sum(), queues.used)
+        };
+        Level::ALL.into_iter().map(count).collect()
     }
 }
 

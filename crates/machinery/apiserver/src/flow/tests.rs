@@ -17,6 +17,11 @@ fn asks(user: &UserInfo) -> Attributes<'_> {
     Attributes { user, verb: "get", action: Action::Path("/apis") }
 }
 
+/// Waiting and served, of all levels.
+fn count(flows: &Flows) -> (usize, usize) {
+    flows.count().into_iter().fold((0, 0), |(all, used), (_, waiting, served)| (all + waiting, used + served))
+}
+
 async fn enter(flows: &Arc<Flows>, user: &UserInfo) -> Result<Option<Seat>, Status> {
     flows.enter(&asks(user)).await
 }
@@ -36,13 +41,13 @@ async fn a_greedy_client_does_not_starve_another() {
     }
     let mut asked = Box::pin(enter(&flows, &modest));
     assert!((&mut asked).now_or_never().is_none());
-    assert_eq!(flows.count(), (21, 6));
+    assert_eq!(count(&flows), (21, 6));
     // Its turn comes after one of the greedy client's, not after all of them.
     held.pop();
     held.pop();
     let seat = asked.await.unwrap();
     assert!(seat.is_some());
-    assert_eq!(flows.count(), (19, 6));
+    assert_eq!(count(&flows), (19, 6));
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,5 +86,5 @@ async fn queues_are_bounded_in_length_and_time() {
     assert!((&mut last).now_or_never().is_none());
     held.clear();
     assert!(last.await.unwrap().is_some());
-    assert_eq!(flows.count(), (0, 0));
+    assert_eq!(count(&flows), (0, 0));
 }

@@ -13,6 +13,7 @@ const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Below `/openapi/v3/`, and below `/`: `api/v1`, `apis/apps/v1`.
 pub(super) fn path(version: &GroupVersion) -> String {
@@ -62,7 +63,11 @@ impl Types {
         let SchemaRef { table, .. } = def.schema;
         let name = def.schema.root_type().name;
         let object = match &def.published {
-            Some(published) => schemas.published(name, published),
+            Some(published) => {
+                // What every kind's metadata refers to.
+                schemas.named(table, OBJECT_META);
+                schemas.published(name, published)
+            }
             None => schemas.reference(def.schema),
         };
         schemas.kind(name, &def.gvk);

@@ -23,6 +23,11 @@ pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 /// What every encoded object starts with.
 const MAGIC: &[u8] = b"k8s\0";
 
+/// Whether bytes say that they are of this encoding.
+pub(crate) fn is(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 /// Reads a whole object. Of a kind that `schema` is not, only the type comes back: the decoder says what is wrong.
 pub fn to_json(body: &[u8], schema: SchemaRef) -> Result<Value, Malformed> {
     let Envelope { api_version, kind, raw } = Envelope::open(body)?;

@@ -59,8 +59,12 @@ fn user(name: &str) -> UserInfo {
 }
 
 fn server_with(limits: Limits) -> (ApiServer, Arc<fake::Fake>) {
+    server_of(limits, None)
+}
+
+pub(crate) fn server_of(limits: Limits, audit: Option<crate::audit::Audit>) -> (ApiServer, Arc<fake::Fake>) {
     let widgets = fake::Fake::new();
-    let server = ApiServer::new(Config {
+    let config = Config {
         resources: vec![widgets.clone()],
         authenticators: vec![Arc::new(Tokens)],
         authorizers: vec![Arc::new(Trusting)],
@@ -68,8 +72,8 @@ fn server_with(limits: Limits) -> (ApiServer, Arc<fake::Fake>) {
         health_checks: vec![HealthCheck::ready("cache", || Ok(()))],
         limits,
         advertise_address: "10.0.0.1:6443".into(),
-    });
-    (server, widgets)
+    };
+    (ApiServer::with_audit(config, audit), widgets)
 }
 
 pub(crate) fn server() -> (ApiServer, Arc<fake::Fake>) {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::definitions;
 use crate::forms;
 use crate::forms::table::Include;
+use crate::metrics::Metrics;
 use crate::negotiate::{self, Accepted, Encoding, Protobuf, Transform};
 use crate::path::ResourcePath;
 use crate::protobuf::{self, Part};
@@ -34,6 +35,7 @@ pub(crate) struct Call<'a> {
     pub(crate) ctx: RequestContext,
     /// Ends watches.
     pub(crate) ended: &'a CancellationToken,
+    pub(crate) metrics: &'a Metrics,
 }
 
 /// The context of a request for `resource`; `Err` where the path's shape does not fit its scope.

@@ -57,7 +57,8 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let timeout = options.timeout.unwrap_or_else(watch::default_timeout);
     let events = call.resource.watch(&call.ctx, &options).await?;
     let drained = call.ended.clone().cancelled_owned();
-    let body = WatchBody::new(call.resource.clone(), events, form, timeout, drained);
+    let body =
+        WatchBody::new(call.resource.clone(), events, form, timeout, call.metrics.watch(call.resource.def()), drained);
 
     let mut response = Response::new(body.boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.mime()));
