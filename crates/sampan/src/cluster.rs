@@ -58,6 +58,12 @@ impl ControlPlane {
             limits: Limits::default(),
             advertise_address,
         });
+        let published = api.clone();
+        resources
+            .definitions()
+            .start(Box::new(move |group, kinds| published.set_resources(group, kinds)), &tasks.child("definitions"))
+            .await
+            .map_err(|status| anyhow!("reading the definitions of kinds: {}", status.message))?;
         Ok(Self { api, storage })
     }
 

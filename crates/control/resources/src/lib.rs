@@ -34,6 +34,7 @@ use base_tasks::Tasks;
 use machinery_registry::{Admission, Handlers, Registry, Resource, Strategy};
 use machinery_storage::Storage;
 
+pub use self::apiextensions::{CustomResourceDefinitionStrategy, Definitions};
 pub use self::core::endpoints::EndpointsStrategy;
 pub use self::core::namespace::{FINALIZER as NAMESPACE_FINALIZER, NamespaceStrategy};
 pub use self::core::node::NodeStrategy;
@@ -85,7 +86,9 @@ pub struct Resources {
     pub endpoint_slices: Arc<Registry<EndpointSliceStrategy>>,
     pub service_accounts: Arc<Registry<ServiceAccountStrategy>>,
     pub pod_disruption_budgets: Arc<Registry<PodDisruptionBudgetStrategy>>,
+    pub custom_resource_definitions: Arc<Registry<CustomResourceDefinitionStrategy>>,
     others: Vec<Arc<dyn Resource>>,
+    load: Load,
     pub allocations: Arc<Allocations>,
 }
 
@@ -102,8 +105,14 @@ impl Resources {
             self.service_accounts.clone(),
             self.pod_disruption_budgets.clone(),
         ];
+        all.push(self.custom_resource_definitions.clone());
         all.extend(self.others.iter().cloned());
         all
+    }
+
+    /// What serves the kinds that definitions make, beside all of these.
+    pub fn definitions(&self) -> Definitions {
+        Definitions::new(self.custom_resource_definitions.clone(), self.load.clone(), &self.all())
     }
 
     /// Reclaims what crashed writes left behind.
@@ -126,7 +135,9 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         endpoint_slices: load.kind("endpointslices", EndpointSliceStrategy).await?,
         service_accounts: load.kind("serviceaccounts", ServiceAccountStrategy).await?,
         pod_disruption_budgets: load.kind("poddisruptionbudgets", PodDisruptionBudgetStrategy).await?,
+        custom_resource_definitions: load.kind("customresourcedefinitions", CustomResourceDefinitionStrategy).await?,
         others: others(&load).await?,
+        load: load.clone(),
         nodes,
         allocations,
     };
@@ -150,7 +161,6 @@ async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     all.extend(autoscaling::load(load).await?);
     all.extend(batch::load(load).await?);
     all.extend(coordination::load(load).await?);
-    all.extend(apiextensions::load(load).await?);
     all.extend(rbac::load(load).await?);
     all.extend(admissionregistration::load(load).await?);
     all.extend(apiregistration::load(load).await?);
@@ -164,6 +174,7 @@ async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     Ok(all)
 }
 
+#[derive(Clone)]
 pub(crate) struct Load {
     storage: Arc<dyn Storage>,
     admission: Arc<[Arc<dyn Admission>]>,

@@ -1,15 +1,18 @@
-//! `apiextensions.k8s.io/v1`.
+//! `apiextensions.k8s.io/v1`, and the kinds that its definitions make.
+//!
+//! ```text
+//!  CustomResourceDefinition ──▶ registry (definition/) ── events ──▶ serve.rs: one task
+//!                                                                      │ plan.rs: names, conditions (pure)
+//!                                                                      ▼
+//!                        Registry<CustomStrategy> per definition, Views per version (custom/) ──▶ the API server
+//! ```
+//! A definition is served before its status says so. Its deletion deletes its objects first (`cleanup.rs`).
 
-pub(crate) mod custom_resource_definition;
+mod cleanup;
+mod custom;
+pub(crate) mod definition;
+mod plan;
+mod serve;
 
-use std::sync::Arc;
-
-use machinery_registry::Resource;
-
-use crate::{Error, Load};
-
-pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
-    Ok(vec![
-        load.erased("customresourcedefinitions", custom_resource_definition::CustomResourceDefinitionStrategy).await?,
-    ])
-}
+pub use definition::CustomResourceDefinitionStrategy;
+pub use serve::Definitions;

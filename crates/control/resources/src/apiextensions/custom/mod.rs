@@ -1,0 +1,13 @@
+//! One kind that a definition makes: its rows in the table of resources, its strategy, its versions.
+
+mod columns;
+mod conversion;
+mod json_path;
+mod row;
+mod strategy;
+mod table;
+mod version;
+
+pub(super) use conversion::Versions;
+pub(super) use strategy::CustomStrategy;
+pub(super) use version::{BadDefinition, Version};
