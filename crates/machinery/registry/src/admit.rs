@@ -22,7 +22,7 @@ pub(crate) struct Asked<'a> {
 
 /// Tells whether plug-ins have changed a value, without a copy of it.
 fn fingerprint(value: &Value) -> u64 {
-    static KEYS: LazyLock<std::hash::RandomState> = LazyLock::new(Default::default);
+    static KEYS: LazyLock<foldhash::quality::RandomState> = LazyLock::new(Default::default);
     KEYS.hash_one(value)
 }
 

@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::kind::Kind;
 use crate::managed::{Ledger, cut, encode};
 use crate::object::Erased;
+use crate::pending::Pending;
 
 /// One stored version, decoded and defaulted; `typed` carries its resourceVersion. What else a write needs of it is
 /// made when it is first asked for.
@@ -37,7 +38,7 @@ impl Stored {
 }
 
 /// What the cache reads from every object it takes in. Kinds without selectable fields are not typed for it.
-pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef) -> Arc<Extract> {
+pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef, pending: Arc<Pending>) -> Arc<Extract> {
     #[derive(Deserialize)]
     struct Head {
         metadata: HeadMeta,
@@ -53,6 +54,9 @@ pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef) -> Arc<Extract> 
     }
     let selectable = !def.fields.is_empty();
     Arc::new(move |json| {
+        if let Some(meta) = pending.take(json) {
+            return Ok(meta);
+        }
         if selectable {
             return Ok(meta(&*kind, &*kind.decode(&cut(json).0)?));
         }
@@ -67,7 +71,7 @@ pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef) -> Arc<Extract> 
     })
 }
 
-fn meta(kind: &dyn Kind, object: &dyn Erased) -> Meta {
+pub(crate) fn meta(kind: &dyn Kind, object: &dyn Erased) -> Meta {
     let metadata = object.metadata();
     let labels = metadata.labels.iter().flatten();
     Meta {
@@ -119,6 +123,7 @@ impl Core {
         Ok(stored.value.get_or_init(|| value))
     }
 
+    /// One that is not stored, or not by this: a dry run's.
     pub(crate) fn object(
         &self,
         key: &str,

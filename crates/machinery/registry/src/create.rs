@@ -3,7 +3,7 @@
 use base_meta::{Reason, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use machinery_storage::{Error, Expect, Freshness, Op, Revision};
+use machinery_storage::{Expect, Freshness, Op, Revision};
 use serde_json::Value;
 
 use crate::admit::Asked;
@@ -14,7 +14,7 @@ use crate::managed::{Ledger, splice};
 use crate::object::Erased;
 use crate::ownership::{How, take_sent};
 use crate::resource::Written;
-use crate::{CreateOptions, Operation, Payload, RequestContext, failure, identity, metadata};
+use crate::{CreateOptions, Operation, Payload, RequestContext, identity, metadata};
 
 /// How often a generated name that is taken is replaced by another.
 const NAME_ATTEMPTS: usize = 8;
@@ -154,16 +154,12 @@ impl Core {
         dry_run: bool,
     ) -> Result<Option<Written>, Status> {
         let json = splice(bytes(value)?, ledger).map_err(Status::internal)?;
-        let revision = if dry_run {
-            Revision::default()
+        let object = if dry_run {
+            Some(self.object(key, Revision::default(), json, object)?)
         } else {
-            match self.storage.write(key, Expect::Absent, Op::Put(json.clone())).await {
-                Ok(revision) => revision,
-                Err(Error::Conflict { .. }) => return Ok(None),
-                Err(error) => return Err(failure::status(error)),
-            }
+            self.commit(key, Expect::Absent, Op::Put(json), object).await?
         };
-        Ok(Some(Written { object: self.object(key, revision, json, object)?, created: true }))
+        Ok(object.map(|object| Written { object, created: true }))
     }
 }
 

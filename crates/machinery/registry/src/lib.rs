@@ -32,6 +32,7 @@ mod object;
 mod ownership;
 mod page;
 mod patch;
+mod pending;
 mod read;
 pub mod registry;
 pub mod request;

@@ -10,7 +10,7 @@ use machinery_storage::{Error, Expect, Object, Op};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::codec::{Stored, bytes};
+use crate::codec::{Stored, bytes, meta};
 use crate::core::Core;
 use crate::failure;
 use crate::managed::{cut, splice};
@@ -75,7 +75,7 @@ impl Core {
         Ok(object.map(|object| Written { object, created: false }))
     }
 
-    /// The compare-and-swap itself. `None`: lost a race.
+    /// `None`: lost a race.
     pub(crate) async fn overwrite(
         &self,
         stored: &Stored,
@@ -84,16 +84,10 @@ impl Core {
         dry_run: bool,
     ) -> Result<Option<Arc<Object>>, Status> {
         let (key, at) = (&stored.object.key, stored.object.revision);
-        let revision = if dry_run {
-            at
-        } else {
-            match self.storage.write(key, Expect::At(at), Op::Put(json.clone())).await {
-                Ok(revision) => revision,
-                Err(Error::Conflict { .. }) => return Ok(None),
-                Err(error) => return Err(failure::status(error)),
-            }
-        };
-        Ok(Some(self.object(key, revision, json, new)?))
+        if dry_run {
+            return Ok(Some(self.object(key, at, json, new)?));
+        }
+        self.commit(key, Expect::At(at), Op::Put(json), new).await
     }
 
     /// Takes the object out of the store; the event carries it as it ended. `None`: lost a race.
@@ -107,14 +101,39 @@ impl Core {
         if dry_run {
             return Ok(Some(self.object(&stored.key, stored.revision, last, typed)?));
         }
-        let op = Op::Delete { last: last.clone() };
-        let revision = match self.storage.write(&stored.key, Expect::At(stored.revision), op).await {
-            Ok(revision) => revision,
-            Err(Error::Conflict { .. }) => return Ok(None),
-            Err(error) => return Err(failure::status(error)),
+        let gone = self.commit(&stored.key, Expect::At(stored.revision), Op::Delete { last }, typed).await?;
+        if gone.is_some() {
+            self.kind.after_delete(typed).await;
+        }
+        Ok(gone)
+    }
+
+    /// The compare-and-swap itself: the object as it is now stored, or `None` for a lost race.
+    pub(crate) async fn commit(
+        &self,
+        key: &str,
+        expect: Expect,
+        op: Op,
+        typed: &dyn Erased,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        let json = match &op {
+            Op::Put(json) | Op::Delete { last: json } => json.clone(),
         };
-        self.kind.after_delete(typed).await;
-        Ok(Some(self.object(&stored.key, revision, last, typed)?))
+        let meta = meta(&*self.kind, typed);
+        self.pending.announce(&json, &meta);
+        match self.storage.write(key, expect, op).await {
+            Ok(revision) => {
+                let object = Object::new(key.into(), revision, meta, json);
+                Ok(Some(Arc::new(object.map_err(Status::internal)?)))
+            }
+            Err(error) => {
+                self.pending.take(&json);
+                match error {
+                    Error::Conflict { .. } => Ok(None),
+                    error => Err(failure::status(error)),
+                }
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::dialect::Dialect;
 use crate::managed::{Ledger, cut};
 use crate::ownership::{How, Ownership, take_sent};
 use crate::resource::Written;
-use crate::{Operation, Payload, RequestContext, UpdateOptions, metadata};
+use crate::{FieldValidation, Operation, Payload, RequestContext, UpdateOptions, metadata};
 
 /// Which part of the object a write may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +46,25 @@ impl From<Value> for Wanted {
     }
 }
 
-/// A body is the same whatever is stored.
+/// A body is the same whatever is stored. Decoded, and once more for each race that is lost.
+struct Sent<'a> {
+    dialect: &'a Dialect,
+    ctx: &'a RequestContext,
+    body: &'a Payload,
+    validation: FieldValidation,
+    first: Option<Value>,
+}
+
 #[async_trait::async_trait]
-impl Origin for Value {
+impl Origin for Sent<'_> {
     async fn wanted(&mut self, _: &Stored) -> Result<Wanted, Status> {
-        Ok(self.clone().into())
+        Ok(match self.first.take() {
+            Some(value) => value.into(),
+            None => {
+                let value = self.dialect.decode(self.ctx, self.body, self.validation)?;
+                self.dialect.to_stored(value).await?.into()
+            }
+        })
     }
 }
 
@@ -66,7 +80,7 @@ impl Core {
     ) -> Result<Written, Status> {
         let value = dialect.decode(ctx, body, options.field_validation)?;
         self.check_named(ctx, name, &value)?;
-        let mut value = dialect.to_stored(value).await?;
+        let value = dialect.to_stored(value).await?;
         let api_version = dialect.def.gvk.api_version();
         let manager = options.field_manager.as_deref();
         let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
@@ -80,7 +94,9 @@ impl Core {
                 answer => return answer,
             }
         }
-        self.modify(ctx, name, part, how, &mut value).await
+        let validation = options.field_validation;
+        let mut sent = Sent { dialect, ctx, body, validation, first: Some(value) };
+        self.modify(ctx, name, part, how, &mut sent).await
     }
 
     /// PUT of what does not exist. As upstream's, it looks at the uid that the client expects there, and at no
