@@ -10,6 +10,7 @@ use crate::codec::{self, Stored};
 use crate::dialect::Dialect;
 use crate::kind::Kind;
 use crate::object::Erased;
+use crate::pending::Pending;
 use crate::scale::ScalePaths;
 use crate::{Admission, RequestContext, ResourceDef, SubresourceHandler, failure};
 
@@ -25,6 +26,7 @@ pub struct Core {
     pub(crate) prefix: String,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) admission: Arc<[Arc<dyn Admission>]>,
     pub(crate) scale_paths: ScalePaths,
     /// An object of the kind before anything is set.
@@ -41,13 +43,26 @@ impl Core {
         handlers: Handlers,
     ) -> Result<Arc<Self>, machinery_storage::Error> {
         let prefix = def.storage_prefix();
-        let extract = codec::extractor(kind.clone(), &def);
+        let pending = Arc::new(Pending::default());
+        let extract = codec::extractor(kind.clone(), &def, pending.clone());
         let cache = Arc::new(Cache::start(storage.clone(), prefix.clone(), extract).await?);
         let (gvr, scale_paths) = (def.gvr(), kind.scale_paths());
         let dialect = Dialect::stored(def, kind.custom_schema());
         let handlers = RwLock::new(handlers);
         let blank = OnceLock::new();
-        Ok(Arc::new(Self { kind, dialect, gvr, prefix, storage, cache, admission, scale_paths, blank, handlers }))
+        Ok(Arc::new(Self {
+            kind,
+            dialect,
+            gvr,
+            prefix,
+            storage,
+            cache,
+            pending,
+            admission,
+            scale_paths,
+            blank,
+            handlers,
+        }))
     }
 
     /// Ends every watch and lets go of the store: the kind is served no more. What still holds the core then gets
