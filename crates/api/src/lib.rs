@@ -2,6 +2,7 @@
 //!
 //! Pure, above `base` and below the components; no `machinery` crate may depend on it.
 
+pub mod conversion;
 pub mod cron;
 pub mod defaults;
 pub mod flowcontrol;

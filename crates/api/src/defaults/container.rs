@@ -1,6 +1,6 @@
 //! Containers, their probes and hooks.
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, HTTPGetAction, LifecycleHandler, Probe};
+use k8s_openapi::api::core::v1::{Container, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, Probe};
 
 use super::{number, pointer, text};
 
@@ -27,6 +27,15 @@ pub(super) fn container(container: &mut Container) {
             hook(handler);
         }
     }
+}
+
+/// One that is put into a running pod: nothing probes it and it serves no ports.
+pub(super) fn ephemeral(container: &mut EphemeralContainer) {
+    let policy = container.image.as_deref().map_or("IfNotPresent", pull_policy);
+    text(&mut container.image_pull_policy, policy);
+    text(&mut container.termination_message_path, "/dev/termination-log");
+    text(&mut container.termination_message_policy, "File");
+    container.env.iter_mut().flatten().for_each(env);
 }
 
 /// Requests default to limits, resource by resource; on pods only, never in templates, as upstream's.

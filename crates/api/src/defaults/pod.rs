@@ -36,6 +36,7 @@ fn pod_spec(spec: &mut PodSpec) {
     mirror_service_account(spec);
     spec.volumes.iter_mut().flatten().for_each(volume::volume);
     all_containers(spec).for_each(container::container);
+    spec.ephemeral_containers.iter_mut().flatten().for_each(container::ephemeral);
 }
 
 /// The deprecated `serviceAccount` always reads as `serviceAccountName`, and stands in where that is empty.

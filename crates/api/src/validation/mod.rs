@@ -32,6 +32,7 @@ pub mod persistent_volume_claim;
 pub mod pod;
 pub mod pod_disruption_budget;
 pub mod pod_spec;
+pub mod pod_subresources;
 pub mod pod_update;
 pub mod priority_class;
 pub mod priority_level;

@@ -43,6 +43,61 @@ pub fn service_account(_account: &ServiceAccount) -> Errors {
 
 /// An event lives where its object lives; one about a cluster-scoped object in `default`, or `kube-system` if asked.
 pub fn event(event: &Event) -> Errors {
+    lives_with_its_object(event, "reportingComponent")
+}
+
+/// One that came through events.k8s.io: in the new style, and nothing of the old.
+pub fn new_event(event: &Event) -> Errors {
+    let mut errors = lives_with_its_object(event, "reportingController");
+    if event.event_time.is_none() {
+        errors.push(Error::required(&Path::new("eventTime"), ""));
+    }
+    if !matches!(said(&event.type_), "Normal" | "Warning") {
+        let message = format!("has invalid value: {}", said(&event.type_));
+        errors.push(Error::invalid(&Path::new("type"), "", message));
+    }
+    let source = event.source.as_ref();
+    let old = [
+        ("firstTimestamp", event.first_timestamp.is_some()),
+        ("lastTimestamp", event.last_timestamp.is_some()),
+        ("count", event.count.unwrap_or(0) != 0),
+        ("source", source.is_some_and(|source| !said(&source.component).is_empty() || !said(&source.host).is_empty())),
+    ];
+    for (name, _) in old.into_iter().filter(|(_, set)| *set) {
+        errors.push(Error::invalid(&Path::new(name), "", "needs to be unset"));
+    }
+    errors
+}
+
+/// Of what an event in the new style says, only its series goes on.
+pub fn new_event_update(new: &Event, old: &Event) -> Errors {
+    let mut errors = new_event(new);
+    let mut kept = |name: &str, new: serde_json::Value, old: serde_json::Value| {
+        super::immutable(&new, &old, &Path::new(name), &mut errors);
+    };
+    let json = |event: &Event| super::json(event);
+    let (new, old) = (json(new), json(old));
+    for name in [
+        "involvedObject",
+        "reason",
+        "message",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+        "reportingComponent",
+        "reportingInstance",
+    ] {
+        let shown = if name == "reportingComponent" { "reportingController" } else { name };
+        kept(shown, new[name].clone(), old[name].clone());
+    }
+    errors
+}
+
+fn lives_with_its_object(event: &Event, reporting: &str) -> Errors {
     let mut errors = Errors::new();
     let namespace = said(&event.metadata.namespace);
     let about = said(&event.involved_object.namespace);
@@ -55,18 +110,18 @@ pub fn event(event: &Event) -> Errors {
         errors.push(Error::invalid(&path, about, "does not match event.namespace"));
     }
     if event.event_time.is_some() {
-        new_style_event(event, &mut errors);
+        new_style_event(event, reporting, &mut errors);
     }
     errors
 }
 
 /// What `eventTime` brings with it: the events.k8s.io fields.
-fn new_style_event(event: &Event, errors: &mut Errors) {
+fn new_style_event(event: &Event, field: &str, errors: &mut Errors) {
     let reporting = said(&event.reporting_component);
     if reporting.is_empty() {
-        errors.push(Error::required(&Path::new("reportingController"), ""));
+        errors.push(Error::required(&Path::new(field), ""));
     }
-    formats::invalid(&Path::new("reportingController"), reporting, names::qualified_name(reporting), errors);
+    formats::invalid(&Path::new(field), reporting, names::qualified_name(reporting), errors);
     let required = [
         ("reportingInstance", said(&event.reporting_instance), 128),
         ("action", said(&event.action), 128),
@@ -137,6 +192,28 @@ mod tests {
         let mut new_style = made("a", "a");
         new_style.event_time = object(json!("2026-01-01T00:00:00.000000Z"));
         assert!(printed(event(&new_style)).contains(&"reportingInstance: Required value".to_owned()));
+    }
+
+    #[test]
+    fn what_comes_through_the_new_group_is_of_the_new_style() {
+        let old_style: Event = object(json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "a"},
+            "type": "Odd", "count": 1, "source": {"component": "c"}}));
+        assert_eq!(
+            printed(new_event(&old_style)),
+            [
+                "eventTime: Required value",
+                "type: Invalid value: \"\": has invalid value: Odd",
+                "count: Invalid value: \"\": needs to be unset",
+                "source: Invalid value: \"\": needs to be unset",
+            ]
+        );
+        let good = json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "a"}, "type": "Normal",
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "c", "reportingInstance": "i",
+            "action": "act", "reason": "why"});
+        let (old, mut new): (Event, Event) = (object(good.clone()), object(good));
+        assert!(new_event_update(&new, &old).is_empty());
+        new.reason = Some("else".to_owned());
+        assert_eq!(printed(new_event_update(&new, &old)), ["reason: Invalid value: \"else\": field is immutable"]);
     }
 
     #[test]
