@@ -1,5 +1,6 @@
 //! What every cluster has from its first second: four namespaces, and the Services `kubernetes` and `kube-dns` with
-//! endpoints that nobody selects. Written at every start; what is right already is left alone.
+//! endpoints that nobody selects; objects of the API's own machinery are [`seeds`]. Written at every start; what is right
+//! already is left alone.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use machinery_registry::strategy::ApiObject;
 use machinery_registry::{Registry, RequestContext, Strategy, UserInfo};
 use serde_json::{Value, json};
 
-use crate::Resources;
+use crate::{Resources, seeds};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Upstream: endpoints made by hand for the API server are not mirrored into slices of a controller's own.
@@ -35,6 +36,7 @@ pub async fn write(resources: &Resources, facts: &Facts) -> Result<(), Status> {
         let namespace: Namespace = parse(json!({"metadata": {"name": name}}))?;
         ensure(&resources.namespaces, &namespace, |_, _| {}).await?;
     }
+    seeds::write(&resources.all(), &resources.service_range.to_string()).await?;
     let first = resources.allocations.first_service_ip();
     let api_port = i32::from(facts.api_server.port());
     let kubernetes = json!({

@@ -25,6 +25,7 @@ mod policy;
 mod rbac;
 mod resource;
 mod scheduling;
+mod seeds;
 mod storage;
 
 use std::sync::Arc;
@@ -90,6 +91,7 @@ pub struct Resources {
     others: Vec<Arc<dyn Resource>>,
     load: Load,
     pub allocations: Arc<Allocations>,
+    service_range: ServiceRange,
 }
 
 impl Resources {
@@ -140,6 +142,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         load: load.clone(),
         nodes,
         allocations,
+        service_range: deps.service_range,
     };
     let namespaces = Arc::downgrade(&resources.namespaces);
     resources.namespaces.handle("finalize", Arc::new(namespace::Finalize(namespaces)));

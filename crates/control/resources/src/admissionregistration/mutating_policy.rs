@@ -60,10 +60,7 @@ impl Strategy for MutatingPolicyStrategy {
         let spec = object.spec.as_ref();
         vec![
             columns::name(&object.metadata),
-            json!(
-                spec.and_then(|spec| spec.mutations.as_ref())
-                    .map_or(0, |mutations| mutations.len())
-            ),
+            json!(spec.and_then(|spec| spec.mutations.as_ref()).map_or(0, |mutations| mutations.len())),
             json!(param_kind(spec.and_then(|spec| spec.param_kind.as_ref()))),
             columns::age(&object.metadata),
         ]

@@ -61,10 +61,7 @@ impl Strategy for ValidatingPolicyStrategy {
         let spec = object.spec.as_ref();
         vec![
             columns::name(&object.metadata),
-            json!(
-                spec.and_then(|spec| spec.validations.as_ref())
-                    .map_or(0, |validations| validations.len())
-            ),
+            json!(spec.and_then(|spec| spec.validations.as_ref()).map_or(0, |validations| validations.len())),
             json!(param_kind(spec.and_then(|spec| spec.param_kind.as_ref()))),
             columns::age(&object.metadata),
         ]

@@ -9,11 +9,7 @@ use super::CATEGORIES;
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
-const COLUMNS: &[Column] = &[
-    NAME,
-    columns::integer("Webhooks", "How many webhooks it configures."),
-    AGE,
-];
+const COLUMNS: &[Column] = &[NAME, columns::integer("Webhooks", "How many webhooks it configures."), AGE];
 
 pub struct ValidatingWebhookStrategy;
 
@@ -50,10 +46,6 @@ impl Strategy for ValidatingWebhookStrategy {
 
     fn row(&self, object: &ValidatingWebhookConfiguration) -> Vec<Value> {
         let count = object.webhooks.as_ref().map_or(0, |webhooks| webhooks.len());
-        vec![
-            columns::name(&object.metadata),
-            json!(count),
-            columns::age(&object.metadata),
-        ]
+        vec![columns::name(&object.metadata), json!(count), columns::age(&object.metadata)]
     }
 }

@@ -66,18 +66,11 @@ impl Strategy for ApiServiceStrategy {
     }
 
     fn row(&self, object: &APIService) -> Vec<Value> {
-        let service = object
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service.as_ref())
-            .map(|service| {
-                let said = |slot: &Option<String>| slot.clone().unwrap_or_default();
-                format!("{}/{}", said(&service.namespace), said(&service.name))
-            });
-        let conditions = object
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten());
+        let service = object.spec.as_ref().and_then(|spec| spec.service.as_ref()).map(|service| {
+            let said = |slot: &Option<String>| slot.clone().unwrap_or_default();
+            format!("{}/{}", said(&service.namespace), said(&service.name))
+        });
+        let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let available = conditions.into_iter().find(|condition| condition.type_ == "Available");
         let available = match available {
             None => "Unknown".to_owned(),
@@ -96,10 +89,7 @@ impl Strategy for ApiServiceStrategy {
 /// What this API server serves itself is available from the first moment.
 fn available(object: &mut APIService) {
     let conditions = object.status.get_or_insert_default().conditions.get_or_insert_default();
-    if conditions
-        .iter()
-        .any(|condition| condition.type_ == "Available" && condition.status == "True")
-    {
+    if conditions.iter().any(|condition| condition.type_ == "Available" && condition.status == "True") {
         return;
     }
     conditions.retain(|condition| condition.type_ != "Available");
@@ -127,13 +117,8 @@ mod tests {
         available(&mut local);
         assert_eq!(ApiServiceStrategy.row(&local)[1..3], ["Local", "True"]);
         assert_eq!(local.status.expect("a status").conditions.expect("conditions").len(), 1);
-        let remote = made(
-            json!({"spec": {"service": {"namespace": "a", "name": "b"}}, "status": {"conditions": [
-            {"type": "Available", "status": "False", "reason": "MissingEndpoints"}]}}),
-        );
-        assert_eq!(
-            ApiServiceStrategy.row(&remote)[1..3],
-            ["a/b", "False (MissingEndpoints)"]
-        );
+        let remote = made(json!({"spec": {"service": {"namespace": "a", "name": "b"}}, "status": {"conditions": [
+            {"type": "Available", "status": "False", "reason": "MissingEndpoints"}]}}));
+        assert_eq!(ApiServiceStrategy.row(&remote)[1..3], ["a/b", "False (MissingEndpoints)"]);
     }
 }

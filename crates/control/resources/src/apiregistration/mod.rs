@@ -1,6 +1,7 @@
 //! `apiregistration.k8s.io/v1`.
 
 pub(crate) mod api_service;
+pub(crate) mod priorities;
 
 use std::sync::Arc;
 

@@ -15,17 +15,11 @@ pub(crate) struct Approval(pub(crate) Weak<Registry<SigningRequestStrategy>>);
 #[async_trait::async_trait]
 impl SubresourceHandler for Approval {
     async fn handle(&self, ctx: &RequestContext, name: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let registry = self
-            .0
-            .upgrade()
-            .ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
+        let registry = self.0.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
         if request.method() == Method::GET {
             return define::answer(StatusCode::OK, &registry.get_typed(ctx, name).await?);
         }
-        let dry_run = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
+        let dry_run = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
         let merge = request.method() == Method::PATCH;
         let asked: serde_json::Value = define::body(request).await?;
         let def = registry.strategy().def();
@@ -34,11 +28,7 @@ impl SubresourceHandler for Approval {
             let asked = if merge { merged(&old, &asked)? } else { asked.clone() };
             let asked: CertificateSigningRequest =
                 serde_json::from_value(asked).map_err(|error| Status::bad_request(error.to_string()))?;
-            let version = asked
-                .metadata
-                .resource_version
-                .as_deref()
-                .filter(|version| !version.is_empty());
+            let version = asked.metadata.resource_version.as_deref().filter(|version| !version.is_empty());
             if version.is_some() && version != old.metadata.resource_version.as_deref() {
                 return Err(Status::modified(&def.gvr(), name));
             }
@@ -48,11 +38,7 @@ impl SubresourceHandler for Approval {
             keep(stored, &old, |kind| !matches!(kind, "Approved" | "Denied"));
             stamp(stored, &old);
             let errors = api::validation::signing_request::approval_update(stored, &old);
-            if errors.is_empty() {
-                Ok(())
-            } else {
-                Err(Status::invalid(&def.gvk, name, &errors))
-            }
+            if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&def.gvk, name, &errors)) }
         };
         let written = if dry_run {
             let mut stored = registry.get_typed(ctx, name).await?;

@@ -100,10 +100,8 @@ impl Strategy for SigningRequestStrategy {
     }
 
     fn row(&self, object: &CertificateSigningRequest) -> Vec<Value> {
-        let duration = object
-            .spec
-            .expiration_seconds
-            .map(|seconds| age::human(SignedDuration::from_secs(seconds.into())));
+        let duration =
+            object.spec.expiration_seconds.map(|seconds| age::human(SignedDuration::from_secs(seconds.into())));
         vec![
             columns::name(&object.metadata),
             columns::age(&object.metadata),
@@ -117,34 +115,23 @@ impl Strategy for SigningRequestStrategy {
 
 fn condition(request: &CertificateSigningRequest) -> String {
     let status = request.status.as_ref();
-    let conditions = status
-        .and_then(|status| status.conditions.as_deref())
-        .unwrap_or_default();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let has = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind);
     let decided = match (has("Denied"), has("Approved")) {
         (true, _) => "Denied",
         (false, true) => "Approved",
         (false, false) => "Pending",
     };
-    let issued = status
-        .and_then(|status| status.certificate.as_ref())
-        .is_some_and(|bytes| !bytes.0.is_empty());
+    let issued = status.and_then(|status| status.certificate.as_ref()).is_some_and(|bytes| !bytes.0.is_empty());
     let failed = if has("Failed") { ",Failed" } else { "" };
     format!("{decided}{failed}{}", if issued { ",Issued" } else { "" })
 }
 
 /// Conditions of some types are as they were, whatever the new object says of them.
 pub(super) fn keep(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest, kept: impl Fn(&str) -> bool) {
-    let old: Vec<_> = old
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .collect();
-    let mut same: Vec<CertificateSigningRequestCondition> = old
-        .into_iter()
-        .filter(|condition| kept(&condition.type_))
-        .cloned()
-        .collect();
+    let old: Vec<_> = old.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
+    let mut same: Vec<CertificateSigningRequestCondition> =
+        old.into_iter().filter(|condition| kept(&condition.type_)).cloned().collect();
     let conditions = new.status.get_or_insert_default().conditions.get_or_insert_default();
     // In place where the new object has them, so that their order stays the client's.
     conditions.retain_mut(|condition| {
@@ -166,25 +153,16 @@ pub(super) fn keep(new: &mut CertificateSigningRequest, old: &CertificateSigning
 /// Times that the client left out.
 pub(super) fn stamp(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
     let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH));
-    let old: Vec<_> = old
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .collect();
-    for condition in new
-        .status
-        .iter_mut()
-        .flat_map(|status| status.conditions.iter_mut().flatten())
-    {
+    let old: Vec<_> = old.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
+    for condition in new.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten()) {
         let before = old.iter().find(|known| known.type_ == condition.type_);
         if condition.last_update_time.is_none() {
             condition.last_update_time = Some(now.clone());
         }
         if condition.last_transition_time.is_none() {
             let same = before.filter(|before| before.status == condition.status);
-            condition.last_transition_time = same
-                .and_then(|before| before.last_transition_time.clone())
-                .or_else(|| Some(now.clone()));
+            condition.last_transition_time =
+                same.and_then(|before| before.last_transition_time.clone()).or_else(|| Some(now.clone()));
         }
     }
 }
@@ -202,10 +180,7 @@ mod tests {
         assert_eq!(condition(&made(json!([]))), "Pending");
         let both = made(json!([{"type": "Approved", "status": "True"}, {"type": "Failed", "status": "True"}]));
         assert_eq!(condition(&both), "Approved,Failed");
-        assert_eq!(
-            condition(&made(json!([{"type": "Denied"}, {"type": "Approved"}]))),
-            "Denied"
-        );
+        assert_eq!(condition(&made(json!([{"type": "Denied"}, {"type": "Approved"}]))), "Denied");
     }
 
     #[test]

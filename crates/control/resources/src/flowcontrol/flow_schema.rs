@@ -52,27 +52,16 @@ impl Strategy for FlowSchemaStrategy {
 
     fn row(&self, object: &FlowSchema) -> Vec<Value> {
         let spec = object.spec.as_ref();
-        let conditions = object
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten());
-        let dangling = conditions
-            .into_iter()
-            .find(|condition| condition.type_.as_deref() == Some("Dangling"));
-        let method = spec
-            .and_then(|spec| spec.distinguisher_method.as_ref())
-            .map(|method| method.type_.as_str());
+        let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let dangling = conditions.into_iter().find(|condition| condition.type_.as_deref() == Some("Dangling"));
+        let method = spec.and_then(|spec| spec.distinguisher_method.as_ref()).map(|method| method.type_.as_str());
         vec![
             columns::name(&object.metadata),
             json!(spec.map_or("", |spec| &spec.priority_level_configuration.name)),
             json!(spec.and_then(|spec| spec.matching_precedence).unwrap_or(0)),
             json!(method.unwrap_or("<none>")),
             columns::age(&object.metadata),
-            json!(
-                dangling
-                    .and_then(|condition| condition.status.as_deref())
-                    .unwrap_or("?")
-            ),
+            json!(dangling.and_then(|condition| condition.status.as_deref()).unwrap_or("?")),
         ]
     }
 }

@@ -63,9 +63,8 @@ impl Strategy for PriorityLevelStrategy {
     fn row(&self, object: &PriorityLevelConfiguration) -> Vec<Value> {
         let spec = object.spec.as_ref();
         let limited = spec.and_then(|spec| spec.limited.as_ref());
-        let queuing = limited
-            .and_then(|limited| limited.limit_response.as_ref())
-            .and_then(|response| response.queuing.as_ref());
+        let queuing =
+            limited.and_then(|limited| limited.limit_response.as_ref()).and_then(|response| response.queuing.as_ref());
         let number = |number: Option<i32>| json!(number.unwrap_or(0));
         let none = || json!("<none>");
         vec![

@@ -40,18 +40,8 @@ impl Strategy for IngressStrategy {
     }
 
     fn prepare_for_create(&self, ctx: &RequestContext, object: &mut Ingress) {
-        let annotated = object
-            .metadata
-            .annotations
-            .iter()
-            .flatten()
-            .any(|(key, _)| key == CLASS_ANNOTATION);
-        if annotated
-            && object
-                .spec
-                .as_ref()
-                .is_none_or(|spec| spec.ingress_class_name.is_none())
-        {
+        let annotated = object.metadata.annotations.iter().flatten().any(|(key, _)| key == CLASS_ANNOTATION);
+        if annotated && object.spec.as_ref().is_none_or(|spec| spec.ingress_class_name.is_none()) {
             ctx.warnings.add(format!(
                 "annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
             ));
@@ -72,15 +62,10 @@ impl Strategy for IngressStrategy {
 
     fn row(&self, object: &Ingress) -> Vec<Value> {
         let spec = object.spec.as_ref();
-        let tls = spec
-            .and_then(|spec| spec.tls.as_ref())
-            .is_some_and(|tls| !tls.is_empty());
+        let tls = spec.and_then(|spec| spec.tls.as_ref()).is_some_and(|tls| !tls.is_empty());
         vec![
             columns::name(&object.metadata),
-            json!(
-                spec.and_then(|spec| spec.ingress_class_name.as_deref())
-                    .unwrap_or("<none>")
-            ),
+            json!(spec.and_then(|spec| spec.ingress_class_name.as_deref()).unwrap_or("<none>")),
             json!(hosts(object)),
             json!(addresses(object)),
             json!(if tls { "80, 443" } else { "80" }),
@@ -92,10 +77,7 @@ impl Strategy for IngressStrategy {
 /// The first three; a rule without a host serves all.
 fn hosts(ingress: &Ingress) -> String {
     let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
-    let all: Vec<&str> = rules
-        .filter_map(|rule| rule.host.as_deref())
-        .filter(|host| !host.is_empty())
-        .collect();
+    let all: Vec<&str> = rules.filter_map(|rule| rule.host.as_deref()).filter(|host| !host.is_empty()).collect();
     match all.len() {
         0 => "*".to_owned(),
         count @ 1..=3 => all[..count].join(","),
@@ -108,9 +90,7 @@ fn addresses(ingress: &Ingress) -> String {
     let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let points = status.iter().flat_map(|balancer| balancer.ingress.iter().flatten());
     let said = |slot: &Option<String>| slot.clone().filter(|text| !text.is_empty());
-    let all: BTreeSet<String> = points
-        .filter_map(|point| said(&point.ip).or_else(|| said(&point.hostname)))
-        .collect();
+    let all: BTreeSet<String> = points.filter_map(|point| said(&point.ip).or_else(|| said(&point.hostname))).collect();
     all.into_iter().collect::<Vec<_>>().join(",")
 }
 
@@ -126,9 +106,6 @@ mod tests {
         let hosts: Vec<Value> = (0..5).map(|n| json!({"host": format!("h{n}")})).collect();
         let full = made(json!({"spec": {"ingressClassName": "c", "rules": hosts, "tls": [{}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.2"}, {"hostname": "a.example"}]}}}));
-        assert_eq!(
-            IngressStrategy.row(&full)[1..5],
-            ["c", "h0,h1,h2 + 2 more...", "10.0.0.2,a.example", "80, 443"]
-        );
+        assert_eq!(IngressStrategy.row(&full)[1..5], ["c", "h0,h1,h2 + 2 more...", "10.0.0.2,a.example", "80, 443"]);
     }
 }

@@ -45,15 +45,10 @@ impl Strategy for IngressClassStrategy {
 
     fn row(&self, object: &IngressClass) -> Vec<Value> {
         let spec = object.spec.as_ref();
-        let parameters = spec
-            .and_then(|spec| spec.parameters.as_ref())
-            .map_or("<none>".to_owned(), |parameters| {
-                let group = parameters
-                    .api_group
-                    .as_ref()
-                    .map_or(String::new(), |group| format!(".{group}"));
-                format!("{}{group}/{}", parameters.kind, parameters.name)
-            });
+        let parameters = spec.and_then(|spec| spec.parameters.as_ref()).map_or("<none>".to_owned(), |parameters| {
+            let group = parameters.api_group.as_ref().map_or(String::new(), |group| format!(".{group}"));
+            format!("{}{group}/{}", parameters.kind, parameters.name)
+        });
         vec![
             columns::name(&object.metadata),
             json!(spec.and_then(|spec| spec.controller.as_deref()).unwrap_or("")),

@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
-const COLUMNS: &[Column] = &[
-    NAME,
-    columns::text("ParentRef", "The object that has the address."),
-    AGE,
-];
+const COLUMNS: &[Column] = &[NAME, columns::text("ParentRef", "The object that has the address."), AGE];
 
 pub struct IpAddressStrategy;
 
@@ -45,10 +41,6 @@ impl Strategy for IpAddressStrategy {
         let group = said(&parent.group).map_or(String::new(), |group| format!(".{group}"));
         let namespace = said(&parent.namespace).map_or(String::new(), |namespace| format!("{namespace}/"));
         let text = format!("{}{group}/{namespace}{}", parent.resource, parent.name).to_lowercase();
-        vec![
-            columns::name(&object.metadata),
-            json!(text),
-            columns::age(&object.metadata),
-        ]
+        vec![columns::name(&object.metadata), json!(text), columns::age(&object.metadata)]
     }
 }

@@ -37,15 +37,7 @@ impl Strategy for NetworkPolicyStrategy {
 
     fn row(&self, object: &NetworkPolicy) -> Vec<Value> {
         let everything = LabelSelector::default();
-        let selector = object
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.pod_selector.as_ref())
-            .unwrap_or(&everything);
-        vec![
-            columns::name(&object.metadata),
-            columns::selector(selector),
-            columns::age(&object.metadata),
-        ]
+        let selector = object.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref()).unwrap_or(&everything);
+        vec![columns::name(&object.metadata), columns::selector(selector), columns::age(&object.metadata)]
     }
 }

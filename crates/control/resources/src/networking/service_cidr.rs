@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
-const COLUMNS: &[Column] = &[
-    NAME,
-    columns::text("CIDRs", "Its ranges, at most one of each address family."),
-    AGE,
-];
+const COLUMNS: &[Column] = &[NAME, columns::text("CIDRs", "Its ranges, at most one of each address family."), AGE];
 
 pub struct ServiceCidrStrategy;
 
@@ -36,15 +32,7 @@ impl Strategy for ServiceCidrStrategy {
     }
 
     fn row(&self, object: &ServiceCIDR) -> Vec<Value> {
-        let cidrs = object
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.cidrs.as_deref())
-            .unwrap_or_default();
-        vec![
-            columns::name(&object.metadata),
-            json!(cidrs.join(",")),
-            columns::age(&object.metadata),
-        ]
+        let cidrs = object.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default();
+        vec![columns::name(&object.metadata), json!(cidrs.join(",")), columns::age(&object.metadata)]
     }
 }

@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
-const COLUMNS: &[Column] = &[
-    NAME,
-    columns::text("Handler", "What the node's runtime knows the class by."),
-    AGE,
-];
+const COLUMNS: &[Column] = &[NAME, columns::text("Handler", "What the node's runtime knows the class by."), AGE];
 
 pub struct RuntimeClassStrategy;
 
@@ -39,10 +35,6 @@ impl Strategy for RuntimeClassStrategy {
     }
 
     fn row(&self, object: &RuntimeClass) -> Vec<Value> {
-        vec![
-            columns::name(&object.metadata),
-            json!(object.handler),
-            columns::age(&object.metadata),
-        ]
+        vec![columns::name(&object.metadata), json!(object.handler), columns::age(&object.metadata)]
     }
 }

@@ -44,11 +44,7 @@ impl Strategy for ResourceClaimStrategy {
     }
 
     fn row(&self, object: &ResourceClaim) -> Vec<Value> {
-        vec![
-            columns::name(&object.metadata),
-            json!(state(object)),
-            columns::age(&object.metadata),
-        ]
+        vec![columns::name(&object.metadata), json!(state(object)), columns::age(&object.metadata)]
     }
 }
 
@@ -56,21 +52,14 @@ fn state(claim: &ResourceClaim) -> String {
     let deleted = claim.metadata.deletion_timestamp.is_some();
     let status = claim.status.as_ref();
     let allocated = status.is_some_and(|status| status.allocation.is_some());
-    let reserved = status
-        .and_then(|status| status.reserved_for.as_ref())
-        .is_some_and(|list| !list.is_empty());
+    let reserved = status.and_then(|status| status.reserved_for.as_ref()).is_some_and(|list| !list.is_empty());
     let states = [
         (deleted, "deleted"),
         (!allocated && !deleted, "pending"),
         (allocated, "allocated"),
         (allocated && reserved, "reserved"),
     ];
-    states
-        .into_iter()
-        .filter(|(holds, _)| *holds)
-        .map(|(_, name)| name)
-        .collect::<Vec<_>>()
-        .join(",")
+    states.into_iter().filter(|(holds, _)| *holds).map(|(_, name)| name).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -81,15 +70,9 @@ mod tests {
     fn states_read_as_upstreams() {
         let table = [
             (json!({}), "pending"),
-            (
-                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-                "deleted",
-            ),
+            (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), "deleted"),
             (json!({"status": {"allocation": {}}}), "allocated"),
-            (
-                json!({"status": {"allocation": {}, "reservedFor": [{"name": "p"}]}}),
-                "allocated,reserved",
-            ),
+            (json!({"status": {"allocation": {}, "reservedFor": [{"name": "p"}]}}), "allocated,reserved"),
         ];
         for (value, expected) in table {
             let claim: ResourceClaim = serde_json::from_value(value).expect("a claim");

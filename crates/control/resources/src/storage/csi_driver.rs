@@ -10,10 +10,7 @@ use crate::define;
 
 const COLUMNS: &[Column] = &[
     NAME,
-    columns::boolean(
-        "AttachRequired",
-        "Whether its volumes are attached before they are mounted.",
-    ),
+    columns::boolean("AttachRequired", "Whether its volumes are attached before they are mounted."),
     columns::boolean("PodInfoOnMount", "Whether it is told of the pod when it mounts."),
     columns::boolean("StorageCapacity", "Whether it reports free capacity."),
     columns::text("TokenRequests", "Audiences of the service account tokens it is given."),
@@ -28,10 +25,7 @@ impl Strategy for CsiDriverStrategy {
     type Object = CSIDriver;
 
     fn def(&self) -> ResourceDef {
-        ResourceDef {
-            scope: Scope::Cluster,
-            ..define::resource::<CSIDriver>("csidrivers", "csidriver", COLUMNS)
-        }
+        ResourceDef { scope: Scope::Cluster, ..define::resource::<CSIDriver>("csidrivers", "csidriver", COLUMNS) }
     }
 
     fn default(&self, object: &mut CSIDriver) {
@@ -53,11 +47,7 @@ impl Strategy for CsiDriverStrategy {
     fn row(&self, object: &CSIDriver) -> Vec<Value> {
         let spec = &object.spec;
         let tokens = spec.token_requests.as_ref().map_or("<unset>".to_owned(), |requests| {
-            requests
-                .iter()
-                .map(|request| request.audience.as_str())
-                .collect::<Vec<_>>()
-                .join(",")
+            requests.iter().map(|request| request.audience.as_str()).collect::<Vec<_>>().join(",")
         });
         let modes = spec.volume_lifecycle_modes.as_deref().unwrap_or_default().join(",");
         vec![

@@ -16,10 +16,7 @@ impl Strategy for CsiNodeStrategy {
     type Object = CSINode;
 
     fn def(&self) -> ResourceDef {
-        ResourceDef {
-            scope: Scope::Cluster,
-            ..define::resource::<CSINode>("csinodes", "csinode", COLUMNS)
-        }
+        ResourceDef { scope: Scope::Cluster, ..define::resource::<CSINode>("csinodes", "csinode", COLUMNS) }
     }
 
     fn allow_unconditional_update(&self) -> bool {
@@ -35,10 +32,6 @@ impl Strategy for CsiNodeStrategy {
     }
 
     fn row(&self, object: &CSINode) -> Vec<Value> {
-        vec![
-            columns::name(&object.metadata),
-            json!(object.spec.drivers.len()),
-            columns::age(&object.metadata),
-        ]
+        vec![columns::name(&object.metadata), json!(object.spec.drivers.len()), columns::age(&object.metadata)]
     }
 }

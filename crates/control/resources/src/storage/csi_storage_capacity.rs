@@ -44,12 +44,7 @@ impl Strategy for CsiStorageCapacityStrategy {
         vec![
             columns::name(&object.metadata),
             json!(object.storage_class_name),
-            json!(
-                object
-                    .capacity
-                    .as_ref()
-                    .map_or("<unset>", |capacity| capacity.0.as_str())
-            ),
+            json!(object.capacity.as_ref().map_or("<unset>", |capacity| capacity.0.as_str())),
         ]
     }
 }

@@ -17,10 +17,8 @@ const COLUMNS: &[Column] = &[
     AGE,
 ];
 
-const DEFAULT: [&str; 2] = [
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
-];
+const DEFAULT: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
 pub struct StorageClassStrategy;
 
@@ -53,11 +51,7 @@ impl Strategy for StorageClassStrategy {
             annotations.is_some_and(|all| DEFAULT.iter().any(|key| all.get(*key).is_some_and(|v| v == "true")));
         let name = object.metadata.name.as_deref().unwrap_or("");
         vec![
-            json!(if default {
-                format!("{name} (default)")
-            } else {
-                name.to_owned()
-            }),
+            json!(if default { format!("{name} (default)") } else { name.to_owned() }),
             json!(object.provisioner),
             json!(object.reclaim_policy.as_deref().unwrap_or("Delete")),
             json!(object.volume_binding_mode.as_deref().unwrap_or("Immediate")),

@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
-const COLUMNS: &[Column] = &[
-    NAME,
-    columns::text("DriverName", "The driver that knows its parameters."),
-    AGE,
-];
+const COLUMNS: &[Column] = &[NAME, columns::text("DriverName", "The driver that knows its parameters."), AGE];
 
 pub struct VolumeAttributesClassStrategy;
 
@@ -41,10 +37,6 @@ impl Strategy for VolumeAttributesClassStrategy {
     }
 
     fn row(&self, object: &VolumeAttributesClass) -> Vec<Value> {
-        vec![
-            columns::name(&object.metadata),
-            json!(object.driver_name),
-            columns::age(&object.metadata),
-        ]
+        vec![columns::name(&object.metadata), json!(object.driver_name), columns::age(&object.metadata)]
     }
 }

@@ -1,0 +1,253 @@
+//! Objects of the API's own machinery that every cluster has: priority classes, priority levels and flow schemas, the
+//! service range, and an APIService per group version. Written at every start, all at once, so that the store groups
+//! them in few commits; what is right already costs a read from memory.
+
+use std::sync::Arc;
+
+use api::flowcontrol::{self, AUTOUPDATE};
+use base_meta::{Gvr, Reason, Status};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use machinery_registry::{
+    Answer, CreateOptions, MediaType, Payload, RequestContext, Resource, UpdateOptions, UserInfo,
+};
+use serde_json::{Value, json};
+
+use crate::apiregistration::priorities;
+
+/// What a start does to an object that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Nothing: it is the user's.
+    Theirs,
+    /// Its spec becomes ours again.
+    Ours,
+    /// Its spec is ours unless a user has taken it over.
+    Suggested,
+}
+
+struct Seed {
+    gvr: Gvr,
+    object: Value,
+    /// Written after the object is made: a create clears status.
+    status: Option<Value>,
+    keep: Keep,
+}
+
+impl Seed {
+    fn new(group: &'static str, resource: &'static str, keep: Keep, object: Value) -> Self {
+        Self { gvr: Gvr::of(group, "v1", resource), object, status: None, keep }
+    }
+
+    fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or("")
+    }
+}
+
+/// `range` is where service addresses come from.
+pub(crate) async fn write(resources: &[Arc<dyn Resource>], range: &str) -> Result<(), Status> {
+    let mut seeds = flow_control();
+    seeds.extend(priority_classes());
+    seeds.push(service_range(range));
+    seeds.extend(api_services(resources));
+    let mut writes = FuturesUnordered::new();
+    for seed in seeds {
+        let resource = resources.iter().find(|resource| resource.def().gvr() == seed.gvr);
+        if let Some(resource) = resource {
+            writes.push(plant(&**resource, seed));
+        }
+    }
+    while let Some(written) = writes.next().await {
+        written?;
+    }
+    Ok(())
+}
+
+async fn plant(resource: &dyn Resource, seed: Seed) -> Result<(), Status> {
+    let (ctx, name) = (context(&seed.gvr), seed.name());
+    match resource.get(&ctx, name, "0").await {
+        Ok(found) => {
+            let found: Value = found.to_value().map_err(Status::internal)?;
+            let Some(wanted) = kept(&found, &seed) else { return Ok(()) };
+            resource.update(&ctx, name, payload(&wanted), UpdateOptions::default()).await.map(drop)
+        }
+        Err(status) if status.reason == Reason::NotFound => {
+            match resource.create(&ctx, payload(&seed.object), CreateOptions::default()).await {
+                Ok(_) => {}
+                // Another API server over the same store was first.
+                Err(status) if status.reason == Reason::AlreadyExists => return Ok(()),
+                Err(status) => return Err(status),
+            }
+            let Some(status) = &seed.status else { return Ok(()) };
+            let ctx = RequestContext { subresource: Some(Arc::from("status")), ..ctx };
+            let mut object = seed.object.clone();
+            object["status"] = status.clone();
+            let written: Result<Answer, Status> =
+                resource.update(&ctx, name, payload(&object), UpdateOptions::default()).await;
+            written.map(drop)
+        }
+        Err(status) => Err(status),
+    }
+}
+
+/// Pure: what the stored object becomes, if it changes.
+fn kept(found: &Value, seed: &Seed) -> Option<Value> {
+    let ours = match seed.keep {
+        Keep::Theirs => false,
+        Keep::Ours => true,
+        Keep::Suggested => match found["metadata"]["annotations"][AUTOUPDATE].as_str() {
+            Some(told) => told == "true",
+            // Nobody has said, and nobody has changed it.
+            None => found["metadata"]["generation"] == 1,
+        },
+    };
+    if !ours || contains(&found["spec"], &seed.object["spec"]) {
+        return None;
+    }
+    let mut wanted = found.clone();
+    wanted["spec"] = seed.object["spec"].clone();
+    Some(wanted)
+}
+
+/// Whether `stored`, which has its defaults, says all that `wanted` says.
+fn contains(stored: &Value, wanted: &Value) -> bool {
+    match (stored, wanted) {
+        (Value::Object(stored), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, value)| contains(stored.get(name).unwrap_or(&Value::Null), value))
+        }
+        (Value::Array(stored), Value::Array(wanted)) => {
+            stored.len() == wanted.len() && stored.iter().zip(wanted).all(|(stored, wanted)| contains(stored, wanted))
+        }
+        // Go leaves these out.
+        (Value::Null, Value::Number(number)) => number.as_i64() == Some(0),
+        (Value::Null, Value::String(text)) => text.is_empty(),
+        (stored, wanted) => stored == wanted,
+    }
+}
+
+fn flow_control() -> Vec<Seed> {
+    const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+    let seed = |resource: &'static str, kind: &str, keep: Keep, name: &str, spec: Value| {
+        Seed::new(
+            GROUP,
+            resource,
+            keep,
+            json!({"apiVersion": format!("{GROUP}/v1"), "kind": kind,
+                "metadata": {"name": name, "annotations": {AUTOUPDATE: "true"}}, "spec": spec}),
+        )
+    };
+    let level = |keep: Keep| {
+        move |(name, spec)| seed("prioritylevelconfigurations", "PriorityLevelConfiguration", keep, name, spec)
+    };
+    let schema = |keep: Keep| {
+        move |(name, spec): (&'static str, Value)| {
+            let level = spec["priorityLevelConfiguration"]["name"].as_str().unwrap_or("").to_owned();
+            let message = format!(
+                "This FlowSchema references the PriorityLevelConfiguration object named {level:?} and it exists"
+            );
+            let condition = json!({"type": "Dangling", "status": "False", "reason": "Found", "message": message,
+                "lastTransitionTime": now()});
+            let mut made = seed("flowschemas", "FlowSchema", keep, name, spec);
+            made.status = Some(json!({"conditions": [condition]}));
+            made
+        }
+    };
+    let mut all: Vec<Seed> = flowcontrol::mandatory_levels().into_iter().map(level(Keep::Ours)).collect();
+    all.extend(flowcontrol::suggested_levels().into_iter().map(level(Keep::Suggested)));
+    all.extend(flowcontrol::mandatory_schemas().into_iter().map(schema(Keep::Ours)));
+    all.extend(flowcontrol::suggested_schemas().into_iter().map(schema(Keep::Suggested)));
+    all
+}
+
+fn priority_classes() -> impl Iterator<Item = Seed> {
+    api::validation::priority_class::SYSTEM.into_iter().map(|(name, value, description)| {
+        let object = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": name}, "value": value, "description": description});
+        Seed::new("scheduling.k8s.io", "priorityclasses", Keep::Theirs, object)
+    })
+}
+
+fn service_range(range: &str) -> Seed {
+    let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range]}});
+    let mut seed = Seed::new("networking.k8s.io", "servicecidrs", Keep::Theirs, object);
+    seed.status = Some(json!({"conditions": [{"type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": now()}]}));
+    seed
+}
+
+fn api_services(resources: &[Arc<dyn Resource>]) -> Vec<Seed> {
+    let mut all: Vec<(String, String)> = resources
+        .iter()
+        .map(|resource| &resource.def().gvk)
+        .map(|gvk| (gvk.group.to_string(), gvk.version.to_string()))
+        // A group that has its APIService from elsewhere, or none, has no priority.
+        .filter(|(group, version)| priorities::of(group, version).is_some())
+        .collect();
+    all.sort();
+    all.dedup();
+    let seed = |(group, version): &(String, String)| {
+        let (group_priority, version_priority) = priorities::of(group, version)?;
+        let object = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+            "metadata": {"name": format!("{version}.{group}"),
+                "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+            "spec": {"group": group, "version": version, "groupPriorityMinimum": group_priority,
+                "versionPriority": version_priority}});
+        Some(Seed::new("apiregistration.k8s.io", "apiservices", Keep::Ours, object))
+    };
+    all.iter().filter_map(seed).collect()
+}
+
+fn now() -> String {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+fn payload(value: &Value) -> Payload {
+    Payload { media: MediaType::Json, bytes: value.to_string().into() }
+}
+
+/// The server acting for itself.
+fn context(gvr: &Gvr) -> RequestContext {
+    let user = UserInfo {
+        name: "system:apiserver".to_owned(),
+        groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+        ..UserInfo::default()
+    };
+    RequestContext {
+        user: Arc::new(user),
+        gvr: gvr.clone(),
+        subresource: None,
+        namespace: None,
+        warnings: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_keep_what_they_took_over() {
+        let seed =
+            |keep| Seed::new("g", "r", keep, json!({"metadata": {"name": "a"}, "spec": {"x": 1, "y": [{"z": 0}]}}));
+        let found = |told: Option<&str>, generation: i64, x: i64| {
+            let annotations = told.map_or(json!({}), |told| json!({AUTOUPDATE: told}));
+            json!({"metadata": {"annotations": annotations, "generation": generation}, "spec": {"x": x, "y": [{}], "d": 1}})
+        };
+        let table = [
+            (Keep::Theirs, found(None, 1, 2), false),
+            (Keep::Ours, found(Some("false"), 9, 2), true),
+            (Keep::Ours, found(None, 1, 1), false),
+            (Keep::Suggested, found(Some("true"), 9, 2), true),
+            (Keep::Suggested, found(Some("false"), 1, 2), false),
+            (Keep::Suggested, found(None, 1, 2), true),
+            (Keep::Suggested, found(None, 2, 2), false),
+        ];
+        for (keep, found, changes) in table {
+            let wanted = kept(&found, &seed(keep));
+            assert_eq!(wanted.is_some(), changes, "{keep:?} {found}");
+            assert!(wanted.is_none_or(|wanted| wanted["spec"]["x"] == 1));
+        }
+    }
+}
