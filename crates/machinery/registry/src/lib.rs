@@ -56,7 +56,7 @@ pub use request::{
     Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,
     UpdateOptions, UserInfo,
 };
-pub use resource::{Resource, SubresourceHandler};
+pub use resource::{Answer, Resource, SubresourceHandler};
 pub use scale::ScalePaths;
 pub use strategy::Strategy;
 pub use view::{Conversion, Renamed, View};

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::ownership::How;
-use crate::patch::Parsed;
+use crate::patch::{self, Parsed};
 use crate::update::{Origin, Part, Wanted};
 use crate::{MediaType, Patch, Payload, RequestContext, UpdateOptions};
 
@@ -196,7 +196,38 @@ impl Core {
         patch: &Patch,
         options: &UpdateOptions,
     ) -> Result<Value, Status> {
+        if let Patch::Apply(body) = patch {
+            return self.apply_scale(ctx, name, body, options).await;
+        }
         self.scale(ctx, name, options, Change::Patch(Parsed::new(patch)?)).await
+    }
+
+    /// The replicas alone are applied: their place in the object is owned by who applied the Scale.
+    async fn apply_scale(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        body: &[u8],
+        options: &UpdateOptions,
+    ) -> Result<Value, Status> {
+        self.require_scale()?;
+        let scale = patch::read_config(ctx, body, options.field_validation)?;
+        let wish = Wish::read(name, &scale)?;
+        let gvk = &self.def().gvk;
+        let api_version = gvk.api_version();
+        let mut config = json!({ "apiVersion": api_version, "kind": gvk.kind, "metadata": { "name": name } });
+        for (field, text) in [("resourceVersion", wish.resource_version), ("uid", wish.uid)] {
+            if let Some(text) = text {
+                config["metadata"][field] = text.into();
+            }
+        }
+        if !scale["spec"]["replicas"].is_null() {
+            *at_mut(&mut config, &self.scale_paths.spec_replicas) = wish.replicas.into();
+        }
+        let manager = options.field_manager.as_deref();
+        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let written = self.apply_scaled(ctx, name, &config, how, options.force).await?;
+        view(&self.scale_paths, &written.object.to_value().map_err(Status::internal)?)
     }
 
     async fn scale(

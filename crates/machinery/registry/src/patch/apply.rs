@@ -78,10 +78,24 @@ impl Core {
         }
         Err(Status::modified(&self.gvr, name))
     }
+
+    /// Applies to the object what an applied Scale asks of it.
+    pub(crate) async fn apply_scaled(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        config: &Value,
+        how: How<'_>,
+        force: bool,
+    ) -> Result<Written, Status> {
+        let applying = Applying { config, part: Part::Whole, force };
+        let mut applied = Applied { core: self, dialect: &self.dialect, ctx, how, applying };
+        self.modify(ctx, name, Part::Whole, how, &mut applied).await
+    }
 }
 
 /// A configuration is YAML, of which JSON is a part.
-fn read(ctx: &RequestContext, body: &[u8], validation: FieldValidation) -> Result<Value, Status> {
+pub(crate) fn read(ctx: &RequestContext, body: &[u8], validation: FieldValidation) -> Result<Value, Status> {
     let undecodable = |problem: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {problem}"));
     let config: Value = match serde_json::from_slice(body) {
         Ok(config) => config,

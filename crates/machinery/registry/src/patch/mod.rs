@@ -6,6 +6,7 @@ mod strategic;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use apply::read as read_config;
 use base_meta::schema::SchemaRef;
 use base_meta::status::Cause;
 use base_meta::{Gvk, Reason, Status, field};
