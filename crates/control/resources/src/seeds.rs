@@ -9,9 +9,7 @@ use base_meta::{Gvr, Reason, Status};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use machinery_registry::{
-    Answer, CreateOptions, MediaType, Payload, RequestContext, Resource, UpdateOptions, UserInfo,
-};
+use machinery_registry::{CreateOptions, MediaType, Payload, RequestContext, Resource, UpdateOptions, UserInfo};
 use serde_json::{Value, json};
 
 use crate::apiregistration::priorities;
@@ -83,9 +81,7 @@ async fn plant(resource: &dyn Resource, seed: Seed) -> Result<(), Status> {
             let ctx = RequestContext { subresource: Some(Arc::from("status")), ..ctx };
             let mut object = seed.object.clone();
             object["status"] = status.clone();
-            let written: Result<Answer, Status> =
-                resource.update(&ctx, name, payload(&object), UpdateOptions::default()).await;
-            written.map(drop)
+            resource.update(&ctx, name, payload(&object), UpdateOptions::default()).await.map(drop)
         }
         Err(status) => Err(status),
     }
