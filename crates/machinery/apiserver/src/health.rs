@@ -57,9 +57,14 @@ pub(crate) fn answer(checks: &[HealthCheck], endpoint: &str, one: &str, query: &
 
     let mut report = String::new();
     let mut failed = false;
+    let mut unknown: Vec<&str> = query.all("exclude").filter(|name| !name.is_empty()).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
     for HealthCheck { name, check, .. } in counted {
         // Writing to a string does not fail.
-        let _ = if query.all("exclude").any(|excluded| excluded == *name) {
+        let excluded = unknown.iter().position(|excluded| excluded == name);
+        let _ = if let Some(at) = excluded {
+            unknown.remove(at);
             writeln!(report, "[+]{name} excluded: ok")
         } else if let Err(why) = check() {
             tracing::info!(endpoint, check = name, %why, "health check failed");
@@ -68,6 +73,11 @@ pub(crate) fn answer(checks: &[HealthCheck], endpoint: &str, one: &str, query: &
         } else {
             writeln!(report, "[+]{name} ok")
         };
+    }
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().map(|name| format!("{name:?}")).collect();
+        let names = names.join(", ");
+        let _ = writeln!(report, "warn: some health checks cannot be excluded: no matches for {names}");
     }
     if failed {
         let _ = writeln!(report, "{endpoint} check failed");
@@ -101,6 +111,8 @@ mod tests {
         let failed = "[+]ping ok\n[-]cache failed: reason withheld\nreadyz check failed\n";
         assert_eq!(ask("/readyz", "").await, (500, failed.into()));
         assert_eq!(ask("/readyz", "exclude=cache").await, (200, "ok".into()));
+        let warned = "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"a\", \"b\"\nlivez check passed\n";
+        assert_eq!(ask("/livez", "exclude=b&exclude=a&verbose").await, (200, warned.into()));
         assert_eq!(ask("/readyz/ping", "").await, (200, "ok".into()));
         assert_eq!(ask("/readyz/cache", "").await.0, 500);
         assert_eq!(ask("/livez/cache", "").await.0, 404);

@@ -166,7 +166,10 @@ pub(crate) fn plain(headers: &HeaderMap, protobuf: Protobuf) -> Result<Encoding,
 
 /// Whether a failure is to be told in protobuf: upstream's rule is that of any other answer.
 pub(crate) fn prefers_protobuf(headers: &HeaderMap) -> bool {
-    headers.contains_key(ACCEPT) && plain(headers, Protobuf { whole: true, metadata: true }) == Ok(Encoding::Protobuf)
+    // Asked of every request: most need no parsing.
+    let named = |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.contains(protobuf::MEDIA_TYPE));
+    headers.get_all(ACCEPT).iter().any(named)
+        && plain(headers, Protobuf { whole: true, metadata: true }) == Ok(Encoding::Protobuf)
 }
 
 /// The first of these media types, or of what stands for JSON, that the client asks for; `None`: JSON.

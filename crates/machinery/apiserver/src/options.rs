@@ -161,59 +161,12 @@ pub(crate) fn list(query: &Query<'_>, def: &ResourceDef, watch: bool) -> Result<
     let continue_token = query.text("continue").to_owned();
     let send_initial_events = query.boolean("sendInitialEvents");
 
-    let mut errors = Vec::new();
     let match_text = query.text("resourceVersionMatch");
-    let version_match = match match_text {
-        "" => None,
-        "Exact" => Some(VersionMatch::Exact),
-        "NotOlderThan" => Some(VersionMatch::NotOlderThan),
-        other => {
-            let supported: &[&str] = if watch { &["NotOlderThan"] } else { &["Exact", "NotOlderThan"] };
-            errors.push(Error::not_supported(&Path::new("resourceVersionMatch"), other, supported));
-            None
-        }
-    };
-    let forbid = |field: &str, detail: &str| Error::forbidden(&Path::new(field), detail);
-    if watch {
-        if send_initial_events.is_some() {
-            match version_match {
-                Some(VersionMatch::NotOlderThan) => {}
-                Some(VersionMatch::Exact) => {
-                    errors.push(Error::not_supported(&Path::new("resourceVersionMatch"), "Exact", &["NotOlderThan"]))
-                }
-                None if match_text.is_empty() => errors.push(forbid(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                )),
-                None => {}
-            }
-            if !continue_token.is_empty() {
-                errors.push(forbid("continue", "continue is forbidden when sendInitialEvents is set"));
-            }
-        } else if version_match.is_some() {
-            errors.push(forbid(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
-        }
+    let (version_match, errors) = if watch {
+        watch_match(match_text, send_initial_events, !continue_token.is_empty())
     } else {
-        if send_initial_events.is_some() {
-            errors.push(forbid("sendInitialEvents", "sendInitialEvents is forbidden for list"));
-        }
-        if version_match.is_some() && resource_version.is_empty() {
-            errors.push(forbid(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
-        }
-        if version_match.is_some() && !continue_token.is_empty() {
-            errors.push(forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"));
-        }
-        if version_match == Some(VersionMatch::Exact) && resource_version == "0" {
-            let detail = r#"resourceVersionMatch "Exact" is forbidden for resourceVersion "0""#;
-            errors.push(forbid("resourceVersionMatch", detail));
-        }
-    }
+        list_match(match_text, send_initial_events, &resource_version, !continue_token.is_empty())
+    };
     finish("ListOptions", &errors)?;
 
     Ok(ListOptions {
@@ -232,6 +185,66 @@ pub(crate) fn list(query: &Query<'_>, def: &ResourceDef, watch: bool) -> Result<
             .filter(|s| *s > 0)
             .map(Duration::from_secs),
     })
+}
+
+const MATCH: &str = "resourceVersionMatch";
+
+fn version_match(text: &str) -> Option<VersionMatch> {
+    match text {
+        "Exact" => Some(VersionMatch::Exact),
+        "NotOlderThan" => Some(VersionMatch::NotOlderThan),
+        _ => None,
+    }
+}
+
+fn forbid(field: &str, detail: &str) -> Error {
+    Error::forbidden(&Path::new(field), detail)
+}
+
+/// What contradicts what in a list's options, in upstream's order.
+fn list_match(text: &str, initial: Option<bool>, version: &str, continues: bool) -> (Option<VersionMatch>, Vec<Error>) {
+    let mut errors = Vec::new();
+    let found = version_match(text);
+    if !text.is_empty() {
+        if version.is_empty() {
+            errors.push(forbid(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+        }
+        if continues {
+            errors.push(forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        if found.is_none() {
+            errors.push(Error::not_supported(&Path::new(MATCH), text, &["Exact", "NotOlderThan", ""]));
+        }
+        if found == Some(VersionMatch::Exact) && version == "0" {
+            errors.push(forbid(MATCH, r#"resourceVersionMatch "exact" is forbidden for resourceVersion "0""#));
+        }
+    }
+    if initial.is_some() {
+        errors.push(forbid("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    }
+    (found, errors)
+}
+
+/// The same of a watch's.
+fn watch_match(text: &str, initial: Option<bool>, continues: bool) -> (Option<VersionMatch>, Vec<Error>) {
+    let mut errors = Vec::new();
+    let found = version_match(text);
+    if initial.is_some() && found != Some(VersionMatch::NotOlderThan) {
+        errors.push(forbid(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    }
+    if !text.is_empty() {
+        if initial.is_none() {
+            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(forbid(MATCH, detail));
+        }
+        if found != Some(VersionMatch::NotOlderThan) {
+            errors.push(Error::not_supported(&Path::new(MATCH), text, &["NotOlderThan"]));
+        }
+        if continues {
+            errors.push(forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+    }
+    (found, errors)
 }
 
 fn known_fields(fields: &FieldSelector, def: &ResourceDef) -> Result<(), Status> {
@@ -288,4 +301,45 @@ fn manager_of(user_agent: Option<&str>) -> Option<String> {
 
 fn finish(kind: &'static str, errors: &[Error]) -> Result<(), Status> {
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&Gvk::of("meta.k8s.io", "v1", kind), "", errors)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details(errors: &[Error]) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn contradictions_of_a_list() {
+        let of = |text, version, continues| details(&list_match(text, None, version, continues).1);
+        assert_eq!(of("", "", true), [""; 0]);
+        assert_eq!(of("NotOlderThan", "0", false), [""; 0]);
+        assert_eq!(of("Exact", "7", false), [""; 0]);
+        let forbidden = "resourceVersionMatch: Forbidden: resourceVersionMatch";
+        assert_eq!(of("Exact", "", false), [format!("{forbidden} is forbidden unless resourceVersion is provided")]);
+        assert_eq!(
+            of("Exact", "0", true),
+            [
+                format!("{forbidden} is forbidden when continue is provided"),
+                format!(r#"{forbidden} "exact" is forbidden for resourceVersion "0""#),
+            ]
+        );
+        let unknown = of("Newest", "1", false);
+        let expected =
+            r#"resourceVersionMatch: Unsupported value: "Newest": supported values: "Exact", "NotOlderThan", """#;
+        assert_eq!(unknown, [expected]);
+        assert_eq!(list_match("", Some(true), "", false).1.len(), 1);
+    }
+
+    #[test]
+    fn contradictions_of_a_watch() {
+        let of = |text, initial, continues| watch_match(text, initial, continues).1.len();
+        assert_eq!(of("", None, true), 0);
+        assert_eq!(of("NotOlderThan", Some(true), false), 0);
+        assert_eq!(of("", Some(true), false), 1);
+        assert_eq!(of("Exact", Some(false), false), 2);
+        assert_eq!(of("NotOlderThan", None, true), 2);
+    }
 }
