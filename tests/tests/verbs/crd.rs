@@ -1,14 +1,11 @@
 //! Kinds that CustomResourceDefinitions make: served at once, pruned, defaulted, validated, shown, and gone with them.
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::{Cluster, Options, eventually, must, with_every_kubectl};
 
 use crate::{headings, in_order};
-
-fn bare() -> Options {
-    Options { agent: false, ..Options::default() }
-}
 
 /// Upstream's example, with what else a definition can say.
 const CRON_TABS: &str = r#"
@@ -81,7 +78,7 @@ fn defined(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn a_custom_kind_is_used_as_any_other() {
-    must(with_every_kubectl(&bare(), |cluster| {
+    must(with_every_kubectl(&Options::default(), |cluster| {
         defined(cluster)?;
         cluster.apply(MINE)?;
         let spec = cluster.object(&["crontab", "mine"])?["spec"].clone();
@@ -92,7 +89,10 @@ fn a_custom_kind_is_used_as_any_other() {
         assert_eq!(headings(&table), ["NAME", "SPEC", "REPLICAS", "AGE"]);
         in_order(&table, &["mine", "* * * * */5", "1"]);
         in_order(&cluster.kubectl(&["get", "all"])?.ok(), &["crontab.stable.example.com/mine"]);
-        assert_eq!(cluster.kubectl(&["get", "ct", "--field-selector=spec.image=my-image", "-o", "name"])?.ok().lines().count(), 1);
+        assert_eq!(
+            cluster.kubectl(&["get", "ct", "--field-selector=spec.image=my-image", "-o", "name"])?.ok().lines().count(),
+            1
+        );
         assert_eq!(cluster.kubectl(&["get", "ct", "--field-selector=spec.image=other", "-o", "name"])?.ok(), "");
 
         cluster.kubectl(&["patch", "ct", "mine", "--type=merge", "-p", r#"{"spec":{"most":8}}"#])?.ok();
@@ -102,7 +102,10 @@ fn a_custom_kind_is_used_as_any_other() {
 
         let old = cluster.object(&["crontabs.v1beta1.stable.example.com", "mine"])?;
         assert_eq!((&old["apiVersion"], &old["spec"]["replicas"]), (&json!("stable.example.com/v1beta1"), &json!(3)));
-        in_order(&cluster.kubectl(&["explain", "crontab.spec"])?.ok(), &["What to run.", "cronSpec", "When.", "replicas"]);
+        in_order(
+            &cluster.kubectl(&["explain", "crontab.spec"])?.ok(),
+            &["What to run.", "cronSpec", "When.", "replicas"],
+        );
 
         cluster.kubectl(&["delete", "crd", "crontabs.stable.example.com", "--timeout=20s"])?.ok();
         let gone = cluster.kubectl(&["get", "crontabs"])?.error();
@@ -117,34 +120,64 @@ fn a_custom_kind_is_used_as_any_other() {
 #[test]
 fn bad_objects_are_refused_in_upstreams_words() {
     must((|| {
-        let cluster = Cluster::start(bare())?;
+        let cluster = Cluster::start(Options::default())?;
         defined(&cluster)?;
         let try_one = |spec: &str| -> Result<String> {
-            let manifest = format!("apiVersion: stable.example.com/v1\nkind: CronTab\nmetadata: {{name: bad}}\nspec: {spec}\n");
+            let manifest =
+                format!("apiVersion: stable.example.com/v1\nkind: CronTab\nmetadata: {{name: bad}}\nspec: {spec}\n");
             Ok(cluster.kubectl_input(&["create", "-f", "-"], &manifest)?.error())
         };
         for (spec, message) in [
-            (r#"{cronSpec: "* * * *"}"#, r#"spec.cronSpec: Invalid value: "* * * *": spec.cronSpec in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$'"#),
-            (r#"{cronSpec: "* * * * *", replicas: 15, most: 20}"#, "spec.replicas: Invalid value: 15: spec.replicas in body should be less than or equal to 10"),
-            (r#"{cronSpec: "* * * * *", replicas: many}"#, r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#),
+            (
+                r#"{cronSpec: "* * * *"}"#,
+                r#"spec.cronSpec: Invalid value: "* * * *": spec.cronSpec in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$'"#,
+            ),
+            (
+                r#"{cronSpec: "* * * * *", replicas: 15, most: 20}"#,
+                "spec.replicas: Invalid value: 15: spec.replicas in body should be less than or equal to 10",
+            ),
+            (
+                r#"{cronSpec: "* * * * *", replicas: many}"#,
+                r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#,
+            ),
             ("{}", "spec.cronSpec: Required value"),
-            (r#"{cronSpec: "* * * * *", replicas: 9}"#, r#"spec: Invalid value: "object": replicas may not exceed most"#),
-            (r#"{cronSpec: "* * * * *", steps: [{name: a}, {name: a}]}"#, r#"spec.steps[1]: Duplicate value: {"name":"a"}"#),
+            (
+                r#"{cronSpec: "* * * * *", replicas: 9}"#,
+                r#"spec: Invalid value: "object": replicas may not exceed most"#,
+            ),
+            (
+                r#"{cronSpec: "* * * * *", steps: [{name: a}, {name: a}]}"#,
+                r#"spec.steps[1]: Duplicate value: {"name":"a"}"#,
+            ),
             (r#"{cronSpec: "* * * * *", unknown: 1}"#, r#"unknown field "spec.unknown""#),
         ] {
             let error = try_one(spec)?;
             assert!(error.contains(message), "{spec}:\n{error}\nwants\n{message}");
         }
         cluster.apply(MINE)?;
-        let changed = cluster.kubectl(&["patch", "ct", "mine", "--type=merge", "-p", r#"{"spec":{"image":"other"}}"#])?.error();
+        let changed =
+            cluster.kubectl(&["patch", "ct", "mine", "--type=merge", "-p", r#"{"spec":{"image":"other"}}"#])?.error();
         assert!(changed.contains("image is immutable"), "{changed}");
 
         let crd = |name: &str, plural: &str, kind: &str, schema: &str| {
-            format!("{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {name}}}, spec: {{group: example.com, scope: Cluster, names: {{plural: {plural}, kind: {kind}}}, versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {schema}}}}}]}}}}")
+            format!(
+                "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {name}}}, spec: {{group: example.com, scope: Cluster, names: {{plural: {plural}, kind: {kind}}}, versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {schema}}}}}]}}}}"
+            )
         };
         for (manifest, message) in [
-            (crd("x.example.com", "xs", "X", "{type: object}"), r#"metadata.name: Invalid value: "x.example.com": must be spec.names.plural+"."+spec.group"#),
-            (crd("xs.example.com", "xs", "X", "{type: object, x-kubernetes-validations: [{rule: 'self.nope == 1'}]}"), "undefined field 'nope'"),
+            (
+                crd("x.example.com", "xs", "X", "{type: object}"),
+                r#"metadata.name: Invalid value: "x.example.com": must be spec.names.plural+"."+spec.group"#,
+            ),
+            (
+                crd(
+                    "xs.example.com",
+                    "xs",
+                    "X",
+                    "{type: object, x-kubernetes-validations: [{rule: 'self.nope == 1'}]}",
+                ),
+                "undefined field 'nope'",
+            ),
             (crd("xs.example.com", "xs", "X", "{}"), "must not be empty at the root"),
         ] {
             let error = cluster.kubectl_input(&["create", "-f", "-"], &manifest)?.error();
@@ -157,9 +190,11 @@ fn bad_objects_are_refused_in_upstreams_words() {
 #[test]
 fn names_are_had_by_one_definition_at_a_time() {
     must((|| {
-        let mut cluster = Cluster::start(bare())?;
+        let mut cluster = Cluster::start(Options::default())?;
         let crd = |plural: &str, singular: &str| {
-            format!("{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {plural}.example.com}}, spec: {{group: example.com, scope: Cluster, names: {{plural: {plural}, singular: {singular}, kind: Thing}}, versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object}}}}}}]}}}}")
+            format!(
+                "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {plural}.example.com}}, spec: {{group: example.com, scope: Cluster, names: {{plural: {plural}, singular: {singular}, kind: Thing}}, versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object}}}}}}]}}}}"
+            )
         };
         let condition = |cluster: &Cluster, name: &str, kind: &str| -> Result<serde_json::Value> {
             let object = cluster.object(&["crd", name])?;
@@ -171,13 +206,18 @@ fn names_are_had_by_one_definition_at_a_time() {
         cluster.apply(&crd("others", "other"))?;
         eventually("the second is told", || {
             let accepted = condition(&cluster, "others.example.com", "NamesAccepted")?;
-            ensure!(accepted["reason"] == "KindConflict" && accepted["message"] == "\"Thing\" is already in use", "{accepted}");
+            ensure!(
+                accepted["reason"] == "KindConflict" && accepted["message"] == "\"Thing\" is already in use",
+                "{accepted}"
+            );
             Ok(())
         });
-        cluster.kubectl_input(&["create", "-f", "-"], "{apiVersion: example.com/v1, kind: Thing, metadata: {name: one}}")?.ok();
+        cluster
+            .kubectl_input(&["create", "-f", "-"], "{apiVersion: example.com/v1, kind: Thing, metadata: {name: one}}")?
+            .ok();
 
         // A restart serves what is stored before it is ready.
-        cluster.stop_server(tests::Signal::SIGKILL)?;
+        cluster.stop_server(Signal::SIGKILL)?;
         cluster.start_server()?;
         assert_eq!(cluster.kubectl(&["get", "things", "-o", "name"])?.ok().trim(), "thing.example.com/one");
 

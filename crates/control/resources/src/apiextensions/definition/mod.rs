@@ -2,10 +2,10 @@
 
 mod schema;
 
+use api::validation::custom_resource_definition;
 use base_meta::field;
-use base_meta::field::Path;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionStatus,
+    CustomResourceDefinition, CustomResourceDefinitionStatus,
 };
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
@@ -25,6 +25,11 @@ pub struct CustomResourceDefinitionStrategy;
 /// The version that objects are stored in.
 pub(crate) fn storage_version(object: &CustomResourceDefinition) -> Option<&str> {
     object.spec.versions.iter().find(|version| version.storage).map(|version| version.name.as_str())
+}
+
+/// Schemas that are not even well-formed are not compiled.
+fn with_schemas(errors: Vec<field::Error>, object: &CustomResourceDefinition) -> Vec<field::Error> {
+    if errors.is_empty() { schema::schemas(object) } else { errors }
 }
 
 fn status(object: &mut CustomResourceDefinition) -> &mut CustomResourceDefinitionStatus {
@@ -49,15 +54,7 @@ impl Strategy for CustomResourceDefinitionStrategy {
     }
 
     fn default(&self, object: &mut CustomResourceDefinition) {
-        let names = &mut object.spec.names;
-        if names.singular.as_ref().is_none_or(String::is_empty) {
-            names.singular = Some(names.kind.to_lowercase());
-        }
-        if names.list_kind.as_ref().is_none_or(String::is_empty) && !names.kind.is_empty() {
-            names.list_kind = Some(format!("{}List", names.kind));
-        }
-        let none = || CustomResourceConversion { strategy: "None".into(), webhook: None };
-        object.spec.conversion.get_or_insert_with(none);
+        api::defaults::custom_resource_definition(object);
     }
 
     fn has_generation(&self) -> bool {
@@ -82,32 +79,26 @@ impl Strategy for CustomResourceDefinitionStrategy {
     }
 
     fn validate(&self, _: &RequestContext, object: &CustomResourceDefinition) -> Vec<field::Error> {
-        let mut errors = schema::definition(object);
-        errors.extend(schema::schemas(object));
-        errors
+        with_schemas(custom_resource_definition::definition(object), object)
     }
 
     fn validate_update(
         &self,
-        ctx: &RequestContext,
+        _: &RequestContext,
         new: &CustomResourceDefinition,
         old: &CustomResourceDefinition,
     ) -> Vec<field::Error> {
-        let mut errors = self.validate(ctx, new);
-        let (new, old) = (&new.spec, &old.spec);
-        let spec = Path::new("spec");
-        let fixed = [
-            ("group", &new.group, &old.group),
-            ("scope", &new.scope, &old.scope),
-            ("names.kind", &new.names.kind, &old.names.kind),
-            ("names.plural", &new.names.plural, &old.names.plural),
-        ];
-        for (name, new, old) in fixed {
-            if new != old {
-                errors.push(field::Error::invalid(&spec.child(name), new, "field is immutable"));
-            }
-        }
-        errors
+        let errors = custom_resource_definition::definition_update(new, old);
+        if new.spec == old.spec { errors } else { with_schemas(errors, new) }
+    }
+
+    fn validate_status_update(
+        &self,
+        _: &RequestContext,
+        new: &CustomResourceDefinition,
+        _: &CustomResourceDefinition,
+    ) -> Vec<field::Error> {
+        custom_resource_definition::definition_status(new)
     }
 
     /// Until its finalizer has gone; it gets one by being deleted.
