@@ -33,7 +33,10 @@ where
     }
 }
 
-const READ_AND_CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+pub(crate) const READ_AND_CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+
+/// Every method that a proxy passes on.
+pub(crate) const PROXY: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update];
 
 pub(crate) fn status<K: k8s_openapi::Resource>() -> SubresourceDef {
     SubresourceDef { name: "status", gvk: Gvk::of(K::GROUP, K::VERSION, K::KIND), verbs: READ_AND_CHANGE }
@@ -68,6 +71,11 @@ pub(crate) fn recommend_label(ctx: &RequestContext, metadata: &ObjectMeta) {
             problems.join(" ")
         ));
     }
+}
+
+/// `dryRun=All` in the query of a handler's request.
+pub(crate) fn is_dry_run(request: &http::Request<machinery_registry::Body>) -> bool {
+    request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"))
 }
 
 /// The body of a handler's request as JSON.

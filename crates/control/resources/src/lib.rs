@@ -48,8 +48,11 @@ pub use self::core::service_account::ServiceAccountStrategy;
 pub use discovery::endpoint_slice::EndpointSliceStrategy;
 pub use policy::pod_disruption_budget::PodDisruptionBudgetStrategy;
 
+use self::core::binding::Bindings;
 use self::core::node_proxy::NodeProxy;
+use self::core::pod::eviction::Evict;
 use self::core::pod::streams::{Stream, Streams};
+use self::core::proxy::{Behind, Proxy};
 use self::core::{namespace, pod};
 
 /// What the kinds stand on.
@@ -129,7 +132,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     let allocations = Arc::new(Allocations::new(deps.storage.clone(), deps.service_range, deps.node_ports));
     let load = Load { storage: deps.storage, admission: deps.admission.into() };
     let nodes = load.kind("nodes", NodeStrategy).await?;
-    let resources = Resources {
+    let mut resources = Resources {
         namespaces: load.kind("namespaces", NamespaceStrategy).await?,
         pods: load.kind("pods", PodStrategy).await?,
         services: load.kind("services", ServiceStrategy { allocations: allocations.clone() }).await?,
@@ -153,6 +156,16 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         let (pods, nodes, proxy) = (pods.clone(), resources.nodes.clone(), proxy.clone());
         resources.pods.handle(name, Arc::new(Streams { kind, pods, nodes, proxy }));
     }
+    let budgets = resources.pod_disruption_budgets.clone();
+    resources.pods.handle("eviction", Arc::new(Evict { pods: pods.clone(), budgets }));
+    resources.pods.handle("portforward", Arc::new(pod::port_forward::PortForward));
+    let nodes = Arc::downgrade(&resources.nodes);
+    let behind = |behind| Arc::new(Proxy { behind, nodes: nodes.clone(), client: proxy.clone() });
+    let services = Arc::downgrade(&resources.services);
+    resources.nodes.handle("proxy", behind(Behind::Nodes));
+    resources.services.handle("proxy", behind(Behind::Services(services, resources.endpoints.clone())));
+    resources.pods.handle("proxy", behind(Behind::Pods(pods.clone())));
+    resources.others.push(Arc::new(Bindings::new(pods)));
     resources.repair().await.map_err(Error::Repair)?;
     Ok(resources)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::columns::{self, NAME};
 use crate::define;
 
-const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column] = &[
     columns::text("Last Seen", "How long ago it happened last."),
     columns::text("Type", "Normal or Warning."),
     columns::text("Reason", "A short word for why."),
@@ -44,8 +44,18 @@ impl Strategy for EventStrategy {
         ResourceDef { short_names: &["ev"], fields: FIELDS, ..define::resource::<Event>("events", "event", COLUMNS) }
     }
 
-    fn validate(&self, _: &RequestContext, object: &Event) -> Vec<field::Error> {
+    fn validate(&self, ctx: &RequestContext, object: &Event) -> Vec<field::Error> {
+        if is_new(ctx) {
+            return api::validation::small::new_event(object);
+        }
         api::validation::small::event(object)
+    }
+
+    fn validate_update(&self, ctx: &RequestContext, new: &Event, old: &Event) -> Vec<field::Error> {
+        if is_new(ctx) {
+            return api::validation::small::new_event_update(new, old);
+        }
+        api::validation::small::event(new)
     }
 
     fn allow_create_on_update(&self) -> bool {
@@ -106,6 +116,11 @@ impl Strategy for EventStrategy {
             columns::name(&object.metadata),
         ]
     }
+}
+
+/// Through the new group, whose events are held to more.
+fn is_new(ctx: &RequestContext) -> bool {
+    ctx.gvr.group == "events.k8s.io"
 }
 
 /// `component, host`.

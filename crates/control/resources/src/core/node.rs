@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use base_meta::field;
+use base_meta::{Gvk, field};
 use k8s_openapi::api::core::v1::Node;
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
@@ -35,7 +35,10 @@ impl Strategy for NodeStrategy {
         ResourceDef {
             short_names: &["no"],
             scope: Scope::Cluster,
-            subresources: vec![define::status::<Node>()],
+            subresources: vec![
+                define::subresource("proxy", Gvk::of("", "v1", "NodeProxyOptions"), define::PROXY),
+                define::status::<Node>(),
+            ],
             fields: &["spec.unschedulable"],
             ..define::resource::<Node>("nodes", "node", COLUMNS)
         }

@@ -30,6 +30,7 @@ impl Strategy for PersistentVolumeStrategy {
 
     fn def(&self) -> ResourceDef {
         ResourceDef {
+            answers_deleted: true,
             short_names: &["pv"],
             scope: Scope::Cluster,
             subresources: vec![define::status::<PersistentVolume>()],

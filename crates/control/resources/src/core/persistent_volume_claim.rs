@@ -31,6 +31,7 @@ impl Strategy for PersistentVolumeClaimStrategy {
 
     fn def(&self) -> ResourceDef {
         ResourceDef {
+            answers_deleted: true,
             short_names: &["pvc"],
             subresources: vec![define::status::<PersistentVolumeClaim>()],
             fields: &["name"],

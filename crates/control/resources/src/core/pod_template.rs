@@ -21,7 +21,7 @@ impl Strategy for PodTemplateStrategy {
     type Object = PodTemplate;
 
     fn def(&self) -> ResourceDef {
-        define::resource::<PodTemplate>("podtemplates", "podtemplate", COLUMNS)
+        ResourceDef { answers_deleted: true, ..define::resource::<PodTemplate>("podtemplates", "podtemplate", COLUMNS) }
     }
 
     fn default(&self, object: &mut PodTemplate) {

@@ -22,6 +22,7 @@ impl Strategy for ResourceQuotaStrategy {
 
     fn def(&self) -> ResourceDef {
         ResourceDef {
+            answers_deleted: true,
             short_names: &["quota"],
             subresources: vec![define::status::<ResourceQuota>()],
             ..define::resource::<ResourceQuota>("resourcequotas", "resourcequota", COLUMNS)

@@ -83,6 +83,59 @@ impl NodeProxy {
         }
     }
 
+    /// Sends the whole request, body and all, and answers with whatever comes back.
+    pub(crate) async fn pass(
+        &self,
+        to: &NodeAddress,
+        path: &str,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let authority = HeaderValue::from_str(&to.authority()).map_err(Status::internal)?;
+        request.headers_mut().insert(HOST, authority);
+        let stream = self.dial(to).await.map_err(|error| unreachable(to, &error))?;
+        self.exchange(stream, path, request)
+            .await
+            .map_err(|error| Status::service_unavailable(format!("error trying to reach service: {error}")))
+    }
+
+    /// One request over a fresh connection; an upgrade is joined.
+    pub(crate) async fn exchange<S>(
+        &self,
+        stream: S,
+        path: &str,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let client = upgrade_of(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        self.tasks.spawn("proxied connection", async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a proxied connection ended");
+            }
+        });
+        *request.uri_mut() = path.parse()?;
+        *request.version_mut() = http::Version::HTTP_11;
+        let response = sender.send_request(request).await?;
+        Ok(match client {
+            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => self.join(client, response),
+            _ => plain(response),
+        })
+    }
+
+    async fn dial(&self, to: &NodeAddress) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Error> {
+        let authority = to.authority();
+        let tcp =
+            TcpStream::connect((to.ip, to.port)).await.map_err(|error| Error::Connect(authority.clone(), error))?;
+        // Keystrokes must not wait for each other.
+        tcp.set_nodelay(true).map_err(|error| Error::Connect(authority.clone(), error))?;
+        TlsConnector::from(self.tls.clone())
+            .connect(ServerName::from(to.ip), tcp)
+            .await
+            .map_err(|error| Error::Tls(authority, error))
+    }
+
     async fn send(
         &self,
         to: &NodeAddress,
@@ -90,14 +143,7 @@ impl NodeProxy {
         request: &http::request::Parts,
     ) -> Result<Response<Incoming>, Error> {
         let authority = to.authority();
-        let tcp =
-            TcpStream::connect((to.ip, to.port)).await.map_err(|error| Error::Connect(authority.clone(), error))?;
-        // Keystrokes must not wait for each other.
-        tcp.set_nodelay(true).map_err(|error| Error::Connect(authority.clone(), error))?;
-        let tls = TlsConnector::from(self.tls.clone())
-            .connect(ServerName::from(to.ip), tcp)
-            .await
-            .map_err(|error| Error::Tls(authority.clone(), error))?;
+        let tls = self.dial(to).await?;
         let http = |error: Box<dyn std::error::Error + Send + Sync>| Error::Http(authority.clone(), error);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|error| http(error.into()))?;

@@ -19,18 +19,27 @@ pub(crate) struct Bind(pub(crate) Weak<Registry<PodStrategy>>);
 impl SubresourceHandler for Bind {
     async fn handle(&self, ctx: &RequestContext, name: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
         let registry = self.0.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
-        let dry_run = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
+        let dry_run = define::is_dry_run(&request);
         let binding: Binding = define::body(request).await?;
-        check(&binding, name)?;
-        if dry_run {
-            let mut pod = registry.get_typed(ctx, name).await?;
-            assign(&mut pod, &binding, name)?;
-        } else {
-            registry.update_with(ctx, name, |pod| assign(pod, &binding, name)).await?;
-        }
+        bind(&registry, ctx, name, &binding, dry_run).await?;
         let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         define::answer(StatusCode::CREATED, &success)
     }
+}
+
+pub(crate) async fn bind(
+    pods: &Registry<PodStrategy>,
+    ctx: &RequestContext,
+    name: &str,
+    binding: &Binding,
+    dry_run: bool,
+) -> Result<(), Status> {
+    check(binding, name)?;
+    if dry_run {
+        let mut pod = pods.get_typed(ctx, name).await?;
+        return assign(&mut pod, binding, name);
+    }
+    pods.update_with(ctx, name, |pod| assign(pod, binding, name)).await.map(drop)
 }
 
 fn check(binding: &Binding, name: &str) -> Result<(), Status> {

@@ -1,11 +1,13 @@
 //! Pods: their strategy. What they print is in [`row`], their subresources beside it.
 
 pub(crate) mod binding;
+pub(crate) mod eviction;
+pub(crate) mod port_forward;
 mod row;
 pub(crate) mod streams;
 
 use base_meta::{Gvk, field};
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, PodStatus};
 use machinery_registry::strategy::Graceful;
 use machinery_registry::{DeleteOptions, RequestContext, ResourceDef, Strategy, Verb};
 use serde_json::Value;
@@ -40,8 +42,13 @@ impl Strategy for PodStrategy {
             subresources: vec![
                 define::subresource("attach", core("PodAttachOptions"), CONNECT),
                 define::subresource("binding", core("Binding"), &[Verb::Create]),
+                define::subresource("ephemeralcontainers", core("Pod"), define::READ_AND_CHANGE),
+                define::subresource("eviction", Gvk::of("policy", "v1", "Eviction"), &[Verb::Create]),
                 define::subresource("exec", core("PodExecOptions"), CONNECT),
                 define::subresource("log", core("Pod"), &[Verb::Get]),
+                define::subresource("portforward", core("PodPortForwardOptions"), CONNECT),
+                define::subresource("proxy", core("PodProxyOptions"), define::PROXY),
+                define::subresource("resize", core("Pod"), define::READ_AND_CHANGE),
                 define::status::<Pod>(),
             ],
             fields: FIELDS,
@@ -75,12 +82,33 @@ impl Strategy for PodStrategy {
         object.status = Some(status);
     }
 
+    /// Of each subresource its own part; the rest of the pod stays as it is.
+    fn prepare_for_update(&self, ctx: &RequestContext, new: &mut Pod, old: &Pod) {
+        match ctx.subresource.as_deref() {
+            Some("ephemeralcontainers") => {
+                let asked = new.spec.take().and_then(|spec| spec.ephemeral_containers);
+                new.spec.clone_from(&old.spec);
+                new.spec.get_or_insert_default().ephemeral_containers = asked;
+                keep_metadata(new, old);
+            }
+            Some("resize") => {
+                resized(new, old);
+                keep_metadata(new, old);
+            }
+            _ => {}
+        }
+    }
+
     fn validate(&self, _: &RequestContext, object: &Pod) -> Vec<field::Error> {
         api::validation::pod::pod_create(object)
     }
 
-    fn validate_update(&self, _: &RequestContext, new: &Pod, old: &Pod) -> Vec<field::Error> {
-        api::validation::pod_update::pod_update(new, old)
+    fn validate_update(&self, ctx: &RequestContext, new: &Pod, old: &Pod) -> Vec<field::Error> {
+        match ctx.subresource.as_deref() {
+            Some("ephemeralcontainers") => api::validation::pod_subresources::ephemeral_containers_update(new, old),
+            Some("resize") => api::validation::pod_subresources::resize(new, old),
+            _ => api::validation::pod_update::pod_update(new, old),
+        }
     }
 
     fn validate_status_update(&self, _: &RequestContext, new: &Pod, old: &Pod) -> Vec<field::Error> {
@@ -123,6 +151,36 @@ impl Strategy for PodStrategy {
     fn row(&self, object: &Pod) -> Vec<Value> {
         row::row(object)
     }
+}
+
+fn keep_metadata(new: &mut Pod, old: &Pod) {
+    let (metadata, old) = (&mut new.metadata, &old.metadata);
+    metadata.labels.clone_from(&old.labels);
+    metadata.annotations.clone_from(&old.annotations);
+    metadata.owner_references.clone_from(&old.owner_references);
+    metadata.finalizers.clone_from(&old.finalizers);
+}
+
+/// Only what the containers may use is taken; where they are others, validation tells.
+fn resized(new: &mut Pod, old: &Pod) {
+    let Some(asked) = new.spec.take() else { return };
+    let mut spec = old.spec.clone().unwrap_or_default();
+    let init = |spec: &PodSpec| spec.init_containers.clone().unwrap_or_default();
+    let (asked_init, old_init) = (init(&asked), init(&spec));
+    let same = |one: &[Container], other: &[Container]| {
+        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.name == other.name)
+    };
+    if !same(&asked.containers, &spec.containers) || !same(&asked_init, &old_init) {
+        new.spec = Some(asked);
+        return;
+    }
+    let take = |container: &mut Container, asked: &Container| {
+        container.resources.clone_from(&asked.resources);
+        container.resize_policy.clone_from(&asked.resize_policy);
+    };
+    spec.containers.iter_mut().zip(&asked.containers).for_each(|(container, asked)| take(container, asked));
+    spec.init_containers.iter_mut().flatten().zip(&asked_init).for_each(|(container, asked)| take(container, asked));
+    new.spec = Some(spec);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod take;
 
 use std::sync::Arc;
 
-use base_meta::{Status, field};
+use base_meta::{Gvk, Status, field};
 use k8s_openapi::api::core::v1::Service;
 use machinery_registry::strategy::Undo;
 use machinery_registry::{RequestContext, ResourceDef, Strategy};
@@ -32,7 +32,10 @@ impl Strategy for ServiceStrategy {
             answers_deleted: true,
             short_names: &["svc"],
             categories: &["all"],
-            subresources: vec![define::status::<Service>()],
+            subresources: vec![
+                define::subresource("proxy", Gvk::of("", "v1", "ServiceProxyOptions"), define::PROXY),
+                define::status::<Service>(),
+            ],
             fields: &["spec.clusterIP", "spec.type"],
             ..define::resource::<Service>("services", "service", row::COLUMNS)
         }

@@ -1,0 +1,98 @@
+//! Bindings: made only, and never kept. `POST …/bindings` does what `POST …/pods/NAME/binding` does.
+
+use std::sync::{Arc, Weak};
+
+use base_meta::{Gvr, Status};
+use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::Binding;
+use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
+use machinery_registry::{
+    Column, CreateOptions, DeleteOptions, ListOptions, MediaType, Patch, Payload, Registry, RequestContext, Resource,
+    ResourceDef, SubresourceHandler, UpdateOptions, Verb,
+};
+use machinery_storage::{Meta, Object, Revision};
+use serde_json::{Value, json};
+
+use super::pod::{PodStrategy, binding};
+use crate::columns::{AGE, NAME};
+use crate::define;
+
+const COLUMNS: &[Column] = &[NAME, AGE];
+
+pub(crate) struct Bindings {
+    def: ResourceDef,
+    pods: Weak<Registry<PodStrategy>>,
+}
+
+impl Bindings {
+    pub(crate) fn new(pods: Weak<Registry<PodStrategy>>) -> Self {
+        let def = ResourceDef { verbs: &[Verb::Create], ..define::resource::<Binding>("bindings", "binding", COLUMNS) };
+        Self { def, pods }
+    }
+}
+
+#[async_trait::async_trait]
+impl Resource for Bindings {
+    fn def(&self) -> &ResourceDef {
+        &self.def
+    }
+
+    async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status> {
+        let pods = self.pods.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
+        let undecodable =
+            |error: &dyn std::fmt::Display| Status::bad_request(format!("the body does not decode: {error}"));
+        let binding: Binding = match body.media {
+            MediaType::Json => serde_json::from_slice(&body.bytes).map_err(|error| undecodable(&error))?,
+            MediaType::Yaml => serde_norway::from_slice(&body.bytes).map_err(|error| undecodable(&error))?,
+        };
+        let name = binding.metadata.name.clone().unwrap_or_default();
+        let ctx = RequestContext { gvr: Gvr::of("", "v1", "pods"), ..ctx.clone() };
+        binding::bind(&pods, &ctx, &name, &binding, options.dry_run).await?;
+        let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        let meta = Meta { name: name.as_str().into(), ..Meta::default() };
+        let json = serde_json::to_vec(&success).map_err(Status::internal)?;
+        let object =
+            Object::new(name.as_str().into(), Revision::default(), meta, json.into()).map_err(Status::internal)?;
+        Ok(Written { object: Arc::new(object), created: true })
+    }
+
+    async fn get(&self, _: &RequestContext, _: &str, _: &str) -> Result<Arc<Object>, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    async fn list(&self, _: &RequestContext, _: &ListOptions) -> Result<List, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    async fn watch(&self, _: &RequestContext, _: &ListOptions) -> Result<BoxStream<'static, WatchEvent>, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    async fn update(&self, _: &RequestContext, _: &str, _: Payload, _: UpdateOptions) -> Result<Answer, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    async fn patch(&self, _: &RequestContext, _: &str, _: Patch, _: UpdateOptions) -> Result<Answer, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    async fn get_scale(&self, _: &RequestContext, _: &str) -> Result<Value, Status> {
+        Err(Status::no_such_path())
+    }
+
+    async fn delete(&self, _: &RequestContext, _: &str, _: DeleteOptions) -> Result<Deleted, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    async fn delete_collection(&self, _: &RequestContext, _: &ListOptions, _: DeleteOptions) -> Result<List, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    fn row(&self, _: &Object) -> Result<Vec<Value>, Status> {
+        Err(Status::method_not_allowed())
+    }
+
+    fn handler(&self, _: &str) -> Option<Arc<dyn SubresourceHandler>> {
+        None
+    }
+}
