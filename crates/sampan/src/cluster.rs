@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use base_tasks::Tasks;
-use control_policy::ClientCertificates;
+use control_policy::rbac::Loaded;
+use control_policy::{ClientCertificates, Kinds, Rbac};
 use control_resources::{Deps, ServiceRange, bootstrap};
 use machinery_apiserver::{ApiServer, Limits, VersionInfo};
 use machinery_client::kube::Client;
@@ -19,6 +20,9 @@ use crate::pki::Authority;
 pub struct ControlPlane {
     pub api: ApiServer,
     storage: Embedded,
+    rbac: Arc<Rbac>,
+    /// What is to be done about the roles once the API serves.
+    loaded: Option<Loaded>,
 }
 
 impl ControlPlane {
@@ -31,7 +35,8 @@ impl ControlPlane {
         facts: bootstrap::Facts,
     ) -> Result<Self> {
         let storage = Embedded::open(&data_dir.join("store")).await.context("opening the store")?;
-        let plugins = control_policy::plugins();
+        let rbac = Arc::new(Rbac::default());
+        let plugins = control_policy::plugins(&rbac);
         let kubelet_client = authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage.clone()),
@@ -43,16 +48,18 @@ impl ControlPlane {
         })
         .await
         .context("loading the store")?;
-        let (namespaces, accounts) = (resources.namespaces.clone(), resources.service_accounts.clone());
-        plugins.bind(&(namespaces as Arc<dyn Resource>), &(accounts as Arc<dyn Resource>));
+        let all = resources.all();
+        plugins.lookups.bind(&all);
         let advertise_address = facts.api_server.to_string();
         bootstrap::write(&resources, &facts)
             .await
             .map_err(|status| anyhow!("writing the first objects: {}", status.message))?;
+        let loaded =
+            rbac.load(Kinds::of(&all)).await.map_err(|status| anyhow!("reading the roles: {}", status.message))?;
         let api = ApiServer::new(machinery_apiserver::Config {
-            resources: resources.all(),
+            resources: all.into_iter().chain(control_policy::review::resources(&rbac)).collect(),
             authenticators: vec![Arc::new(ClientCertificates)],
-            authorizers: control_policy::authorizers(),
+            authorizers: control_policy::authorizers(&rbac),
             version: VersionInfo::kubernetes_1_36(env!("CARGO_PKG_VERSION"), ""),
             health_checks: Vec::new(),
             limits: Limits::default(),
@@ -64,7 +71,7 @@ impl ControlPlane {
             .start(Box::new(move |group, kinds| published.set_resources(group, kinds)), &tasks.child("definitions"))
             .await
             .map_err(|status| anyhow!("reading the definitions of kinds: {}", status.message))?;
-        Ok(Self { api, storage })
+        Ok(Self { api, storage, rbac, loaded: Some(loaded) })
     }
 
     /// A client of this process that is `name`.
@@ -74,7 +81,10 @@ impl ControlPlane {
         machinery_client::over(self.api.in_process(user))
     }
 
-    pub fn start_controllers(&self, tasks: &Tasks) {
+    pub fn start_controllers(&mut self, tasks: &Tasks) {
+        if let Some(loaded) = self.loaded.take() {
+            self.rbac.follow(&tasks.child("rbac"), loaded);
+        }
         control_controllers::start(&tasks.child("controllers"), &self.client("system:kube-controller-manager", &[]));
         control_scheduler::start(&tasks.child("scheduler"), &self.client("system:kube-scheduler", &[]));
     }

@@ -37,7 +37,7 @@ pub async fn run(options: Server) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
 
     let facts = facts(IpAddr::V4(plan.node_ip), options.https_listen_port, IpAddr::V4(plan.cluster_dns));
-    let control = ControlPlane::open(&tasks, &data_dir, &options, &authority, facts).await?;
+    let mut control = ControlPlane::open(&tasks, &data_dir, &options, &authority, facts).await?;
     write_kubeconfig(&data_dir, &options, &authority)?;
     let tls = {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &plan.service_name()];

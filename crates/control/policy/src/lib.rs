@@ -3,13 +3,15 @@
 //! ```text
 //! connection ─ authentication ─▶ UserInfo ─ authorization ─▶ registry ─ admission ─▶ store
 //! ```
-//! Until roles are objects of the API, the rules of the cluster's own parts are a table here; see
-//! [`authorization::builtin`]. Only the binary depends on this crate.
+//! Only the binary depends on this crate. README.md says how the rules fill at boot.
 
 pub mod admission;
 pub mod authentication;
 pub mod authorization;
+pub mod rbac;
+pub mod review;
 
 pub use admission::{Plugins, plugins};
 pub use authentication::ClientCertificates;
 pub use authorization::authorizers;
+pub use rbac::{Kinds, Rbac};

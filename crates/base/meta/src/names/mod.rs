@@ -13,7 +13,7 @@ pub use dns::{
 };
 pub use labels::{label_key, label_value, qualified_name};
 pub use misc::{
-    c_identifier, config_map_key, env_var_name, http_header_name, in_range, percent, port_name, port_number,
+    c_identifier, config_map_key, env_var_name, http_header_name, in_range, path_segment, percent, port_name, port_number,
     relaxed_env_var_name, user_or_group_id,
 };
 

@@ -1,14 +1,17 @@
 //! A resource that a plug-in reads, bound after both exist: the resource holds the plug-in.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
-use base_meta::{Reason, Status};
-use machinery_registry::{RequestContext, Resource};
+use base_meta::{Gvr, Reason, Status};
+use machinery_registry::{RequestContext, Resource, UserInfo};
 use machinery_storage::Object;
+
+use crate::authentication::AUTHENTICATED;
+use crate::authorization::MASTERS;
 
 /// Objects by name: all that a plug-in needs of a resource.
 #[async_trait::async_trait]
-pub(super) trait Lookup: Send + Sync {
+pub(crate) trait Lookup: Send + Sync {
     /// What the cache has; only an object that it lacks is asked of the store.
     async fn find(
         &self,
@@ -46,27 +49,31 @@ impl Lookup for Served {
     }
 }
 
-pub(super) struct Late {
+pub(crate) struct Late {
     name: &'static str,
     lookup: OnceLock<Box<dyn Lookup>>,
 }
 
 impl Late {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self { name, lookup: OnceLock::new() }
     }
 
-    pub(super) fn bind(&self, resource: &Arc<dyn Resource>) {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn bind(&self, resource: &Arc<dyn Resource>) {
         self.bind_lookup(Box::new(Served(Arc::downgrade(resource))));
     }
 
-    pub(super) fn bind_lookup(&self, lookup: Box<dyn Lookup>) {
+    pub(crate) fn bind_lookup(&self, lookup: Box<dyn Lookup>) {
         if self.lookup.set(lookup).is_err() {
             tracing::warn!(resource = self.name, "bound to admission twice; the first stays");
         }
     }
 
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         ctx: &RequestContext,
         namespace: Option<&str>,
@@ -77,4 +84,24 @@ impl Late {
             None => Err(Status::service_unavailable(format!("{} are not served yet", self.name))),
         }
     }
+
+    /// Outside any request.
+    pub(crate) async fn find_as_server(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        self.find(&server_context(Gvr::of("", "v1", self.name), namespace), namespace, name).await
+    }
+}
+
+static SERVER: LazyLock<Arc<UserInfo>> = LazyLock::new(|| {
+    let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
+    Arc::new(UserInfo { name: "system:apiserver".to_owned(), groups, ..UserInfo::default() })
+});
+
+/// The server acting for itself.
+pub(crate) fn server_context(gvr: Gvr, namespace: Option<&str>) -> RequestContext {
+    let namespace = namespace.filter(|namespace| !namespace.is_empty()).map(Arc::from);
+    RequestContext { user: SERVER.clone(), gvr, subresource: None, namespace, warnings: Default::default() }
 }

@@ -1,7 +1,7 @@
 //! The last word on a write: upstream's built-in plug-ins, in upstream's order.
 
 mod default_tolerations;
-mod late;
+pub(crate) mod late;
 mod namespace_lifecycle;
 mod node_restriction;
 mod service_account;
@@ -12,36 +12,65 @@ use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Resource};
 use serde_json::Value;
 
+use crate::rbac::{Escalation, Rbac};
 use late::Late;
 
 /// The chain, and the handles to give it once the resources that it reads have started.
 pub struct Plugins {
     pub chain: Vec<Arc<dyn Admission>>,
-    namespaces: Arc<Late>,
-    service_accounts: Arc<Late>,
+    pub lookups: Arc<Lookups>,
 }
 
-pub fn plugins() -> Plugins {
-    let (namespaces, service_accounts) = (Arc::new(Late::new("namespaces")), Arc::new(Late::new("serviceaccounts")));
-    let chain: Vec<Arc<dyn Admission>> = vec![
-        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(namespaces.clone())),
-        Arc::new(service_account::ServiceAccount::new(service_accounts.clone())),
-        Arc::new(node_restriction::NodeRestriction),
-        Arc::new(default_tolerations::DefaultTolerationSeconds),
-    ];
-    Plugins { chain, namespaces, service_accounts }
+/// What of the API is looked up by name while a request is admitted or its token checked.
+pub struct Lookups {
+    pub(crate) namespaces: Arc<Late>,
+    pub(crate) service_accounts: Arc<Late>,
+    pub(crate) pods: Arc<Late>,
+    pub(crate) secrets: Arc<Late>,
+    pub(crate) nodes: Arc<Late>,
 }
 
-impl Plugins {
-    /// Before the first request is served. Held weakly: the resources hold the chain.
-    pub fn bind(&self, namespaces: &Arc<dyn Resource>, service_accounts: &Arc<dyn Resource>) {
-        self.namespaces.bind(namespaces);
-        self.service_accounts.bind(service_accounts);
+impl Default for Lookups {
+    fn default() -> Self {
+        let late = |name| Arc::new(Late::new(name));
+        Self {
+            namespaces: late("namespaces"),
+            service_accounts: late("serviceaccounts"),
+            pods: late("pods"),
+            secrets: late("secrets"),
+            nodes: late("nodes"),
+        }
     }
 }
 
+impl Lookups {
+    /// Before the first request is served. Held weakly: the resources hold the chain.
+    pub fn bind(&self, all: &[Arc<dyn Resource>]) {
+        for late in [&self.namespaces, &self.service_accounts, &self.pods, &self.secrets, &self.nodes] {
+            let found = all.iter().find(|resource| is(&resource.def().gvr(), "", late.name()));
+            match found {
+                Some(resource) => late.bind(resource),
+                None => tracing::error!(resource = late.name(), "admission needs a resource that is not served"),
+            }
+        }
+    }
+}
+
+/// In upstream's order; the check of grants, which upstream makes before admission, comes last of ours.
+pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
+    let lookups = Arc::new(Lookups::default());
+    let chain: Vec<Arc<dyn Admission>> = vec![
+        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lookups.namespaces.clone())),
+        Arc::new(service_account::ServiceAccount::new(lookups.service_accounts.clone())),
+        Arc::new(node_restriction::NodeRestriction),
+        Arc::new(default_tolerations::DefaultTolerationSeconds),
+        Arc::new(Escalation(rbac.clone())),
+    ];
+    Plugins { chain, lookups }
+}
+
 /// A refusal that names the object, as upstream finds its name before one is generated.
-fn forbidden(attributes: &Attributes<'_>, object: Option<&Value>, message: &str) -> Status {
+pub(crate) fn forbidden(attributes: &Attributes<'_>, object: Option<&Value>, message: &str) -> Status {
     let metadata = |field: &str| {
         let text = object.and_then(|object| object.pointer(&format!("/metadata/{field}"))).and_then(Value::as_str);
         text.filter(|text| !text.is_empty())

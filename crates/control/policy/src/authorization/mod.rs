@@ -1,6 +1,5 @@
 //! Who may do what. Asked in order; whoever has no opinion leaves it to the next, and nobody allowing is a refusal.
 
-pub mod builtin;
 pub mod node;
 pub mod rules;
 
@@ -9,12 +8,21 @@ use std::sync::Arc;
 use machinery_apiserver::Authorizer;
 use machinery_apiserver::{Attributes, Decision};
 
+use crate::rbac::Rbac;
+
 /// The cluster's administrators, and the API server itself.
 pub const MASTERS: &str = "system:masters";
 
 /// The chain of this release.
-pub fn authorizers() -> Vec<Arc<dyn Authorizer>> {
-    vec![Arc::new(Masters), Arc::new(node::Nodes), Arc::new(builtin::Builtin)]
+pub fn authorizers(rbac: &Arc<Rbac>) -> Vec<Arc<dyn Authorizer>> {
+    let mut all = before_rbac();
+    all.push(rbac.clone());
+    all
+}
+
+/// Those that are asked before the roles.
+pub(crate) fn before_rbac() -> Vec<Arc<dyn Authorizer>> {
+    vec![Arc::new(Masters), Arc::new(node::Nodes)]
 }
 
 struct Masters;
@@ -52,7 +60,7 @@ pub(crate) mod testing {
             let (resource, group) = qualified.split_once('.').unwrap_or((qualified, ""));
             Action::Resource { group, version: "v1", resource, subresource, namespace, name }
         };
-        for authorizer in authorizers() {
+        for authorizer in authorizers(&Arc::default()) {
             match authorizer.authorize(&Attributes { user: &user, verb, action }).await {
                 Decision::Allow => return true,
                 Decision::Deny { .. } => return false,

@@ -1,4 +1,4 @@
-//! Rules as data, in the shape of RBAC's, so that roles from the API replace the table without touching the matching.
+//! Rules as data, in the shape of RBAC's: what the node authorizer grants every node.
 
 use machinery_apiserver::Action;
 

@@ -1,0 +1,107 @@
+//! The policy that every cluster starts with: upstream's default roles and bindings, and two roles of our own for the
+//! parts that run in this process.
+//!
+//! Pure: says which objects there should be, and what one that is there lacks.
+
+mod controllers;
+mod namespaced;
+mod reconcile;
+mod roles;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use controllers::CONTROLLERS;
+use roles::{READ, ROLES};
+use table::Rule::On;
+use table::Subject::{Account, Group, User};
+use table::{Role, Subject, cluster_binding, role};
+
+pub(super) use reconcile::{Step, reconcile};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    ClusterRoles,
+    ClusterRoleBindings,
+    Roles,
+    RoleBindings,
+}
+
+impl Kind {
+    /// Roles first, so that nothing is bound to what is not there.
+    pub const ALL: [Self; 4] = [Self::ClusterRoles, Self::ClusterRoleBindings, Self::Roles, Self::RoleBindings];
+
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::ClusterRoles => "ClusterRole",
+            Self::ClusterRoleBindings => "ClusterRoleBinding",
+            Self::Roles => "Role",
+            Self::RoleBindings => "RoleBinding",
+        }
+    }
+
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::ClusterRoles => "clusterroles",
+            Self::ClusterRoleBindings => "clusterrolebindings",
+            Self::Roles => "roles",
+            Self::RoleBindings => "rolebindings",
+        }
+    }
+}
+
+/// To whom the default ClusterRoles are bound.
+const BINDINGS: &[(&str, &[Subject])] = &[
+    ("cluster-admin", &[Group("system:masters")]),
+    ("system:monitoring", &[Group("system:monitoring")]),
+    ("system:discovery", &[Group("system:authenticated")]),
+    ("system:basic-user", &[Group("system:authenticated")]),
+    ("system:public-info-viewer", &[Group("system:authenticated"), Group("system:unauthenticated")]),
+    ("system:node-proxier", &[User("system:kube-proxy")]),
+    ("system:kube-controller-manager", &[User("system:kube-controller-manager")]),
+    ("system:kube-dns", &[Account("kube-dns")]),
+    ("system:kube-scheduler", &[User("system:kube-scheduler")]),
+    ("system:volume-scheduler", &[User("system:kube-scheduler")]),
+    ("system:node", &[]),
+    ("system:service-account-issuer-discovery", &[Group("system:serviceaccounts")]),
+];
+
+/// All controllers of this process share one identity, which holds what upstream grants each of them.
+const OUR_CONTROLLERS: &str = "system:sampan:controllers";
+/// The data plane and the cluster DNS share the identity of kube-proxy.
+const OUR_NETWORK: Role = role(
+    "system:sampan:network",
+    &[On(READ, "core", "namespaces pods services endpoints"), On(READ, "discovery.k8s.io", "endpointslices")],
+);
+
+/// Every object of the default policy, with its kind.
+pub(super) fn policy() -> Vec<(Kind, Value)> {
+    let mut all: Vec<(Kind, Value)> = ROLES.iter().map(|role| role.object("")).collect();
+    let mut rules: Vec<Value> = Vec::new();
+    for (name, own) in CONTROLLERS {
+        let name = format!("system:controller:{name}");
+        let mut object = role("", own).object("");
+        object.1["metadata"]["name"] = Value::from(name);
+        for rule in object.1["rules"].as_array().into_iter().flatten() {
+            if !rules.contains(rule) {
+                rules.push(rule.clone());
+            }
+        }
+        all.push(object);
+    }
+    let mut ours = role(OUR_CONTROLLERS, &[]).object("");
+    ours.1["rules"] = rules.into();
+    all.push(ours);
+    all.push(OUR_NETWORK.object(""));
+
+    all.extend(BINDINGS.iter().map(|(role, subjects)| cluster_binding(role, subjects)));
+    for (name, _) in CONTROLLERS {
+        all.push(cluster_binding(&format!("system:controller:{name}"), &[Account(name)]));
+    }
+    all.push(cluster_binding(OUR_CONTROLLERS, &[User("system:kube-controller-manager")]));
+    all.push(cluster_binding(OUR_NETWORK.name, &[User("system:kube-proxy")]));
+    all.extend(namespaced::objects());
+    all
+}
