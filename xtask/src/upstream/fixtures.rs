@@ -13,7 +13,18 @@ use super::difference::difference;
 use super::served::SERVED;
 
 /// Fixtures that do not pass yet in one form, with the reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("apps.v1.StatefulSet", "json", CLAIMS),
+    ("apps.v1.StatefulSet", "yaml", CLAIMS),
+    ("apps.v1.StatefulSet", "pb", CLAIMS),
+    ("policy.v1.PodDisruptionBudget", "json", NULL_TIME),
+    ("policy.v1.PodDisruptionBudget", "yaml", NULL_TIME),
+    ("policy.v1.PodDisruptionBudget", "pb", NULL_TIME),
+];
+
+/// As upstream's server, which does so beside the round trip that the fixtures show.
+const CLAIMS: &str = "a claim template is stored with its kind and apiVersion";
+const NULL_TIME: &str = "disruptedPods holds a null, which the typed form has no room for";
 
 const FORMS: [&str; 4] = ["json", "yaml", "pb", "to pb"];
 
