@@ -1,5 +1,8 @@
 //! Every verb of kubectl on every kind, with every kubectl at hand, against the real binary.
 
+mod crd;
+mod kinds_workloads;
+mod apply;
 mod lifecycle;
 mod reading;
 mod rollout;

@@ -117,7 +117,8 @@ impl Resources {
 
     /// What serves the kinds that definitions make, beside all of these.
     pub fn definitions(&self) -> Definitions {
-        Definitions::new(self.custom_resource_definitions.clone(), self.load.clone(), &self.all())
+        let (definitions, services) = (self.custom_resource_definitions.clone(), self.services.clone());
+        Definitions::new(definitions, self.load.clone(), services, &self.all())
     }
 
     /// Reclaims what crashed writes left behind.

@@ -22,6 +22,15 @@ pub(super) async fn run(
     name: &str,
     kind: Option<Arc<Registry<CustomStrategy>>>,
 ) {
+    let ctx = context(definitions, None);
+    let begun = definitions.update_with(&ctx, name, |stored| {
+        let message = "CustomResource deletion is in progress";
+        plan::set_condition(stored, "Terminating", true, "InstanceDeletionInProgress", message);
+        Ok(())
+    });
+    if let Err(status) = begun.await {
+        tracing::debug!(name, %status, "the beginning of a definition's end is not told");
+    }
     loop {
         let emptied = match &kind {
             Some(kind) => empty(kind).await,

@@ -10,14 +10,17 @@ use base_tasks::Tasks;
 use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use machinery_registry::resource::WatchEvent;
-use machinery_registry::{Handlers, ListOptions, Registry, RequestContext, Resource, Strategy as _, View};
+use machinery_registry::{
+    Conversion, Handlers, ListOptions, Registry, Renamed, RequestContext, Resource, Strategy as _, View, migrate,
+};
 use machinery_storage::Object;
 
 use super::cleanup;
-use super::custom::{BadDefinition, CustomStrategy, Version, Versions};
-use super::definition::{CustomResourceDefinitionStrategy, FINALIZER};
+use super::custom::{BadDefinition, CustomStrategy, Version, Versions, Webhook};
+use super::definition::{CustomResourceDefinitionStrategy, FINALIZER, storage_version};
 use super::plan::{self, Names};
 use crate::Load;
+use crate::core::service::ServiceStrategy;
 
 /// Before a watch that failed is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -29,6 +32,8 @@ pub type Publish = Box<dyn Fn(&str, Vec<Arc<dyn Resource>>) + Send + Sync>;
 pub struct Definitions {
     registry: Arc<Registry<CustomResourceDefinitionStrategy>>,
     load: Load,
+    /// Where conversion webhooks are.
+    services: Arc<Registry<ServiceStrategy>>,
     /// What the built-in kinds are called, by group.
     built_in: BTreeMap<String, Vec<Names>>,
 }
@@ -48,6 +53,8 @@ enum Error {
     Definition(#[from] BadDefinition),
     #[error("loading its objects")]
     Load(#[from] machinery_storage::Error),
+    #[error("bringing its objects to the stored version: {0}")]
+    Migrate(Status),
     #[error("writing its status: {0}")]
     Write(Status),
 }
@@ -56,6 +63,7 @@ impl Definitions {
     pub(crate) fn new(
         registry: Arc<Registry<CustomResourceDefinitionStrategy>>,
         load: Load,
+        services: Arc<Registry<ServiceStrategy>>,
         all: &[Arc<dyn Resource>],
     ) -> Self {
         let mut built_in: BTreeMap<String, Vec<Names>> = BTreeMap::new();
@@ -67,7 +75,7 @@ impl Definitions {
                 kinds: vec![format!("{kind}List"), kind],
             });
         }
-        Self { registry, load, built_in }
+        Self { registry, load, services, built_in }
     }
 
     /// Serves all that are stored, then follows changes under `tasks`.
@@ -75,6 +83,7 @@ impl Definitions {
         let mut server = Server {
             registry: self.registry,
             load: self.load,
+            services: self.services,
             built_in: self.built_in,
             publish,
             tasks: tasks.child("cleanup"),
@@ -91,6 +100,7 @@ impl Definitions {
 struct Server {
     registry: Arc<Registry<CustomResourceDefinitionStrategy>>,
     load: Load,
+    services: Arc<Registry<ServiceStrategy>>,
     built_in: BTreeMap<String, Vec<Names>>,
     publish: Publish,
     tasks: Tasks,
@@ -265,16 +275,17 @@ impl Server {
             }
         }
         let (version, served) = stored.ok_or(BadDefinition::NoStorage)?;
+        let between = self.conversion(object);
+        self.migrate(name, object, &version, &*between).await?;
         let strategy = CustomStrategy { version, terminating: terminating.clone() };
         let (storage, admission) = (self.load.storage.clone(), self.load.admission.clone());
         let registry = Registry::start(strategy, storage, admission, Handlers::new()).await?;
-        let webhook = object.spec.conversion.as_ref().is_some_and(|conversion| conversion.strategy == "Webhook");
         let mut resources: Vec<Arc<dyn Resource>> = Vec::new();
         if served {
             resources.push(registry.clone());
         }
         for version in others {
-            let conversion = Arc::new(Versions { shown: version.clone(), webhook });
+            let conversion = Arc::new(Versions { shown: version.clone(), between: between.clone() });
             resources.push(View::new(registry.core().clone(), version.def().clone(), Some(version), conversion));
         }
         let kind = Kind { registry, resources, made_of: object.clone(), terminating };
@@ -284,6 +295,39 @@ impl Server {
             before.registry.core().stop();
         }
         Ok(())
+    }
+
+    fn conversion(&self, object: &CustomResourceDefinition) -> Arc<dyn Conversion> {
+        match &object.spec.conversion {
+            Some(conversion) if conversion.strategy == "Webhook" => {
+                let (spec, services) = (&object.spec, self.services.clone());
+                let version = storage_version(object).unwrap_or_default();
+                let kind = format!("{}/{version}, Kind={}", spec.group, spec.names.kind);
+                Arc::new(Webhook::new(kind, conversion.webhook.as_ref(), services))
+            }
+            _ => Arc::new(Renamed),
+        }
+    }
+
+    /// What was stored in another version than the one of now is brought to it, while nobody writes.
+    async fn migrate(
+        &mut self,
+        name: &str,
+        object: &CustomResourceDefinition,
+        version: &Version,
+        between: &dyn Conversion,
+    ) -> Result<(), Error> {
+        let stored = object.status.as_ref().and_then(|status| status.stored_versions.as_ref());
+        if stored.is_none_or(|stored| stored.len() < 2) {
+            return Ok(());
+        }
+        if self.kinds.get(name).is_some_and(|kind| storage_version(&kind.made_of) != storage_version(object))
+            && let Some(kind) = self.kinds.remove(name)
+        {
+            self.publish(&object.spec.group);
+            kind.registry.core().stop();
+        }
+        migrate(&*self.load.storage, version.def(), between).await.map(drop).map_err(Error::Migrate)
     }
 
     fn publish(&self, group: &str) {

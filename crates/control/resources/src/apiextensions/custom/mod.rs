@@ -7,7 +7,9 @@ mod row;
 mod strategy;
 mod table;
 mod version;
+mod webhook;
 
 pub(super) use conversion::Versions;
 pub(super) use strategy::CustomStrategy;
 pub(super) use version::{BadDefinition, Version};
+pub(super) use webhook::Webhook;

@@ -3,7 +3,7 @@
 mod schema;
 
 use api::validation::custom_resource_definition;
-use base_meta::field;
+use base_meta::{Gvk, field};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionStatus,
 };
@@ -45,6 +45,7 @@ impl Strategy for CustomResourceDefinitionStrategy {
             categories: &["api-extensions"],
             scope: Scope::Cluster,
             subresources: vec![define::status::<CustomResourceDefinition>()],
+            stored_as: Some(Gvk::of("apiextensions.k8s.io", "v1beta1", "CustomResourceDefinition")),
             ..define::resource::<CustomResourceDefinition>(
                 "customresourcedefinitions",
                 "customresourcedefinition",
