@@ -214,4 +214,6 @@ impl Load {
 }
 
 #[cfg(test)]
+mod kinds_tests;
+#[cfg(test)]
 mod tests;

@@ -64,22 +64,22 @@ pub(crate) async fn write(resources: &[Arc<dyn Resource>], range: &str) -> Resul
 
 async fn plant(resource: &dyn Resource, seed: Seed) -> Result<(), Status> {
     let (ctx, name) = (context(&seed.gvr), seed.name());
-    match resource.get(&ctx, name, "0").await {
+    match resource.get(&ctx, name, "").await {
         Ok(found) => {
             let found: Value = found.to_value().map_err(Status::internal)?;
             let Some(wanted) = kept(&found, &seed) else { return Ok(()) };
             resource.update(&ctx, name, payload(&wanted), UpdateOptions::default()).await.map(drop)
         }
         Err(status) if status.reason == Reason::NotFound => {
-            match resource.create(&ctx, payload(&seed.object), CreateOptions::default()).await {
-                Ok(_) => {}
+            let made = match resource.create(&ctx, payload(&seed.object), CreateOptions::default()).await {
+                Ok(made) => made.object,
                 // Another API server over the same store was first.
                 Err(status) if status.reason == Reason::AlreadyExists => return Ok(()),
                 Err(status) => return Err(status),
-            }
+            };
             let Some(status) = &seed.status else { return Ok(()) };
             let ctx = RequestContext { subresource: Some(Arc::from("status")), ..ctx };
-            let mut object = seed.object.clone();
+            let mut object: Value = made.to_value().map_err(Status::internal)?;
             object["status"] = status.clone();
             resource.update(&ctx, name, payload(&object), UpdateOptions::default()).await.map(drop)
         }
@@ -244,6 +244,73 @@ mod tests {
             let wanted = kept(&found, &seed(keep));
             assert_eq!(wanted.is_some(), changes, "{keep:?} {found}");
             assert!(wanted.is_none_or(|wanted| wanted["spec"]["x"] == 1));
+        }
+    }
+
+    async fn started() -> crate::Resources {
+        let storage = Arc::new(machinery_storage::embedded::Embedded::in_memory().await.expect("a store"));
+        crate::tests::started(storage, "10.43.0.0/16").await
+    }
+
+    async fn all(resources: &crate::Resources, plural: &str) -> Vec<(String, Value, u64)> {
+        let resources = resources.all();
+        let resource = resources.iter().find(|resource| resource.def().plural == plural).expect("the kind is served");
+        let list = resource.list(&context(&resource.def().gvr()), &Default::default()).await.expect("a list");
+        let one = |object: &Arc<machinery_storage::Object>| {
+            let value: Value = object.to_value().expect("JSON");
+            (value["metadata"]["name"].as_str().unwrap_or("").to_owned(), value, object.revision.0)
+        };
+        list.items.iter().map(one).collect()
+    }
+
+    #[tokio::test]
+    async fn every_cluster_has_them_and_a_second_start_writes_nothing() {
+        let resources = started().await;
+        let mut before = Vec::new();
+        for start in 0..2 {
+            write(&resources.all(), "10.43.0.0/16").await.expect("written");
+            let mut found = Vec::new();
+            for (plural, count) in
+                [("prioritylevelconfigurations", 8), ("flowschemas", 13), ("priorityclasses", 2), ("servicecidrs", 1)]
+            {
+                let listed = all(&resources, plural).await;
+                assert_eq!(listed.len(), count, "{plural}");
+                found.extend(listed);
+            }
+            found.extend(all(&resources, "apiservices").await);
+            if start == 1 {
+                assert_eq!(found, before);
+            }
+            before = found;
+        }
+        let named = |name: &str| &before.iter().find(|(found, ..)| found == name).expect("there").1;
+        assert_eq!(named("v1.")["spec"]["groupPriorityMinimum"], 18_000);
+        assert_eq!(named("v1.apps")["status"]["conditions"][0]["reason"], "Local");
+        assert_eq!(named("kubernetes")["status"]["conditions"][0]["type"], "Ready");
+        assert_eq!(named("system-nodes")["status"]["conditions"][0]["status"], "False");
+    }
+
+    #[tokio::test]
+    async fn what_is_mandatory_is_mended() {
+        let resources = started().await;
+        write(&resources.all(), "10.43.0.0/16").await.expect("written");
+        let list = resources.all();
+        let levels =
+            list.iter().find(|resource| resource.def().plural == "prioritylevelconfigurations").expect("served");
+        let ctx = context(&levels.def().gvr());
+        let stored = levels.get(&ctx, "workload-low", "").await.expect("there");
+        let mut changed: Value = stored.to_value().expect("JSON");
+        changed["spec"]["limited"]["nominalConcurrencyShares"] = json!(7);
+        let shares = |value: &Value| value["spec"]["limited"]["nominalConcurrencyShares"].as_i64();
+        for (told, expected) in [("false", 7), ("true", 100)] {
+            changed["metadata"]["annotations"][AUTOUPDATE] = json!(told);
+            changed["metadata"]["resourceVersion"] = Value::Null;
+            let current: Value = levels.get(&ctx, "workload-low", "").await.expect("there").to_value().expect("JSON");
+            changed["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
+            levels.update(&ctx, "workload-low", payload(&changed), UpdateOptions::default()).await.expect("changed");
+            write(&list, "10.43.0.0/16").await.expect("written");
+            let kept: Value = levels.get(&ctx, "workload-low", "").await.expect("there").to_value().expect("JSON");
+            assert_eq!(shares(&kept), Some(expected), "{told}");
         }
     }
 }
