@@ -81,13 +81,17 @@ fn is_reset(sent: &Value) -> bool {
     sent.as_array().is_some_and(|entries| entries.is_empty() || (entries.len() == 1 && entries.iter().all(empty)))
 }
 
-/// Who writes when neither the request nor its user agent says: the last word of a service account's name, the first
-/// one of another's.
+/// Who writes when neither the request nor its user agent says, as a part of this process does: the name that upstream's
+/// part of that identity goes by.
 fn manager_of(user: &UserInfo) -> &str {
     let name = user.name.strip_prefix("system:").unwrap_or(&user.name);
-    match name.strip_prefix("serviceaccount:") {
-        Some(account) => account.rsplit(':').next().unwrap_or(account),
-        None => name.split(':').next().unwrap_or(name),
+    if let Some(account) = name.strip_prefix("serviceaccount:") {
+        return account.rsplit(':').next().unwrap_or(account);
+    }
+    match name.split(':').next().unwrap_or(name) {
+        "node" => "kubelet",
+        "apiserver" => "kube-apiserver",
+        first => first,
     }
 }
 
@@ -229,5 +233,48 @@ pub(crate) fn check_config(dialect: &Dialect, config: &Value) -> Result<(), Stat
     match config.pointer("/metadata/managedFields") {
         None | Some(Value::Null) => Ok(()),
         Some(_) => Err(Status::new(Reason::BadRequest, "metadata.managedFields must be nil")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_this_process_go_by_upstreams_names() {
+        for (user, manager) in [
+            ("system:kube-controller-manager", "kube-controller-manager"),
+            ("system:node:one", "kubelet"),
+            ("system:apiserver", "kube-apiserver"),
+            ("system:serviceaccount:kube-system:job-controller", "job-controller"),
+            ("alice", "alice"),
+            ("", ""),
+        ] {
+            assert_eq!(manager_of(&UserInfo { name: user.into(), ..UserInfo::default() }), manager, "{user}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_an_empty_list_or_one_empty_entry() {
+        use serde_json::json;
+        for (sent, reset) in [
+            (json!([]), true),
+            (json!([{}]), true),
+            (json!([{"manager": null}]), true),
+            (json!([{}, {}]), false),
+            (json!([{"manager": "a"}]), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(is_reset(&sent), reset, "{sent}");
+        }
+    }
+
+    #[test]
+    fn sent_ledgers_are_taken_out() {
+        let mut object = serde_json::json!({"metadata": {"name": "a", "managedFields": []}});
+        assert_eq!(take_sent(&mut object), Some(serde_json::json!([])));
+        assert_eq!(take_sent(&mut object), None);
+        assert_eq!(take_sent(&mut serde_json::json!({"metadata": {"managedFields": null}})), None);
+        assert_eq!(take_sent(&mut serde_json::json!([])), None);
     }
 }
