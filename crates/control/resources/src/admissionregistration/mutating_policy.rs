@@ -1,6 +1,6 @@
 //! MutatingAdmissionPolicies and their bindings.
 
-use base_meta::field;
+use base_meta::{Gvk, field};
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ impl Strategy for MutatingPolicyStrategy {
         ResourceDef {
             categories: CATEGORIES,
             scope: Scope::Cluster,
+            stored_as: Some(Gvk::of("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicy")),
             ..define::resource::<MutatingAdmissionPolicy>(
                 "mutatingadmissionpolicies",
                 "mutatingadmissionpolicy",
@@ -76,6 +77,7 @@ impl Strategy for MutatingBindingStrategy {
         ResourceDef {
             categories: CATEGORIES,
             scope: Scope::Cluster,
+            stored_as: Some(Gvk::of("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicyBinding")),
             ..define::resource::<MutatingAdmissionPolicyBinding>(
                 "mutatingadmissionpolicybindings",
                 "mutatingadmissionpolicybinding",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::conversion::autoscaling::{V1, to_v1, to_v2};
-use base_meta::{GroupVersion, Status};
+use base_meta::{GroupVersion, Gvk, Status};
 use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler;
 use machinery_registry::{Conversion, Core, ResourceDef, View};
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub(super) fn view(stored: &Arc<Core>) -> Arc<View> {
         short_names: &["hpa"],
         categories: &["all"],
         subresources: vec![define::status::<HorizontalPodAutoscaler>()],
+        stored_as: Some(Gvk::of("autoscaling", "v2", "HorizontalPodAutoscaler")),
         ..define::resource::<HorizontalPodAutoscaler>("horizontalpodautoscalers", "horizontalpodautoscaler", COLUMNS)
     };
     View::new(stored.clone(), def, None, Arc::new(Versions))

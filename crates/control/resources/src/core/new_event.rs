@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::conversion::event::{self, NEW, to_core, to_new};
-use base_meta::{GroupVersion, Status};
+use base_meta::{GroupVersion, Gvk, Status};
 use k8s_openapi::api::events::v1::Event;
 use machinery_registry::{Conversion, Core, ResourceDef, View};
 use serde_json::Value;
@@ -43,6 +43,7 @@ pub(super) fn view(stored: &Arc<Core>) -> Arc<View> {
     let def = ResourceDef {
         short_names: &["ev"],
         fields: FIELDS,
+        stored_as: Some(Gvk::of("", "v1", "Event")),
         ..define::resource::<Event>("events", "event", super::event::COLUMNS)
     };
     View::new(stored.clone(), def, None, Arc::new(Names))

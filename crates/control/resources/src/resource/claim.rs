@@ -18,6 +18,7 @@ impl Strategy for ResourceClaimStrategy {
     fn def(&self) -> ResourceDef {
         ResourceDef {
             subresources: vec![define::status::<ResourceClaim>()],
+            answers_deleted: true,
             ..define::resource::<ResourceClaim>("resourceclaims", "resourceclaim", COLUMNS)
         }
     }

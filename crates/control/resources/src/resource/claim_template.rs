@@ -16,7 +16,10 @@ impl Strategy for ResourceClaimTemplateStrategy {
     type Object = ResourceClaimTemplate;
 
     fn def(&self) -> ResourceDef {
-        define::resource::<ResourceClaimTemplate>("resourceclaimtemplates", "resourceclaimtemplate", COLUMNS)
+        ResourceDef {
+            answers_deleted: true,
+            ..define::resource::<ResourceClaimTemplate>("resourceclaimtemplates", "resourceclaimtemplate", COLUMNS)
+        }
     }
 
     fn default(&self, object: &mut ResourceClaimTemplate) {

@@ -18,6 +18,7 @@ impl Strategy for DeviceClassStrategy {
     fn def(&self) -> ResourceDef {
         ResourceDef {
             scope: Scope::Cluster,
+            answers_deleted: true,
             ..define::resource::<DeviceClass>("deviceclasses", "deviceclass", COLUMNS)
         }
     }

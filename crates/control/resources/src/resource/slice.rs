@@ -25,6 +25,7 @@ impl Strategy for ResourceSliceStrategy {
         ResourceDef {
             scope: Scope::Cluster,
             fields: &["spec.nodeName", "spec.driver"],
+            answers_deleted: true,
             ..define::resource::<ResourceSlice>("resourceslices", "resourceslice", COLUMNS)
         }
     }

@@ -25,7 +25,11 @@ impl Strategy for CsiDriverStrategy {
     type Object = CSIDriver;
 
     fn def(&self) -> ResourceDef {
-        ResourceDef { scope: Scope::Cluster, ..define::resource::<CSIDriver>("csidrivers", "csidriver", COLUMNS) }
+        ResourceDef {
+            scope: Scope::Cluster,
+            answers_deleted: true,
+            ..define::resource::<CSIDriver>("csidrivers", "csidriver", COLUMNS)
+        }
     }
 
     fn default(&self, object: &mut CSIDriver) {

@@ -16,7 +16,11 @@ impl Strategy for CsiNodeStrategy {
     type Object = CSINode;
 
     fn def(&self) -> ResourceDef {
-        ResourceDef { scope: Scope::Cluster, ..define::resource::<CSINode>("csinodes", "csinode", COLUMNS) }
+        ResourceDef {
+            scope: Scope::Cluster,
+            answers_deleted: true,
+            ..define::resource::<CSINode>("csinodes", "csinode", COLUMNS)
+        }
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -29,6 +29,7 @@ impl Strategy for StorageClassStrategy {
         ResourceDef {
             short_names: &["sc"],
             scope: Scope::Cluster,
+            answers_deleted: true,
             ..define::resource::<StorageClass>("storageclasses", "storageclass", COLUMNS)
         }
     }

@@ -26,6 +26,7 @@ impl Strategy for VolumeAttachmentStrategy {
         ResourceDef {
             scope: Scope::Cluster,
             subresources: vec![define::status::<VolumeAttachment>()],
+            answers_deleted: true,
             ..define::resource::<VolumeAttachment>("volumeattachments", "volumeattachment", COLUMNS)
         }
     }

@@ -19,6 +19,7 @@ impl Strategy for VolumeAttributesClassStrategy {
         ResourceDef {
             short_names: &["vac"],
             scope: Scope::Cluster,
+            answers_deleted: true,
             ..define::resource::<VolumeAttributesClass>("volumeattributesclasses", "volumeattributesclass", COLUMNS)
         }
     }

@@ -72,9 +72,31 @@ impl Types {
         };
         schemas.kind(name, &def.gvk);
 
+        let list = if def.verbs.contains(&Verb::List) {
+            Self::list(name, def, version, &object, schemas)
+        } else {
+            Value::Null
+        };
+
+        let object_type = || json!({ "type": "object" });
+        let status = schemas.named(table, STATUS).unwrap_or_else(object_type);
+        schemas.kind(STATUS, &Gvk::of("", "v1", "Status"));
+        let delete_options = schemas.named(table, DELETE_OPTIONS).unwrap_or_else(object_type);
+        schemas.kind(DELETE_OPTIONS, &version.with_kind("DeleteOptions"));
+        if schemas.named(table, WATCH_EVENT).is_some() {
+            schemas.kind(WATCH_EVENT, &version.with_kind("WatchEvent"));
+            // Go's struct says so by comments that the table does not hold.
+            schemas.require(WATCH_EVENT, &["object", "type"]);
+            schemas.special(Special::RawExtension);
+        }
+        let patch = schemas.special(Special::Patch);
+        Self { object, list, status, delete_options, patch }
+    }
+
+    fn list(name: &str, def: &ResourceDef, version: &GroupVersion, object: &Value, schemas: &mut Collector) -> Value {
         let list_name = format!("{name}List");
-        let list_meta = schemas.named(table, LIST_META);
-        let list = schemas.named(table, &list_name).unwrap_or_else(|| {
+        let list_meta = schemas.named(def.schema.table, LIST_META);
+        let list = schemas.named(def.schema.table, &list_name).unwrap_or_else(|| {
             let mut properties = json!({
                 "apiVersion": { "type": "string" },
                 "kind": { "type": "string" },
@@ -85,21 +107,8 @@ impl Types {
             }
             schemas.define(&list_name, json!({ "type": "object", "required": ["items"], "properties": properties }))
         });
-        if def.verbs.contains(&Verb::List) {
-            schemas.kind(&list_name, &version.with_kind(format!("{}List", def.gvk.kind)));
-        }
-
-        let object_type = || json!({ "type": "object" });
-        let status = schemas.named(table, STATUS).unwrap_or_else(object_type);
-        schemas.kind(STATUS, &Gvk::of("", "v1", "Status"));
-        let delete_options = schemas.named(table, DELETE_OPTIONS).unwrap_or_else(object_type);
-        schemas.kind(DELETE_OPTIONS, &version.with_kind("DeleteOptions"));
-        if schemas.named(table, WATCH_EVENT).is_some() {
-            schemas.kind(WATCH_EVENT, &version.with_kind("WatchEvent"));
-            schemas.special(Special::RawExtension);
-        }
-        let patch = schemas.special(Special::Patch);
-        Self { object, list, status, delete_options, patch }
+        schemas.kind(&list_name, &version.with_kind(format!("{}List", def.gvk.kind)));
+        list
     }
 }
 

@@ -129,6 +129,13 @@ impl Collector {
         self.kinds.entry(name.to_owned()).or_default().insert(kind);
     }
 
+    /// Of a definition that is there already.
+    pub(super) fn require(&mut self, name: &str, fields: &[&str]) {
+        if let Some(schema) = self.schemas.get_mut(name) {
+            schema["required"] = json!(fields);
+        }
+    }
+
     pub(super) fn define(&mut self, name: &str, schema: Value) -> Value {
         self.schemas.insert(name.to_owned(), schema);
         self.dialect.reference(name)

@@ -69,6 +69,8 @@ impl Strategy for CustomResourceDefinitionStrategy {
             stored_versions: Some(stored),
             ..CustomResourceDefinitionStatus::default()
         };
+        // `kubectl wait` takes a status without any condition for a mistake.
+        plan::set_condition(object, "Established", false, "Installing", "the definition is not served yet");
     }
 
     fn prepare_for_update(&self, _: &RequestContext, new: &mut CustomResourceDefinition, _: &CustomResourceDefinition) {
