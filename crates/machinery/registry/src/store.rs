@@ -1,14 +1,12 @@
 //! The end of every change: compare-and-swap, or removal when nothing holds a deleted object any more.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base_meta::Status;
 use bytes::Bytes;
 use machinery_storage::{Error, Expect, Object, Op};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::codec::{Stored, bytes, meta};
 use crate::core::Core;
@@ -26,11 +24,8 @@ impl Core {
         value: &mut Value,
         stored: &Stored,
     ) -> Result<(), Status> {
-        // What an older binary stored may lack defaults that it would have now: compare after defaulting too.
-        if !self.kind.has_generation()
-            || same_intent_stored(value, stored.object.json())
-            || same_intent(value, self.value_of(stored)?)
-        {
+        // What an older binary stored may lack defaults that it would have now: compared after defaulting.
+        if !self.kind.has_generation() || same_intent(value, self.value_of(stored)?) {
             return Ok(());
         }
         let generation = stored.typed.metadata().generation.unwrap_or_default() + 1;
@@ -148,20 +143,6 @@ fn same_intent(one: &Value, other: &Value) -> bool {
         && other.keys().filter(|name| is_intent(name)).all(|name| one.contains_key(name))
 }
 
-/// As [`same_intent`], by the bytes that `one` would be stored as; that they differ does not yet mean it has changed.
-fn same_intent_stored(one: &Value, stored: &[u8]) -> bool {
-    let (Some(one), Ok(stored)) = (one.as_object(), serde_json::from_slice::<BTreeMap<String, &RawValue>>(stored))
-    else {
-        return false;
-    };
-    let of_one = one.iter().filter(|(name, _)| is_intent(name));
-    let of_stored = stored.iter().filter(|(name, _)| is_intent(name));
-    of_one.clone().count() == of_stored.clone().count()
-        && of_one.zip(of_stored).all(|((name, value), (known, raw))| {
-            name == known && serde_json::to_string(value).is_ok_and(|text| text == raw.get())
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -178,8 +159,6 @@ mod tests {
             (json!({"kind": "X", "metadata": {}, "spec": {"a": 1}, "more": 1}), false),
         ] {
             assert_eq!(same_intent(&one, &other), same, "{other}");
-            assert_eq!(same_intent_stored(&one, other.to_string().as_bytes()), same, "{other}");
         }
-        assert!(!same_intent_stored(&one, b"[]"));
     }
 }
