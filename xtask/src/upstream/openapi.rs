@@ -15,6 +15,8 @@ pub(super) async fn check(server: &Server, swagger: &Path) -> anyhow::Result<usi
     let bytes = std::fs::read(swagger).with_context(|| format!("reading {}", swagger.display()))?;
     let theirs: Value = serde_json::from_slice(&bytes).with_context(|| format!("parsing {}", swagger.display()))?;
     let ours = server.get("/openapi/v2", "application/json").await?;
+    // Older kubectl takes it in no other form.
+    server.bytes("/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").await?;
     let mut failed = 0;
     let mut fail = |what: String| {
         failed += 1;

@@ -59,11 +59,15 @@ impl Server {
     }
 
     pub(super) async fn get(&self, path: &str, accept: &str) -> anyhow::Result<Value> {
+        serde_json::from_slice(&self.bytes(path, accept).await?).with_context(|| format!("GET {path}"))
+    }
+
+    pub(super) async fn bytes(&self, path: &str, accept: &str) -> anyhow::Result<Bytes> {
         let request = http::Request::get(path).header("accept", accept).body(Full::<Bytes>::default())?;
         let Ok(response) = self.ask.clone().oneshot(request).await;
         let code = response.status();
         let bytes = response.into_body().collect().await.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
         ensure!(code == 200, "GET {path}: {code}: {}", String::from_utf8_lossy(&bytes));
-        serde_json::from_slice(&bytes).with_context(|| format!("GET {path}"))
+        Ok(bytes)
     }
 }

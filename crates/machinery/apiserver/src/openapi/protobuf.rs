@@ -37,6 +37,11 @@ struct Message {
 enum Form {
     Text,
     Flag,
+    Number,
+    Count,
+    Anything,
+    /// `additionalProperties`: a schema, or whether there may be any.
+    SchemaOrFlag,
     /// One text or a list of them.
     Texts,
     Message(&'static Message),
@@ -50,7 +55,7 @@ enum Form {
     Parameter,
 }
 
-use Form::{Each, Flag, Named, Parameter, Text, Texts, Within};
+use Form::{Anything, Count, Each, Flag, Named, Number, Parameter, SchemaOrFlag, Text, Texts, Within};
 
 static DOCUMENT: Message = Message {
     name: "a document",
@@ -81,6 +86,8 @@ static PATH_ITEM: Message = Message {
         ("put", 3, Form::Message(&OPERATION)),
         ("post", 4, Form::Message(&OPERATION)),
         ("delete", 5, Form::Message(&OPERATION)),
+        ("options", 6, Form::Message(&OPERATION)),
+        ("head", 7, Form::Message(&OPERATION)),
         ("patch", 8, Form::Message(&OPERATION)),
         ("parameters", 9, Each(&Parameter)),
     ],
@@ -129,14 +136,56 @@ static SCHEMA: Message = Message {
     fields: &[
         ("$ref", 1, Text),
         ("format", 2, Text),
+        ("title", 3, Text),
+        ("description", 4, Text),
+        ("default", 5, Anything),
+        ("multipleOf", 6, Number),
+        ("maximum", 7, Number),
+        ("exclusiveMaximum", 8, Flag),
+        ("minimum", 9, Number),
+        ("exclusiveMinimum", 10, Flag),
+        ("maxLength", 11, Count),
+        ("minLength", 12, Count),
+        ("pattern", 13, Text),
+        ("maxItems", 14, Count),
+        ("minItems", 15, Count),
+        ("uniqueItems", 16, Flag),
+        ("maxProperties", 17, Count),
+        ("minProperties", 18, Count),
         ("required", 19, Texts),
-        ("additionalProperties", 21, Within(1, &Form::Message(&SCHEMA))),
+        ("enum", 20, Each(&Anything)),
+        ("additionalProperties", 21, SchemaOrFlag),
         ("type", 22, Within(1, &Texts)),
         ("items", 23, Within(1, &Form::Message(&SCHEMA))),
+        ("allOf", 24, Each(&Form::Message(&SCHEMA))),
         ("properties", 25, Within(1, &Named(&Form::Message(&SCHEMA)))),
+        ("externalDocs", 29, Form::Message(&DOCS)),
+        ("example", 30, Anything),
     ],
     extensions: Some(31),
 };
+
+static NESTED: Form = Form::Message(&SCHEMA);
+
+static DOCS: Message = Message {
+    name: "a reference to documentation",
+    fields: &[("description", 1, Text), ("url", 2, Text)],
+    extensions: Some(3),
+};
+
+/// What the schema of a custom resource may say and version 2 cannot.
+const NOT_IN_V2: [&str; 10] = [
+    "oneOf",
+    "anyOf",
+    "not",
+    "nullable",
+    "id",
+    "$schema",
+    "patternProperties",
+    "dependencies",
+    "definitions",
+    "additionalItems",
+];
 
 fn message(shape: &Message, value: &Value) -> Result<Vec<u8>, Unencodable> {
     let mut out = Vec::new();
@@ -144,12 +193,10 @@ fn message(shape: &Message, value: &Value) -> Result<Vec<u8>, Unencodable> {
         let known = shape.fields.iter().find(|(name, ..)| name == key);
         match (known, shape.extensions) {
             (Some((_, number, form)), _) => put(&mut out, *number, *form, value)?,
-            // JSON is YAML.
             (None, Some(number)) if key.starts_with("x-") => {
-                let mut any = Vec::new();
-                wire::put_bytes(&mut any, 2, value.to_string().as_bytes());
-                put_named(&mut out, number, key, &any);
+                put_named(&mut out, number, key, &anything(value));
             }
+            (None, _) if std::ptr::eq(shape, &SCHEMA) && NOT_IN_V2.contains(&key.as_str()) => {}
             _ => return Err(Unencodable { key: key.clone(), holder: shape.name }),
         }
     }
@@ -160,6 +207,11 @@ fn put(out: &mut Vec<u8>, number: u32, form: Form, value: &Value) -> Result<(), 
     match form {
         Text => wire::put_bytes(out, number, value.as_str().unwrap_or_default().as_bytes()),
         Flag => wire::put_varint(out, number, u64::from(value == true)),
+        Number => wire::put_fixed64(out, number, value.as_f64().unwrap_or_default().to_bits()),
+        Count => wire::put_varint(out, number, value.as_i64().unwrap_or_default().cast_unsigned()),
+        Anything => wire::put_bytes(out, number, &anything(value)),
+        SchemaOrFlag if value.is_boolean() => put(out, number, Within(2, &Flag), value)?,
+        SchemaOrFlag => put(out, number, Within(1, &NESTED), value)?,
         Texts => match value {
             Value::Array(texts) => texts.iter().try_for_each(|text| put(out, number, Text, text))?,
             text => put(out, number, Text, text)?,
@@ -189,6 +241,13 @@ fn put(out: &mut Vec<u8>, number: u32, form: Form, value: &Value) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// JSON is YAML, which is how the format holds values of no known type.
+fn anything(value: &Value) -> Vec<u8> {
+    let mut any = Vec::new();
+    wire::put_bytes(&mut any, 2, value.to_string().as_bytes());
+    any
 }
 
 fn put_named(out: &mut Vec<u8>, number: u32, name: &str, value: &[u8]) {
@@ -244,8 +303,25 @@ mod tests {
     }
 
     #[test]
+    fn schemas_of_custom_resources_say_more() {
+        let document = json!({ "definitions": { "A": {
+            "oneOf": [{}], "nullable": true, "additionalProperties": true, "default": { "a": 1 }, "maximum": 2.5,
+            "maxLength": 7, "enum": ["x"], "pattern": "^a$",
+        } } });
+        let schema = encode(&document).unwrap();
+        let schema = at(&schema, &[9, 1, 2]);
+        assert_eq!(
+            (at(schema, &[5, 2]), at(schema, &[20, 2]), at(schema, &[13])),
+            (&br#"{"a":1}"#[..], &br#""x""#[..], &b"^a$"[..])
+        );
+        let has = |number, wire| fields(schema).any(|field| field == Ok((number, wire)));
+        assert!(has(7, Wire::Fixed64(2.5f64.to_bits())) && has(11, Wire::Varint(7)));
+        assert!(fields(at(schema, &[21])).any(|field| field == Ok((2, Wire::Varint(1)))));
+    }
+
+    #[test]
     fn what_has_no_place_is_not_lost_silently() {
-        let unknown = encode(&json!({ "definitions": { "A": { "default": 1 } } })).unwrap_err();
-        assert_eq!(unknown.to_string(), "encoding OpenAPI v2: \"default\" has no place in a schema");
+        let unknown = encode(&json!({ "definitions": { "A": { "colour": 1 } } })).unwrap_err();
+        assert_eq!(unknown.to_string(), "encoding OpenAPI v2: \"colour\" has no place in a schema");
     }
 }
