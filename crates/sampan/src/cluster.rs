@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use base_tasks::Tasks;
 use control_policy::rbac::Loaded;
+use control_policy::tokens::{self, ServiceAccountTokens, TokenRequests};
 use control_policy::{ClientCertificates, Kinds, Rbac};
 use control_resources::{Deps, ServiceRange, bootstrap};
 use machinery_apiserver::{ApiServer, Limits, VersionInfo};
@@ -16,6 +17,7 @@ use machinery_storage::embedded::Embedded;
 
 use crate::config::Server;
 use crate::pki::Authority;
+use crate::token_key;
 
 pub struct ControlPlane {
     pub api: ApiServer,
@@ -23,6 +25,15 @@ pub struct ControlPlane {
     rbac: Arc<Rbac>,
     /// What is to be done about the roles once the API serves.
     loaded: Option<Loaded>,
+    tokens: Tokens,
+}
+
+/// What the Secrets of service accounts are filled with.
+struct Tokens {
+    keys: Arc<tokens::Keys>,
+    lookups: Arc<control_policy::Lookups>,
+    secrets: Option<Arc<dyn Resource>>,
+    ca_pem: String,
 }
 
 impl ControlPlane {
@@ -37,6 +48,9 @@ impl ControlPlane {
         let storage = Embedded::open(&data_dir.join("store")).await.context("opening the store")?;
         let rbac = Arc::new(Rbac::default());
         let plugins = control_policy::plugins(&rbac);
+        let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
+        let keys = Arc::new(token_key::open(&data_dir.join("tls"), issuer)?);
+        let bearers = Arc::new(ServiceAccountTokens::new(keys.clone(), plugins.lookups.clone()));
         let kubelet_client = authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage.clone()),
@@ -50,20 +64,30 @@ impl ControlPlane {
         .context("loading the store")?;
         let all = resources.all();
         plugins.lookups.bind(&all);
+        let requests = TokenRequests::new(keys.clone(), plugins.lookups.clone());
+        resources.service_accounts.handle("token", Arc::new(requests));
+        let secrets = all.iter().find(|resource| resource.def().plural == "secrets").cloned();
+        let ca_pem = authority.ca_pem.clone();
+        let tokens = Tokens { keys, lookups: plugins.lookups.clone(), secrets, ca_pem };
         let advertise_address = facts.api_server.to_string();
         bootstrap::write(&resources, &facts)
             .await
             .map_err(|status| anyhow!("writing the first objects: {}", status.message))?;
         let loaded =
             rbac.load(Kinds::of(&all)).await.map_err(|status| anyhow!("reading the roles: {}", status.message))?;
+        let documents = vec![
+            ("/openid/v1/jwks", tokens.keys.key_set()),
+            ("/.well-known/openid-configuration", tokens.keys.configuration(&advertise_address)),
+        ];
         let api = ApiServer::new(machinery_apiserver::Config {
-            resources: all.into_iter().chain(control_policy::review::resources(&rbac)).collect(),
-            authenticators: vec![Arc::new(ClientCertificates)],
+            resources: all.into_iter().chain(control_policy::review::resources(&rbac, &bearers)).collect(),
+            authenticators: vec![Arc::new(ClientCertificates), bearers],
             authorizers: control_policy::authorizers(&rbac),
             version: VersionInfo::kubernetes_1_36(env!("CARGO_PKG_VERSION"), ""),
             health_checks: Vec::new(),
             limits: Limits::default(),
             advertise_address,
+            documents,
         });
         let published = api.clone();
         resources
@@ -71,7 +95,7 @@ impl ControlPlane {
             .start(Box::new(move |group, kinds| published.set_resources(group, kinds)), &tasks.child("definitions"))
             .await
             .map_err(|status| anyhow!("reading the definitions of kinds: {}", status.message))?;
-        Ok(Self { api, storage, rbac, loaded: Some(loaded) })
+        Ok(Self { api, storage, rbac, loaded: Some(loaded), tokens })
     }
 
     /// A client of this process that is `name`.
@@ -85,7 +109,13 @@ impl ControlPlane {
         if let Some(loaded) = self.loaded.take() {
             self.rbac.follow(&tasks.child("rbac"), loaded);
         }
-        control_controllers::start(&tasks.child("controllers"), &self.client("system:kube-controller-manager", &[]));
+        let Tokens { keys, lookups, secrets, ca_pem } = &self.tokens;
+        if let Some(secrets) = secrets {
+            let tasks = tasks.child("tokens");
+            tokens::follow_secrets(&tasks, keys.clone(), lookups.clone(), secrets.clone(), ca_pem.clone());
+        }
+        let client = self.client("system:kube-controller-manager", &[]);
+        control_controllers::start(&tasks.child("controllers"), &client, ca_pem);
         control_scheduler::start(&tasks.child("scheduler"), &self.client("system:kube-scheduler", &[]));
     }
 

@@ -11,6 +11,7 @@ mod node;
 mod owned;
 mod pki;
 mod server;
+mod token_key;
 mod uninstall;
 
 use std::process::ExitCode;

@@ -1,8 +1,9 @@
 //! Every verb of kubectl on every kind, with every kubectl at hand, against the real binary.
 
+mod access;
+mod apply;
 mod crd;
 mod kinds_workloads;
-mod apply;
 mod lifecycle;
 mod reading;
 mod rollout;

@@ -19,13 +19,14 @@ use machinery_client::kube::Client;
 
 pub use world::World;
 
-/// Starts every controller under `tasks`. `client` carries the controllers' own identity.
-pub fn start(tasks: &Tasks, client: &Client) {
+/// Starts every controller under `tasks`. `client` carries the controllers' own identity; `ca_pem` is
+/// the certificate of the authority that pods check the API server's by.
+pub fn start(tasks: &Tasks, client: &Client, ca_pem: &str) {
     let world = World::start(&tasks.child("informers"), client);
     replicaset::start(&tasks.child("replicaset"), client, &world);
     deployment::start(&tasks.child("deployment"), client, &world);
     endpoints::start(&tasks.child("endpoints"), client, &world);
-    serviceaccount::start(&tasks.child("serviceaccount"), client, &world);
+    serviceaccount::start(&tasks.child("serviceaccount"), client, &world, ca_pem);
     namespace::start(&tasks.child("namespace"), client, &world);
     gc::start(&tasks.child("gc"), client);
     event::start(&tasks.child("event"), client);

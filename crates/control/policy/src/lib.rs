@@ -10,8 +10,9 @@ pub mod authentication;
 pub mod authorization;
 pub mod rbac;
 pub mod review;
+pub mod tokens;
 
-pub use admission::{Plugins, plugins};
+pub use admission::{Lookups, Plugins, plugins};
 pub use authentication::ClientCertificates;
 pub use authorization::authorizers;
 pub use rbac::{Kinds, Rbac};

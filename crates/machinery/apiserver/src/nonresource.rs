@@ -48,7 +48,13 @@ pub(crate) async fn serve(
             let style = Style { encoding: Encoding::Json, pretty: true, gzip: false };
             Ok(style.send_value(StatusCode::OK, &serde_json::json!({ "paths": paths(server, served) })).await)
         }
-        _ => Err(Status::no_such_path()),
+        path => match server.documents.iter().find(|(at, _)| *at == path) {
+            Some((_, document)) => {
+                let style = Style { encoding: Encoding::Json, pretty: false, gzip: false };
+                Ok(style.send_value(StatusCode::OK, document).await)
+            }
+            None => Err(Status::no_such_path()),
+        },
     }
 }
 
@@ -60,6 +66,7 @@ fn paths(server: &Inner, served: &Served) -> Vec<String> {
         paths.extend(counted.map(|check| format!("/{endpoint}/{}", check.name)));
     }
     paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
+    paths.extend(server.documents.iter().map(|(at, _)| (*at).to_owned()));
     paths.sort();
     paths
 }

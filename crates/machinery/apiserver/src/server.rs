@@ -30,6 +30,8 @@ pub struct Config {
     pub limits: Limits,
     /// `host:port` that `/api` tells clients.
     pub advertise_address: String,
+    /// Served as they are, each at its path.
+    pub documents: Vec<(&'static str, serde_json::Value)>,
 }
 
 /// Cheap to clone; clones are one server.
@@ -51,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) health_checks: Vec<HealthCheck>,
     pub(crate) version: VersionInfo,
+    pub(crate) documents: Vec<(&'static str, serde_json::Value)>,
     /// Cancelled at the start of a drain: watches end.
     pub(crate) drain: CancellationToken,
     /// Writes under way, which a client's disconnect does not cut short.
@@ -66,8 +69,16 @@ impl ApiServer {
 
     /// With a record of what is asked, where `audit` says how.
     pub fn with_audit(config: Config, audit: Option<Audit>) -> Self {
-        let Config { resources, authenticators, authorizers, version, health_checks, limits, advertise_address } =
-            config;
+        let Config {
+            resources,
+            authenticators,
+            authorizers,
+            version,
+            health_checks,
+            limits,
+            advertise_address,
+            documents,
+        } = config;
         let mut checks = vec![HealthCheck::live("ping", || Ok(()))];
         checks.extend(health_checks);
         let drain = CancellationToken::new();
@@ -88,6 +99,7 @@ impl ApiServer {
             metrics: Metrics::new(),
             health_checks: checks,
             version,
+            documents,
             drain,
             writes: TaskTracker::new(),
             unread: TaskTracker::new(),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use base_tasks::Tasks;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
 
 use crate::env::ServiceLinks;
@@ -34,6 +35,13 @@ pub trait Cluster: Send + Sync + 'static {
     async fn delete(&self, pod: &Pod) -> Result<(), ClusterError>;
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError>;
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError>;
+    /// A token of a service account.
+    async fn token(
+        &self,
+        namespace: &str,
+        account: &str,
+        request: &TokenRequest,
+    ) -> Result<TokenRequestStatus, ClusterError>;
     /// The services of a namespace that have a cluster address, by name, with `default/kubernetes` as well.
     async fn services(&self, namespace: &str) -> Vec<ServiceLinks>;
     fn report(&self, pod: &Pod, report: &Report<'_>);
@@ -113,6 +121,24 @@ impl Cluster for ApiServer {
             key: ObjectKey::new(namespace, name),
             source: Box::new(source),
         })
+    }
+
+    async fn token(
+        &self,
+        namespace: &str,
+        account: &str,
+        request: &TokenRequest,
+    ) -> Result<TokenRequestStatus, ClusterError> {
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let failed = |source| ClusterError::Request {
+            operation: "request a token of",
+            kind: "serviceaccount",
+            key: ObjectKey::new(namespace, account),
+            source: Box::new(source),
+        };
+        let answer: TokenRequest =
+            api.create_subresource("token", account, &PostParams::default(), request).await.map_err(failed)?;
+        Ok(answer.status.unwrap_or_default())
     }
 
     async fn services(&self, namespace: &str) -> Vec<ServiceLinks> {

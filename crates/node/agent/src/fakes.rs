@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -377,6 +379,12 @@ impl Cluster for World {
 
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ClusterError> {
         Ok(None)
+    }
+
+    async fn token(&self, _: &str, _: &str, request: &TokenRequest) -> Result<TokenRequestStatus, ClusterError> {
+        let life = request.spec.as_ref().and_then(|spec| spec.expiration_seconds).unwrap_or_default();
+        let expiry = k8s_openapi::jiff::Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(life);
+        Ok(TokenRequestStatus { expiration_timestamp: Some(Time(expiry)), token: Some("token-1".into()) })
     }
 
     async fn services(&self, _: &str) -> Vec<ServiceLinks> {

@@ -91,4 +91,4 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

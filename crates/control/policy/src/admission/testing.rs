@@ -100,3 +100,17 @@ pub(super) fn accounts(all: &[(&str, &str, Value)]) -> Arc<Late> {
             .collect(),
     )
 }
+
+/// Gives each lookup its objects: plural, namespace, name, object.
+pub(crate) fn fill(lookups: &super::Lookups, objects: &[(&str, &str, &str, Value)]) {
+    for late in [&lookups.namespaces, &lookups.service_accounts, &lookups.pods, &lookups.secrets, &lookups.nodes] {
+        let mine = objects.iter().filter(|(plural, ..)| *plural == late.name());
+        let made = mine.map(|(_, namespace, name, value)| {
+            let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or("");
+            let meta = Meta { name: (*name).into(), uid: uid.into(), ..Meta::default() };
+            let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
+            (((*namespace).to_owned(), (*name).to_owned()), Arc::new(object))
+        });
+        late.bind_lookup(Box::new(Fixed(made.collect())));
+    }
+}

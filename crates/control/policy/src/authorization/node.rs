@@ -23,6 +23,8 @@ const SHARED: &[Rule] = &[
     resources(&["patch", "update"], &[""], &["pods/status"]),
     resources(&["create", "delete"], &[""], &["pods"]),
     resources(&["create"], &[""], &["nodes"]),
+    // For pods on it alone, which the handler of tokens checks.
+    resources(&["create"], &[""], &["serviceaccounts/token"]),
 ];
 
 /// The node that this caller is.
@@ -84,6 +86,7 @@ mod tests {
             ("update", "leases.coordination.k8s.io", ("kube-node-lease", "n2"), false),
             ("update", "leases.coordination.k8s.io", ("default", "n1"), false),
             ("create", "secrets", ("a", "s"), false),
+            ("create", "serviceaccounts/token", ("a", "default"), true),
             ("list", "deployments.apps", ("a", ""), false),
         ];
         for (verb, what, place, expected) in table {

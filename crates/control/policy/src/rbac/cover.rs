@@ -132,8 +132,8 @@ mod tests {
             (json!([on(&["get"], &[""], &["x/scale"])]), ""),
             (
                 json!([on(&["get", "delete", "watch"], &["", "apps"], &["pods"])]),
-                "{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\", \"watch\"]}\n\
-                 {APIGroups:[\"apps\"], Resources:[\"pods\"], Verbs:[\"get\", \"delete\", \"watch\"]}",
+                "{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\" \"watch\"]}\n\
+                 {APIGroups:[\"apps\"], Resources:[\"pods\"], Verbs:[\"get\" \"delete\" \"watch\"]}",
             ),
             (json!([on(&["*"], &["*"], &["*"])]), "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}"),
             (json!([{"verbs": ["get"], "nonResourceURLs": ["/x"]}]), "{NonResourceURLs:[\"/x\"], Verbs:[\"get\"]}"),

@@ -1,8 +1,8 @@
 //! ServiceAccounts.
 
-use base_meta::field;
+use base_meta::{Gvk, field};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use machinery_registry::{Column, RequestContext, ResourceDef, Strategy};
+use machinery_registry::{Column, RequestContext, ResourceDef, Strategy, Verb};
 use serde_json::{Value, json};
 
 use crate::columns::{self, AGE, NAME};
@@ -19,6 +19,11 @@ impl Strategy for ServiceAccountStrategy {
         ResourceDef {
             answers_deleted: true,
             short_names: &["sa"],
+            subresources: vec![define::subresource(
+                "token",
+                Gvk::of("authentication.k8s.io", "v1", "TokenRequest"),
+                &[Verb::Create],
+            )],
             ..define::resource::<ServiceAccount>("serviceaccounts", "serviceaccount", COLUMNS)
         }
     }

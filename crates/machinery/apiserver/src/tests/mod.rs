@@ -72,6 +72,7 @@ pub(crate) fn server_of(limits: Limits, audit: Option<crate::audit::Audit>) -> (
         health_checks: vec![HealthCheck::ready("cache", || Ok(()))],
         limits,
         advertise_address: "10.0.0.1:6443".into(),
+        documents: Vec::new(),
     };
     (ApiServer::with_audit(config, audit), widgets)
 }

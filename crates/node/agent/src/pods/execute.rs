@@ -1,6 +1,7 @@
 //! Carrying out a plan's actions, and folding their outcome into the state.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use machinery_client::EventKind::Warning;
 
@@ -12,6 +13,9 @@ use crate::pods::worker::{Flow, Worker};
 use crate::seams::{Sandbox, SandboxSpec, SeamError, chain};
 use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping, Volumes};
 use crate::volumes;
+
+/// After a renewal that failed.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 impl Worker {
     pub(super) async fn execute(&mut self, action: Action) -> Flow {
@@ -53,7 +57,10 @@ impl Worker {
     async fn mount_volumes(&mut self) {
         let dir = self.pod_dir().join("volumes");
         self.state.volumes = match volumes::set_up(&self.pod, &dir, &*self.machine.cluster).await {
-            Ok(()) => Volumes::Mounted,
+            Ok(due) => {
+                due.into_iter().for_each(|due| self.keep_fresh(due));
+                Volumes::Mounted
+            }
             Err((name, error)) => {
                 let message = format!("MountVolume.SetUp failed for volume {name:?} : {}", chain(&error));
                 self.event(None, Warning, "FailedMount", &message);
@@ -65,6 +72,24 @@ impl Worker {
                 Volumes::Failed(Failure::after(previous, bounds, "FailedMount", message, self.now()))
             }
         };
+    }
+
+    /// Makes the volumes again before the tokens in them end.
+    fn keep_fresh(&mut self, mut due: Duration) {
+        let (machine, pod, dir) = (self.machine.clone(), self.pod.clone(), self.pod_dir().join("volumes"));
+        self.tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(due).await;
+                due = match volumes::set_up(&pod, &dir, &*machine.cluster).await {
+                    Ok(Some(due)) => due,
+                    Ok(None) => return,
+                    Err((volume, error)) => {
+                        tracing::warn!(volume, error = &error as &dyn std::error::Error, "a volume was not renewed");
+                        RENEW_AGAIN
+                    }
+                };
+            }
+        });
     }
 
     async fn create_sandbox(&mut self) {

@@ -1,8 +1,10 @@
 //! A pod's volumes: making them before its sandbox, and the mounts each container gets of them.
 //!
-//! emptyDir, hostPath, configMap and secret as plain directories and files; anything else is refused by name.
+//! emptyDir and hostPath as directories; configMap, secret, downwardAPI and projected as files that are replaced all at
+//! once; anything else is refused by name.
 
 mod files;
+mod projected;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +12,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 
@@ -45,26 +48,35 @@ impl VolumeError {
     }
 }
 
-/// Sets up every volume below `dir`; the first failure carries the volume's name.
-pub async fn set_up(pod: &Pod, dir: &Path, cluster: &dyn Cluster) -> Result<(), (String, VolumeError)> {
+/// Sets up every volume below `dir`; the first failure carries the volume's name. Answers after how long to do it
+/// again: tokens age.
+pub async fn set_up(pod: &Pod, dir: &Path, cluster: &dyn Cluster) -> Result<Option<Duration>, (String, VolumeError)> {
     let spec = pod.spec.as_ref();
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let fs_group = spec.and_then(|spec| spec.security_context.as_ref()).and_then(|security| security.fs_group);
     let group = fs_group.and_then(|gid| u32::try_from(gid).ok());
+    let mut due = None;
     for volume in spec.and_then(|spec| spec.volumes.as_ref()).into_iter().flatten() {
         let path = dir.join(&volume.name);
-        one(volume, &path, namespace, group, cluster).await.map_err(|error| (volume.name.clone(), error))?;
+        let named = |error| (volume.name.clone(), error);
+        if let Some(source) = &volume.projected {
+            let (files, after) = projected::files(source, pod, group, cluster).await.map_err(named)?;
+            files::write(&path, &files, group).map_err(named)?;
+            due = due.into_iter().chain(after).min();
+        } else {
+            one(volume, &path, pod, group, cluster).await.map_err(named)?;
+        }
     }
-    Ok(())
+    Ok(due)
 }
 
 async fn one(
     volume: &Volume,
     path: &Path,
-    namespace: &str,
+    pod: &Pod,
     group: Option<u32>,
     cluster: &dyn Cluster,
 ) -> Result<(), VolumeError> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if volume.empty_dir.is_some() {
         std::fs::create_dir_all(path).map_err(VolumeError::io("create", path))?;
         let mode = if group.is_some() { 0o2777 } else { 0o777 };
@@ -96,6 +108,11 @@ async fn one(
         };
         let items = source.items.as_deref().unwrap_or_default();
         let files = files::select("Secret", data, items, source.default_mode, optional)?;
+        return files::write(path, &files, group);
+    }
+    if let Some(source) = &volume.downward_api {
+        let mode = files::bits(source.default_mode).unwrap_or(0o644);
+        let files = projected::downward_files(source.items.as_deref().unwrap_or_default(), mode, pod)?;
         return files::write(path, &files, group);
     }
     Err(VolumeError::Unsupported(kind(volume)))
@@ -165,7 +182,10 @@ pub fn mounts(pod: &Pod, container: &Container, dir: &Path) -> Result<Vec<Mount>
             None => root,
         };
         // What the API server wrote is not the container's to change.
-        let managed = volume.config_map.is_some() || volume.secret.is_some();
+        let managed = volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.projected.is_some()
+            || volume.downward_api.is_some();
         mounts.push(Mount {
             source,
             target: PathBuf::from(&mount.mount_path),

@@ -22,7 +22,7 @@ fn mount() -> Value {
     json!({"name": "v", "mountPath": "/data"})
 }
 
-async fn set(volume: Value, dir: &Path) -> Result<(), String> {
+async fn set(volume: Value, dir: &Path) -> Result<Option<Duration>, String> {
     let world = World::new();
     let map = json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}});
     world.state.lock().unwrap().config_maps.insert("settings".into(), serde_json::from_value(map).unwrap());
@@ -109,4 +109,25 @@ fn sub_paths_stay_inside() {
     for bad in ["../x", "/etc", "a/../../x", "out"] {
         assert!(matches!(sub_path(&root, bad, true), Err(VolumeError::Escapes(_))), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn projected_volumes_hold_a_token_and_change_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = json!({"projected": {"defaultMode": 0o644, "sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "settings", "items": [{"key": "a", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}});
+    let due = set(sources.clone(), dir.path()).await.unwrap().unwrap();
+    assert!((2800..=2886).contains(&due.as_secs()), "{due:?}");
+    let path = dir.path().join("v");
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!((read("token"), read("ca.crt"), read("namespace")), ("token-1".into(), "1".into(), "shop".into()));
+    assert_eq!(std::fs::read_link(path.join("token")).unwrap(), Path::new("..data/token"));
+    let first = std::fs::read_link(path.join("..data")).unwrap();
+    set(sources, dir.path()).await.unwrap();
+    let second = std::fs::read_link(path.join("..data")).unwrap();
+    assert_ne!(first, second);
+    assert!(!path.join(first).exists(), "what nobody reads any more goes");
 }
