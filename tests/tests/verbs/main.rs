@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod crd;
 mod kinds_workloads;
+mod kinds_cluster;
 mod lifecycle;
 mod reading;
 mod rollout;

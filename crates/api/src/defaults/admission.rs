@@ -42,10 +42,9 @@ fn service(config: &mut WebhookClientConfig) {
 }
 
 pub fn validating_policy(policy: &mut ValidatingAdmissionPolicy) {
-    if let Some(spec) = &mut policy.spec {
-        pointer(&mut spec.failure_policy, "Fail".to_owned());
-        resources(&mut spec.match_constraints);
-    }
+    let spec = policy.spec.get_or_insert_default();
+    pointer(&mut spec.failure_policy, "Fail".to_owned());
+    resources(&mut spec.match_constraints);
 }
 
 pub fn validating_binding(binding: &mut ValidatingAdmissionPolicyBinding) {
@@ -53,10 +52,9 @@ pub fn validating_binding(binding: &mut ValidatingAdmissionPolicyBinding) {
 }
 
 pub fn mutating_policy(policy: &mut MutatingAdmissionPolicy) {
-    if let Some(spec) = &mut policy.spec {
-        pointer(&mut spec.failure_policy, "Fail".to_owned());
-        resources(&mut spec.match_constraints);
-    }
+    let spec = policy.spec.get_or_insert_default();
+    pointer(&mut spec.failure_policy, "Fail".to_owned());
+    resources(&mut spec.match_constraints);
 }
 
 pub fn mutating_binding(binding: &mut MutatingAdmissionPolicyBinding) {

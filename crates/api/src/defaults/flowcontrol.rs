@@ -5,9 +5,8 @@ use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use super::{number, pointer};
 
 pub fn flow_schema(schema: &mut FlowSchema) {
-    if let Some(spec) = &mut schema.spec {
-        number(&mut spec.matching_precedence, 1000);
-    }
+    // Go's spec is no pointer: it is always there, and so are its defaults.
+    number(&mut schema.spec.get_or_insert_default().matching_precedence, 1000);
 }
 
 pub fn priority_level(level: &mut PriorityLevelConfiguration) {

@@ -12,7 +12,9 @@ pub fn ingress_class(class: &mut IngressClass) {
 
 /// A policy is about what comes in, and about what goes out if it has rules for that.
 pub fn network_policy(policy: &mut NetworkPolicy) {
-    let Some(spec) = &mut policy.spec else { return };
+    // Go's spec and selector are no pointers: they are always there.
+    let spec = policy.spec.get_or_insert_default();
+    spec.pod_selector.get_or_insert_default();
     let ports = |ports: &mut Option<Vec<NetworkPolicyPort>>| {
         for port in ports.iter_mut().flatten() {
             text(&mut port.protocol, "TCP");

@@ -181,6 +181,8 @@ fn api_services(resources: &[Arc<dyn Resource>]) -> Vec<Seed> {
         // A group that has its APIService from elsewhere, or none, has no priority.
         .filter(|(group, version)| priorities::of(group, version).is_some())
         .collect();
+    // Their kinds are questions: nothing is stored, and no registry serves them.
+    all.extend(["authentication.k8s.io", "authorization.k8s.io"].map(|group| (group.to_owned(), "v1".to_owned())));
     all.sort();
     all.dedup();
     let seed = |(group, version): &(String, String)| {
