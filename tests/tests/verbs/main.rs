@@ -3,8 +3,8 @@
 mod access;
 mod apply;
 mod crd;
-mod kinds_workloads;
 mod kinds_cluster;
+mod kinds_workloads;
 mod lifecycle;
 mod reading;
 mod rollout;
