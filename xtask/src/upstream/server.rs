@@ -53,6 +53,7 @@ impl Server {
             health_checks: Vec::new(),
             limits: Limits::default(),
             advertise_address: "127.0.0.1:6443".into(),
+            documents: Vec::new(),
         });
         let ask = server.in_process(UserInfo { name: "upstream".into(), ..UserInfo::default() });
         Ok(Self { ask, _store: store })

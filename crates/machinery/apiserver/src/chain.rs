@@ -146,6 +146,8 @@ impl Inner {
         let long = learnt.long;
         let answer = async {
             if let Some(delegated) = served.routes.delegate(&path) {
+                // Whatever its server has below that path: not a label each.
+                learnt.labels = Some(Labels::other(parts.method.as_str(), "/apis", 200));
                 let request = Request::from_parts(parts.clone(), body);
                 return delegated.delegate.serve(user.clone(), request).await;
             }
