@@ -292,20 +292,20 @@ fn replacements(cluster: &Cluster) -> Result<()> {
 fn objects_are_deleted_one_by_one_by_label_and_all() {
     must(with_every_kubectl(&Options::default(), |cluster| {
         for (name, label) in [("a", "x"), ("b", "x"), ("c", "y"), ("d", "y")] {
-            cluster.kubectl(&["create", "configmap", name])?.ok();
-            cluster.kubectl(&["label", "cm", name, &format!("kind={label}")])?.ok();
+            cluster.kubectl(&["create", "secret", "generic", name])?.ok();
+            cluster.kubectl(&["label", "secret", name, &format!("kind={label}")])?.ok();
         }
-        let delete = |arguments: &[&str]| cluster.kubectl(&[&["delete", "cm"], arguments].concat());
+        let delete = |arguments: &[&str]| cluster.kubectl(&[&["delete", "secret"], arguments].concat());
         let names = || -> Result<String> {
-            Ok(cluster.kubectl(&["get", "cm", "-o", "jsonpath={.items[*].metadata.name}"])?.ok())
+            Ok(cluster.kubectl(&["get", "secret", "-o", "jsonpath={.items[*].metadata.name}"])?.ok())
         };
-        in_order(&delete(&["a"])?.ok(), &["configmap \"a\" deleted"]);
+        in_order(&delete(&["a"])?.ok(), &["secret \"a\" deleted"]);
         assert_eq!(names()?, "b c d");
-        assert_eq!(delete(&["a"])?.error(), "Error from server (NotFound): configmaps \"a\" not found\n");
+        assert_eq!(delete(&["a"])?.error(), "Error from server (NotFound): secrets \"a\" not found\n");
         assert_eq!(delete(&["a", "--ignore-not-found"])?.ok(), "");
-        in_order(&delete(&["-l", "kind=x"])?.ok(), &["configmap \"b\" deleted"]);
+        in_order(&delete(&["-l", "kind=x"])?.ok(), &["secret \"b\" deleted"]);
         assert_eq!(names()?, "c d");
-        in_order(&delete(&["--all"])?.ok(), &["configmap \"c\" deleted", "configmap \"d\" deleted"]);
+        in_order(&delete(&["--all"])?.ok(), &["secret \"c\" deleted", "secret \"d\" deleted"]);
         assert_eq!(names()?, "");
         assert_eq!(delete(&["--all"])?.ok(), "No resources found\n");
 
