@@ -10,6 +10,7 @@ use control_policy::rbac::Loaded;
 use control_policy::tokens::{self, ServiceAccountTokens, TokenRequests};
 use control_policy::{ClientCertificates, Kinds, Rbac};
 use control_resources::{Deps, ServiceRange, bootstrap};
+use machinery_apiserver::audit::{Audit, LogFile, Policy, Rotation};
 use machinery_apiserver::{ApiServer, Limits, VersionInfo};
 use machinery_client::kube::Client;
 use machinery_registry::{Resource, UserInfo};
@@ -79,7 +80,7 @@ impl ControlPlane {
             ("/openid/v1/jwks", tokens.keys.key_set()),
             ("/.well-known/openid-configuration", tokens.keys.configuration(&advertise_address)),
         ];
-        let api = ApiServer::new(machinery_apiserver::Config {
+        let config = machinery_apiserver::Config {
             resources: all.into_iter().chain(control_policy::review::resources(&rbac, &bearers)).collect(),
             authenticators: vec![Arc::new(ClientCertificates), bearers],
             authorizers: control_policy::authorizers(&rbac),
@@ -88,7 +89,8 @@ impl ControlPlane {
             limits: Limits::default(),
             advertise_address,
             documents,
-        });
+        };
+        let api = ApiServer::with_audit(config, audit(options)?);
         let published = api.clone();
         resources
             .definitions()
@@ -123,6 +125,14 @@ impl ControlPlane {
     pub async fn close(self) {
         self.storage.close().await;
     }
+}
+
+/// The record of requests, where one is asked for; the two options come together.
+fn audit(options: &Server) -> Result<Option<Audit>> {
+    let (Some(policy), Some(log)) = (&options.audit_policy_file, &options.audit_log_path) else { return Ok(None) };
+    let text = std::fs::read_to_string(policy).with_context(|| format!("reading {}", policy.display()))?;
+    let policy = Policy::parse(&text).with_context(|| policy.display().to_string())?;
+    Ok(Some(Audit::new(policy, LogFile::open(log, Rotation::default())?)))
 }
 
 /// Where the API, and the cluster's DNS, are reached.

@@ -90,6 +90,14 @@ pub struct Server {
     #[arg(long, env = "SAMPAN_WRITE_KUBECONFIG", value_name = "PATH")]
     pub write_kubeconfig: Option<PathBuf>,
 
+    /// What of which request is recorded: an audit.k8s.io/v1 Policy [default: nothing].
+    #[arg(long, env = "SAMPAN_AUDIT_POLICY_FILE", value_name = "PATH", requires = "audit_log_path")]
+    pub audit_policy_file: Option<PathBuf>,
+
+    /// Where it is recorded, as JSON lines; ten files of 100 MB are kept.
+    #[arg(long, env = "SAMPAN_AUDIT_LOG_PATH", value_name = "PATH", requires = "audit_policy_file")]
+    pub audit_log_path: Option<PathBuf>,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,
