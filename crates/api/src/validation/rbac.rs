@@ -155,11 +155,14 @@ mod tests {
     use super::super::testing::{object, printed, with};
     use super::*;
 
+    /// What is changed in a good object, and what is then said of it.
+    type Case<'a> = (&'a [(&'a str, Value)], &'a [&'a str]);
+
     #[test]
     fn roles() {
         let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
         let base = json!({"metadata": {"name": "r"}, "rules": [rule]});
-        let table: &[(&[(&str, Value)], &[&str])] = &[
+        let table: &[Case<'_>] = &[
             (&[], &[]),
             (
                 &[("/rules/0/verbs", json!([]))],
@@ -199,7 +202,7 @@ mod tests {
         let base = json!({"metadata": {"name": "b"},
             "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": "r"},
             "subjects": [{"kind": "User", "apiGroup": GROUP, "name": "jane"}, {"kind": "ServiceAccount", "name": "s"}]});
-        let table: &[(&[(&str, Value)], &[&str])] = &[
+        let table: &[Case<'_>] = &[
             (&[], &[]),
             (
                 &[("/roleRef/kind", json!("Pod")), ("/roleRef/name", json!("a/b"))],

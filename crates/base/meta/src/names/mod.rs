@@ -13,8 +13,8 @@ pub use dns::{
 };
 pub use labels::{label_key, label_value, qualified_name};
 pub use misc::{
-    c_identifier, config_map_key, env_var_name, http_header_name, in_range, path_segment, percent, port_name, port_number,
-    relaxed_env_var_name, user_or_group_id,
+    c_identifier, config_map_key, env_var_name, http_header_name, in_range, path_segment, percent, port_name,
+    port_number, relaxed_env_var_name, user_or_group_id,
 };
 
 pub(crate) fn too_long(max: usize) -> String {

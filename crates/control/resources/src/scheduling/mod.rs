@@ -9,7 +9,5 @@ use machinery_registry::Resource;
 use crate::{Error, Load};
 
 pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
-    Ok(vec![
-        load.erased("priorityclasses", priority_class::PriorityClassStrategy).await?,
-    ])
+    Ok(vec![load.erased("priorityclasses", priority_class::PriorityClassStrategy).await?])
 }
