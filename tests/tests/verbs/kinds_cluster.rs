@@ -199,6 +199,9 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
+/// kubectl 1.32 describes these by their beta versions, which are not served.
+const UNDESCRIBED: &[&str] = &["ip", "vac"];
+
 #[test]
 fn kinds_of_the_cluster_are_stored_shown_and_refused() {
     must(run());
@@ -212,7 +215,9 @@ fn run() -> Result<()> {
         object.as_object_mut().context("an object")?.extend(kind.rest.as_object().context("an object")?.clone());
         cluster.kubectl_input(&["create", "-f", "-"], &object.to_string())?.ok();
         in_order(&cluster.kubectl(&["get", kind.resource, kind.name])?.ok(), kind.shown);
-        in_order(&cluster.kubectl(&["describe", kind.resource, kind.name])?.ok(), &["Name:", kind.name]);
+        if !UNDESCRIBED.contains(&kind.resource) {
+            in_order(&cluster.kubectl(&["describe", kind.resource, kind.name])?.ok(), &["Name:", kind.name]);
+        }
         cluster.kubectl(&["delete", kind.resource, kind.name])?.ok();
         if !kind.refused.is_empty() {
             in_order(&cluster.kubectl_input(&["create", "-f", "-"], &bare)?.error(), kind.refused);

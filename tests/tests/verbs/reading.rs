@@ -309,7 +309,10 @@ fn the_server_says_what_it_serves() {
             assert!(rows.iter().any(|row| row == expected), "{expected:?} is missing:\n{resources}");
         }
         let apps = cluster.kubectl(&["api-resources", "--api-group=apps", "-o", "name"])?.ok();
-        assert_eq!(apps, "deployments.apps\nreplicasets.apps\n");
+        assert_eq!(
+            apps,
+            "controllerrevisions.apps\ndaemonsets.apps\ndeployments.apps\nreplicasets.apps\nstatefulsets.apps\n"
+        );
         let wide = cluster.kubectl(&["api-resources", "--namespaced=false", "-o", "wide"])?.ok();
         in_order(&wide, &["VERBS", "namespaces", "create,delete,get,list,patch,update,watch", "nodes"]);
         let versions = cluster.kubectl(&["api-versions"])?.ok();

@@ -535,8 +535,9 @@ mod tests {
     #[test]
     fn versions_that_differ_are_named_and_stored_ones_stay() {
         let mut two = base();
-        two["spec"]["versions"][1] = json!({"name": "v2", "served": true, "storage": false,
+        let second = json!({"name": "v2", "served": true, "storage": false,
             "schema": {"openAPIV3Schema": {"type": "string"}}});
+        two["spec"]["versions"].as_array_mut().expect("versions").push(second);
         let found = printed(definition(&object(two)));
         assert_eq!(
             found,
