@@ -120,6 +120,45 @@ fn a_custom_kind_is_used_as_any_other() {
 }
 
 #[test]
+fn a_custom_object_owns_and_is_owned_as_any_other() {
+    must((|| {
+        let cluster = Cluster::start(Options::default())?;
+        defined(&cluster)?;
+        let owned = |owner: &str, kind: &str, name: &str, rest: serde_json::Value| {
+            let uid = cluster.object(&["ct", owner])?["metadata"]["uid"].clone();
+            let mut object = json!({"metadata": {"name": name, "ownerReferences": [{"apiVersion": "stable.example.com/v1",
+                "kind": "CronTab", "name": owner, "uid": uid, "blockOwnerDeletion": true}]}});
+            object["kind"] = kind.into();
+            object["apiVersion"] = if kind == "CronTab" { "stable.example.com/v1" } else { "v1" }.into();
+            object["spec"] = rest;
+            cluster.apply(&object.to_string())
+        };
+        let gone = |what: &'static str, name: &'static str| {
+            eventually("what nobody owns is collected", || {
+                let found = cluster.kubectl(&["get", what, name, "--ignore-not-found", "-o", "name"])?.ok();
+                ensure!(found.is_empty(), "{found}");
+                Ok(())
+            });
+        };
+        // The owner goes first, its dependents follow: a kind made at run time is followed like the others.
+        for cascade in ["background", "foreground"] {
+            cluster.apply(MINE)?;
+            owned("mine", "CronTab", "child", json!({"cronSpec": "* * * * *"}))?;
+            owned("child", "ConfigMap", "grandchild", json!(null))?;
+            cluster.kubectl(&["delete", "ct", "mine", &format!("--cascade={cascade}"), "--timeout=20s"])?.ok();
+            gone("ct", "child");
+            gone("cm", "grandchild");
+        }
+        // Left behind by their owner.
+        cluster.apply(MINE)?;
+        owned("mine", "CronTab", "child", json!({"cronSpec": "* * * * *"}))?;
+        cluster.kubectl(&["delete", "ct", "mine", "--cascade=orphan", "--timeout=20s"])?.ok();
+        assert_eq!(cluster.object(&["ct", "child"])?["metadata"].get("ownerReferences"), None);
+        cluster.finish()
+    })());
+}
+
+#[test]
 fn bad_objects_are_refused_in_upstreams_words() {
     must((|| {
         let cluster = Cluster::start(Options::default())?;

@@ -2,13 +2,15 @@
 
 mod graph;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base_tasks::{Tasks, WorkQueue};
 use futures::StreamExt;
 use machinery_client::kube::api::{
-    Api, DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy,
+    Api, DeleteParams, DynamicObject, ObjectMeta, PartialObjectMeta, Patch, PatchParams, Preconditions,
+    PropagationPolicy,
 };
 use machinery_client::kube::core::ApiResource;
 use machinery_client::kube::discovery::{Discovery, Scope, verbs};
@@ -16,7 +18,7 @@ use machinery_client::kube::runtime::WatchStreamExt;
 use machinery_client::kube::runtime::watcher::{Config, Event, watcher};
 use machinery_client::kube::{Client, ResourceExt};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::graph::{Action, Graph, Node, OwnerRef, Place, Uid};
 use crate::reconcile::{self, Again, During, Error, is_code};
@@ -27,66 +29,83 @@ const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 /// Kinds nobody owns anything through, and that come and go too often to be watched.
 const IGNORED: &[&str] = &["Event"];
 
+/// A change of one of these may bring kinds, or take them away.
+const DEFINITION: &str = "CustomResourceDefinition";
+
 #[derive(Clone)]
 struct Kind {
     resource: ApiResource,
     namespaced: bool,
 }
 
+impl Kind {
+    fn is(&self, api_version: &str, kind: &str) -> bool {
+        self.resource.api_version == api_version && self.resource.kind == kind
+    }
+}
+
+/// A kind that is or was served; its place in the list is its number in the graph.
+struct Followed {
+    kind: Kind,
+    /// Its watch. Cancelled: the kind is gone.
+    watch: Tasks,
+}
+
 struct Collector {
     client: Client,
-    kinds: Vec<Kind>,
+    kinds: Mutex<Vec<Followed>>,
+    /// Kinds may have come or gone.
+    changed: Notify,
     graph: Mutex<Graph>,
+    queue: WorkQueue<Uid>,
 }
 
 pub fn start(tasks: &Tasks, client: &Client) {
-    let (client, inner) = (client.clone(), tasks.clone());
+    let collector = Arc::new(Collector {
+        client: client.clone(),
+        kinds: Mutex::default(),
+        changed: Notify::new(),
+        graph: Mutex::default(),
+        queue: reconcile::queue(),
+    });
+    let inner = tasks.clone();
     tasks.spawn("discover", async move {
-        let kinds = loop {
-            match discover(&client).await {
-                Ok(kinds) => break kinds,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "discovery failed; trying again");
-                    tokio::time::sleep(DISCOVERY_RETRY).await;
-                }
+        let synced = collector.follow(&inner).await;
+        let ready = async move {
+            for mut kind in synced {
+                // A sender goes away with the whole collector, or with a kind that is gone.
+                let _ = kind.wait_for(|synced| *synced).await;
             }
         };
-        collect(&inner, Arc::new(Collector { client, kinds, graph: Mutex::default() }));
+        let working = Arc::clone(&collector);
+        reconcile::run(&inner, &collector.queue, 2, ready, move |uid| {
+            let collector = Arc::clone(&working);
+            async move { collector.reconcile(&uid).await }
+        });
+        loop {
+            collector.changed.notified().await;
+            collector.follow(&inner).await;
+        }
     });
 }
 
-async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
-    let discovery = Discovery::new(client.clone()).run().await.during("discovering every kind")?;
-    let all = discovery.groups().flat_map(|group| group.recommended_resources());
-    Ok(all
-        .filter(|(resource, capabilities)| {
-            [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb))
-                && !IGNORED.contains(&resource.kind.as_str())
-        })
-        .map(|(resource, capabilities)| Kind { resource, namespaced: capabilities.scope == Scope::Namespaced })
-        .collect())
-}
-
-fn collect(tasks: &Tasks, collector: Arc<Collector>) {
-    let queue = reconcile::queue::<Uid>();
-    let mut synced = Vec::new();
-    for index in 0..collector.kinds.len() {
-        let (sender, receiver) = watch::channel(false);
-        synced.push(receiver);
-        let (collector, queue) = (Arc::clone(&collector), queue.clone());
-        tasks.spawn("watch", async move { collector.watch(index, &queue, &sender).await });
-    }
-    let ready = async move {
-        for mut kind in synced {
-            // A sender only goes away with the whole collector.
-            let _ = kind.wait_for(|synced| *synced).await;
+async fn discover(client: &Client) -> Vec<Kind> {
+    let discovery = loop {
+        match Discovery::new(client.clone()).run_aggregated().await {
+            Ok(discovery) => break discovery,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "discovery failed; trying again");
+                tokio::time::sleep(DISCOVERY_RETRY).await;
+            }
         }
     };
-    let requeue = queue.clone();
-    reconcile::run(tasks, &queue, 2, ready, move |uid| {
-        let (collector, queue) = (Arc::clone(&collector), requeue.clone());
-        async move { collector.reconcile(&uid, &queue).await }
-    });
+    let all = discovery.groups().flat_map(|group| group.recommended_resources());
+    all.filter(|(resource, capabilities)| {
+        [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| capabilities.supports_operation(verb))
+            && !IGNORED.contains(&resource.kind.as_str())
+    })
+    .map(|(resource, capabilities)| Kind { resource, namespaced: capabilities.scope == Scope::Namespaced })
+    .collect()
 }
 
 impl Collector {
@@ -94,8 +113,47 @@ impl Collector {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn kinds(&self) -> MutexGuard<'_, Vec<Followed>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches what is served by now, and forgets the objects of kinds that are not served any more. Each new watch
+    /// says when it has listed its objects.
+    async fn follow(self: &Arc<Self>, tasks: &Tasks) -> Vec<watch::Receiver<bool>> {
+        let served = discover(&self.client).await;
+        let mut kinds = self.kinds();
+        let same = |one: &Kind, other: &Kind| one.is(&other.resource.api_version, &other.resource.kind);
+        for (index, followed) in kinds.iter().enumerate().filter(|(_, followed)| !followed.watch.is_cancelled()) {
+            if !served.iter().any(|kind| same(kind, &followed.kind)) {
+                followed.watch.cancel();
+                self.forget_all_but(index, &HashSet::new());
+            }
+        }
+        let mut synced = Vec::new();
+        for kind in served {
+            if kinds.iter().any(|followed| !followed.watch.is_cancelled() && same(&kind, &followed.kind)) {
+                continue;
+            }
+            let (sender, receiver) = watch::channel(false);
+            synced.push(receiver);
+            let watch = tasks.child(&kind.resource.plural);
+            let (collector, index, watched) = (Arc::clone(self), kinds.len(), kind.clone());
+            watch.spawn("watch", async move { collector.watch(index, watched, &sender).await });
+            kinds.push(Followed { kind, watch });
+        }
+        synced
+    }
+
+    fn forget_all_but(&self, index: usize, listed: &HashSet<Uid>) {
+        let mut graph = self.graph();
+        let gone = graph.missing(index, listed);
+        for uid in gone.iter().flat_map(|uid| graph.remove(uid)).collect::<Vec<_>>() {
+            self.queue.add(uid);
+        }
+    }
+
     fn api(&self, place: &Place) -> Api<DynamicObject> {
-        let kind = &self.kinds[place.resource];
+        let kind = self.kinds()[place.resource].kind.clone();
         if kind.namespaced {
             Api::namespaced_with(self.client.clone(), &place.namespace, &kind.resource)
         } else {
@@ -103,12 +161,15 @@ impl Collector {
         }
     }
 
-    async fn watch(&self, index: usize, queue: &WorkQueue<Uid>, synced: &watch::Sender<bool>) {
-        let api: Api<PartialObjectMeta<DynamicObject>> =
-            Api::all_with(self.client.clone(), &self.kinds[index].resource);
+    async fn watch(&self, index: usize, kind: Kind, synced: &watch::Sender<bool>) {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &kind.resource);
         let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
-        let mut listed = std::collections::HashSet::new();
+        let mut listed = HashSet::new();
+        let defines = kind.resource.kind == DEFINITION;
         while let Some(event) = events.next().await {
+            if defines && !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
+                self.changed.notify_one();
+            }
             let look = match event {
                 Ok(Event::Init) => {
                     listed.clear();
@@ -124,22 +185,23 @@ impl Collector {
                 Ok(Event::Delete(object)) => self.graph().remove(&object.uid().unwrap_or_default()),
                 Ok(Event::InitDone) => {
                     synced.send_replace(true);
-                    let mut graph = self.graph();
-                    let gone = graph.missing(index, &listed);
-                    gone.iter().flat_map(|uid| graph.remove(uid)).collect()
+                    self.forget_all_but(index, &listed);
+                    Vec::new()
                 }
                 Err(error) => {
-                    tracing::warn!(kind = %self.kinds[index].resource.kind, error = &error as &dyn std::error::Error, "watch failed; retrying");
+                    // Of a kind that is gone, most likely: whether it is, discovery tells.
+                    self.changed.notify_one();
+                    tracing::debug!(kind = %kind.resource.kind, error = &error as &dyn std::error::Error, "watch failed; retrying");
                     Vec::new()
                 }
             };
             for uid in look {
-                queue.add(uid);
+                self.queue.add(uid);
             }
         }
     }
 
-    async fn reconcile(&self, uid: &Uid, queue: &WorkQueue<Uid>) -> Result<Again, Error> {
+    async fn reconcile(&self, uid: &Uid) -> Result<Again, Error> {
         let (action, place) = {
             let graph = self.graph();
             let Some(action) = graph.plan(uid) else { return Ok(None) };
@@ -156,7 +218,7 @@ impl Collector {
                 }
                 // Present after all: its own watch brings it in, and wakes us.
                 if self.graph().plan(uid).is_some_and(|action| !matches!(action, Action::Verify(_))) {
-                    queue.add(uid.clone());
+                    self.queue.add(uid.clone());
                 }
                 return Ok(None);
             }
@@ -168,15 +230,22 @@ impl Collector {
                 api.delete(&place.name, &params).await.map(drop)
             }
             Action::DropOwners(gone) => {
-                let patches: Vec<_> = gone.iter().map(|gone| json!({ "$patch": "delete", "uid": gone })).collect();
-                let patch = json!({ "metadata": { "uid": uid, "ownerReferences": patches } });
-                api.patch_metadata(&place.name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+                return self
+                    .amend(&api, &place, uid, |meta| {
+                        let mut owners = meta.owner_references.unwrap_or_default();
+                        owners.retain(|owner| !gone.contains(&owner.uid));
+                        json!({ "ownerReferences": owners })
+                    })
+                    .await;
             }
             Action::RemoveFinalizer(finalizer) => {
-                let patch = json!({
-                    "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [finalizer] }
-                });
-                api.patch_metadata(&place.name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+                return self
+                    .amend(&api, &place, uid, |meta| {
+                        let mut finalizers = meta.finalizers.unwrap_or_default();
+                        finalizers.retain(|held| *held != finalizer);
+                        json!({ "finalizers": finalizers })
+                    })
+                    .await;
             }
         };
         match outcome {
@@ -186,12 +255,34 @@ impl Collector {
         }
     }
 
+    /// Changes a list of an object's metadata over the version that was read, by a patch that every kind takes.
+    async fn amend(
+        &self,
+        api: &Api<DynamicObject>,
+        place: &Place,
+        uid: &Uid,
+        change: impl FnOnce(ObjectMeta) -> serde_json::Value,
+    ) -> Result<Again, Error> {
+        let found = api.get_metadata_opt(&place.name).await.during("reading what lost an owner")?;
+        let Some(meta) = found.map(|found| found.metadata).filter(|meta| meta.uid.as_ref() == Some(uid)) else {
+            return Ok(None);
+        };
+        let version = meta.resource_version.clone();
+        let mut patch = change(meta);
+        patch["resourceVersion"] = json!(version);
+        let patch = Patch::Merge(json!({ "metadata": patch }));
+        match api.patch_metadata(&place.name, &PatchParams::default(), &patch).await {
+            Err(error) if is_code(&error, 404) => Ok(None),
+            other => other.map(|_| None).during("changing what lost an owner"),
+        }
+    }
+
     /// Whether the API has this very owner (same uid).
     async fn exists(&self, owner: &OwnerRef, namespace: &str) -> Result<bool, Error> {
         let kind = self
-            .kinds
+            .kinds()
             .iter()
-            .position(|kind| kind.resource.api_version == owner.api_version && kind.resource.kind == owner.kind);
+            .position(|followed| !followed.watch.is_cancelled() && followed.kind.is(&owner.api_version, &owner.kind));
         // A kind we do not know may come back with its definition: its objects are kept.
         let Some(resource) = kind else { return Ok(true) };
         let place = Place { resource, namespace: namespace.to_owned(), name: owner.name.clone() };
@@ -200,7 +291,7 @@ impl Collector {
     }
 }
 
-fn node(resource: usize, meta: &machinery_client::kube::api::ObjectMeta) -> Node {
+fn node(resource: usize, meta: &ObjectMeta) -> Node {
     Node {
         place: Place {
             resource,
