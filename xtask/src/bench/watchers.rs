@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Setting;
 use super::api::Api;
 use super::disk::durable_write;
-use super::inside::inside;
+use super::inside::inside_on_one_thread;
 use super::rates::config_map;
 use super::report::Report;
 use super::stats::{median, milliseconds, percentile};
@@ -26,7 +26,7 @@ const WRITTEN: &str = "/api/v1/namespaces/watched/configmaps/written";
 pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let cluster = Cluster::start(setting.options(Options::default()))?;
     let api = Api::new(&cluster.data_dir().join("kubeconfig.yaml"))?;
-    inside(&cluster.namespace, || async {
+    inside_on_one_thread(&cluster.namespace, || async {
         let mut connection = api.connect().await?;
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "watched"}});
         connection.create("/api/v1/namespaces", &namespace).await?;
