@@ -211,11 +211,11 @@ const ENDPOINT_PORT: Reg = Reg::new(6);
 const COPY: Reg = Reg::new(9);
 const COPY_PORT: Reg = Reg::new(10);
 
-/// One of `count` at random. A slot can be missing only while the endpoints change under the packet: one more try, then
-/// the client's retransmission decides.
+/// One of `count` at random. A slot can be missing only while the endpoints change under the packet, which then read a
+/// count that is no more; the first slot outlives the others. Without that one the client's retransmission decides.
 fn add_plain_rules(batch: &mut Batch, shape: Shape, chain: &str, count: u32) {
     let mut rule = Rules { batch, chain };
-    for comment in ["", "once more"] {
+    for (comment, count) in [("", count), ("the slots have changed", 1)] {
         rule.add(comment, [load_random_endpoint(shape, count), vec![translate()]]);
     }
     rule.add("", [verdict(Verdict::Drop)]);

@@ -281,10 +281,6 @@ fn no_connection_fails_while_endpoints_change() {
                 let count = 1 + (round * 7) % pods.len();
                 let chosen: Vec<&Peer> = (0..count).map(|index| &pods[(round + index) % pods.len()]).collect();
                 set(&mut kernel, web, &chosen);
-                if round % 50 == 0 {
-                    // A restart of the binary in the middle of it.
-                    kernel = loaded(&Table::from([(web, endpoints(&chosen))]));
-                }
                 if made.load(Ordering::Relaxed) > 2_000 && round > 500 {
                     break;
                 }
