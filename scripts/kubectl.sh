@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Unpacks Debian's kubectl of one suite (trixie: 1.32, sid: 1.36) into a folder, without touching the system's packages.
+# Unpacks Debian's kubectl of one suite (bookworm: 1.20, trixie: 1.32, sid: 1.36) into a folder, without touching the system's packages.
 # The mirror is the machine's own; apt verifies the package's signature.
 #
 #   scripts/kubectl.sh SUITE DIRECTORY
@@ -17,8 +17,11 @@ apt=(apt-get -qq
     -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists"
     -o "Dir::State::status=$work/status" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
 "${apt[@]}" update
-(cd "$work" && "${apt[@]}" download kubectl)
-dpkg-deb -x "$work"/kubectl_*.deb "$work/unpacked"
+# Before trixie the package had another name.
+package=kubectl
+[ "$suite" != bookworm ] || package=kubernetes-client
+(cd "$work" && "${apt[@]}" download "$package")
+dpkg-deb -x "$work/$package"_*.deb "$work/unpacked"
 mkdir -p "$out"
 install -m 0755 "$work/unpacked/usr/bin/kubectl" "$out/kubectl.new"
 mv "$out/kubectl.new" "$out/kubectl"

@@ -22,3 +22,6 @@ here=$(dirname "$0")
 if [ "${1:-}" = tests ] && ! cargo nextest --version >/dev/null 2>&1; then
     cargo install --locked cargo-nextest
 fi
+if [ "${1:-}" = tests ]; then
+    "$here/kubectl.sh" bookworm "$here/../target/kubectl/bookworm"
+fi

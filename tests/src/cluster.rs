@@ -55,10 +55,8 @@ impl Cluster {
         let namespace = Namespace::new()?;
         let before = namespace.kernel_state()?;
         let directory = tempfile::Builder::new().prefix("sampan-test-").tempdir().context("a data directory")?;
-        let kubectl = match &options.kubectl {
-            Some(kubectl) => kubectl.clone(),
-            None => kubectls().remove(0),
-        };
+        // What is waited for at the start, kubectl 1.20 cannot wait for.
+        let kubectl = kubectls().remove(0);
         let mut cluster = Self { namespace, directory, kubectl, server: None, options, before };
         if let Some(size) = cluster.options.disk {
             let disk = cluster.disk();
@@ -72,6 +70,9 @@ impl Cluster {
         }
         cluster.start_server()?;
         cluster.node_ready()?;
+        if let Some(kubectl) = &cluster.options.kubectl {
+            cluster.kubectl = kubectl.clone();
+        }
         Ok(cluster)
     }
 

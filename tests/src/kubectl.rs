@@ -9,10 +9,23 @@ use crate::host::{Namespace, repository};
 
 /// Debian's kubectl 1.32 and, where it could be had, 1.36.
 pub fn kubectls() -> Vec<PathBuf> {
-    let all = ["trixie", "sid"].map(|suite| repository().join("target/kubectl").join(suite).join("kubectl"));
+    let all = ["trixie", "sid"].map(kubectl_of);
     let present: Vec<PathBuf> = all.into_iter().filter(|path| path.exists()).collect();
     assert!(!present.is_empty(), "no kubectl in target/kubectl; get it with scripts/setup.sh");
     present
+}
+
+/// Debian 12's kubectl 1.20. It knows beta versions that v1.36 no longer serves, and not all flags and verbs of today,
+/// so [`kubectls`] is without it.
+pub fn kubectl_1_20() -> PathBuf {
+    let path = kubectl_of("bookworm");
+    assert!(path.exists(), "{} is missing; get it with scripts/setup.sh", path.display());
+    path
+}
+
+/// Where scripts/setup.sh puts the kubectl of a suite of Debian.
+fn kubectl_of(suite: &str) -> PathBuf {
+    repository().join("target/kubectl").join(suite).join("kubectl")
 }
 
 /// What a command printed and how it ended.
