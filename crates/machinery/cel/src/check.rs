@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, StructExpr};
 
 use crate::ast::{self, Loop, Macro};
 use crate::declarations::Declarations;
 use crate::estimate;
+use crate::made;
 use crate::program::CompileError;
 use crate::signatures::{self, Signature};
 use crate::types::{Kind, Ty};
@@ -104,7 +105,7 @@ impl<'a> Checker<'a> {
                 Ok((Ty::map(key, value).at_most(Some(map.entries.len() as u64)), cost))
             }
             Expr::Call(call) => self.call(call),
-            Expr::Struct(structure) => Err(self.undeclared(&structure.type_name)),
+            Expr::Struct(structure) => self.structure(structure),
             Expr::Comprehension(_) | Expr::Unspecified => Err(CompileError::syntax("unexpected expression")),
         }
     }
@@ -116,14 +117,46 @@ impl<'a> Checker<'a> {
         {
             return Ok((Kind::Type.into(), 1));
         }
+        if let Some(name) = dotted(select)
+            && let Some(ty) = self.declarations.get(&name)
+            && !self.locals.iter().any(|(local, _)| name.starts_with(&format!("{local}.")))
+        {
+            return Ok((ty.clone(), 1));
+        }
         let (operand, cost) = self.expr(&select.operand)?;
         Ok((self.field(&operand, &select.field)?, cost.saturating_add(1)))
+    }
+
+    fn structure(&mut self, structure: &StructExpr) -> Checked {
+        let name = structure.type_name.as_str();
+        if !self.declarations.makes() || !made::is_known(name) {
+            return Err(self.undeclared(name));
+        }
+        let mut cost = 40u64;
+        for entry in &structure.entries {
+            let EntryExpr::StructField(entry) = &entry.expr else { continue };
+            let (mut ty, more) = self.expr(&entry.value)?;
+            cost = cost.saturating_add(more);
+            if entry.optional {
+                ty = unwrapped(&ty);
+            }
+            let field = &entry.field;
+            let wanted =
+                made::field(name, field).ok_or_else(|| self.error(field, &format!("undefined field '{field}'")))?;
+            if !wanted.accepts(&ty) {
+                let problem = format!("expected type of field '{field}' is '{wanted}' but provided type is '{ty}'");
+                return Err(self.error(field, &problem));
+            }
+        }
+        Ok((Kind::Made(name.into()).into(), cost))
     }
 
     fn field(&self, of: &Ty, name: &str) -> Result<Ty, CompileError> {
         match &of.kind {
             Kind::Dyn => Ok(Kind::Dyn.into()),
             Kind::Map(_, value) => Ok(value.as_ref().clone()),
+            Kind::Made(structure) => made::field(structure, name)
+                .ok_or_else(|| CompileError::at(self.source, name, true, &format!("undefined field '{name}'"))),
             Kind::Optional(inner) => Ok(Ty::optional(unwrapped(&self.field(inner, name)?))),
             Kind::Object(object) => object
                 .fields
@@ -196,7 +229,9 @@ impl<'a> Checker<'a> {
     fn function(&mut self, call: &CallExpr) -> Checked {
         let library = ast::qualified(call.target.as_deref(), &call.func_name).filter(|name| {
             let prefix = name.split('.').next().unwrap_or_default();
-            self.variable(prefix).is_none() && signatures::of(false, name).is_some()
+            self.variable(prefix).is_none()
+                && signatures::of(false, name).is_some()
+                && (prefix != "jsonpatch" || self.declarations.makes())
         });
         let receiver = call.target.as_deref().filter(|_| library.is_none());
         let name = library.unwrap_or_else(|| call.func_name.clone());

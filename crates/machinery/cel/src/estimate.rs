@@ -1,6 +1,9 @@
 //! What a call costs beyond being one, by the sizes of its arguments: the same count beforehand, with the largest
 //! sizes their types allow, and while an expression runs, with the real ones.
 
+/// As upstream's: whoever is asked may be far away.
+const AUTHORIZATION_CHECK: u64 = 350_000;
+
 /// `sizes` are characters, items or entries, of the receiver first.
 pub fn extra(function: &str, sizes: &[u64]) -> u64 {
     let size = |index: usize| sizes.get(index).copied().unwrap_or(1);
@@ -10,6 +13,7 @@ pub fn extra(function: &str, sizes: &[u64]) -> u64 {
         "_+_" => tenth(size(0).saturating_add(size(1))),
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => tenth(size(0).min(size(1))),
         "@in" => size(1),
+        "check" => AUTHORIZATION_CHECK,
         "contains" => tenth(product(size(0), size(1))),
         "startsWith" | "endsWith" => tenth(size(1)),
         "matches" | "find" | "findAll" => product(tenth(size(0).saturating_add(1)), size(1).div_ceil(4)),
@@ -18,11 +22,36 @@ pub fn extra(function: &str, sizes: &[u64]) -> u64 {
         "isSorted" | "sum" | "min" | "max" | "slice" | "sort" | "flatten" | "join" => size(0),
         // Of a list by item, of a text by letter; the dearer of both.
         "indexOf" | "lastIndexOf" => size(0).max(tenth(product(size(0), size(1)))),
-        "charAt" | "lowerAscii" | "upperAscii" | "replace" | "split" | "substring" | "trim" | "reverse" | "format"
-        | "strings.quote" | "string" | "bytes" | "url" | "isURL" | "quantity" | "isQuantity" | "ip" | "isIP"
-        | "cidr" | "isCIDR" | "semver" | "isSemver" | "timestamp" | "duration" | "int" | "uint" | "double" => {
-            tenth(size(0))
-        }
+        "jsonpatch.escapeKey"
+        | "fieldSelector"
+        | "labelSelector"
+        | "charAt"
+        | "lowerAscii"
+        | "upperAscii"
+        | "replace"
+        | "split"
+        | "substring"
+        | "trim"
+        | "reverse"
+        | "format"
+        | "strings.quote"
+        | "string"
+        | "bytes"
+        | "url"
+        | "isURL"
+        | "quantity"
+        | "isQuantity"
+        | "ip"
+        | "isIP"
+        | "cidr"
+        | "isCIDR"
+        | "semver"
+        | "isSemver"
+        | "timestamp"
+        | "duration"
+        | "int"
+        | "uint"
+        | "double" => tenth(size(0)),
         "validate" | "ip.isCanonical" => tenth(size(1)).max(tenth(size(0))),
         _ => 0,
     }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
 
 use crate::ast::{self, Loop, Macro};
+use crate::authorization::{Authorization, Question};
+use crate::declarations::Activation;
+use crate::made::Made;
 use crate::value::{Key, Val};
 use crate::{estimate, functions, signatures};
 
@@ -32,6 +35,16 @@ pub enum EvalError {
     Function(String),
     #[error("operation cancelled: actual cost limit exceeded")]
     Budget,
+    /// Evaluated again once this is answered.
+    #[error("an authorization check is not answered yet")]
+    Unanswered(Box<Question>),
+}
+
+impl EvalError {
+    /// Ends the whole evaluation, whatever stands beside it.
+    fn ends(&self) -> bool {
+        matches!(self, Self::Budget | Self::Unanswered(_))
+    }
 }
 
 /// What may still be spent.
@@ -63,16 +76,16 @@ impl Budget {
     }
 }
 
-type Result<T = Val> = std::result::Result<T, EvalError>;
+pub type Result<T = Val> = std::result::Result<T, EvalError>;
 
 pub struct Evaluation<'a> {
-    variables: &'a BTreeMap<&'a str, Val>,
+    variables: &'a dyn Activation,
     locals: Vec<(&'a str, Val)>,
     budget: &'a mut Budget,
 }
 
 impl<'a> Evaluation<'a> {
-    pub fn new(variables: &'a BTreeMap<&'a str, Val>, budget: &'a mut Budget) -> Self {
+    pub fn new(variables: &'a dyn Activation, budget: &'a mut Budget) -> Self {
         Self { variables, locals: Vec::new(), budget }
     }
 
@@ -81,12 +94,17 @@ impl<'a> Evaluation<'a> {
     }
 
     fn local(&self, name: &str) -> Option<&Val> {
-        self.locals
-            .iter()
-            .rev()
-            .find(|(local, _)| *local == name)
-            .map(|(_, value)| value)
-            .or_else(|| self.variables.get(name))
+        self.locals.iter().rev().find(|(local, _)| *local == name).map(|(_, value)| value)
+    }
+
+    fn named(&self, name: &str) -> Option<Val> {
+        self.local(name).cloned().or_else(|| self.variables.variable(name))
+    }
+
+    /// `variables.a` and its like, which are no fields.
+    fn member(&mut self, select: &'a SelectExpr) -> Option<Result> {
+        let of = ast::variable(&select.operand).filter(|of| self.local(of).is_none())?;
+        self.variables.member(of, &select.field, self.budget)
     }
 
     fn expr(&mut self, tree: &'a IdedExpr) -> Result {
@@ -94,8 +112,8 @@ impl<'a> Evaluation<'a> {
             Expr::Literal(literal) => Ok(self::literal(literal)),
             Expr::Ident(name) => {
                 self.budget.charge(1)?;
-                Ok(match self.local(name) {
-                    Some(value) => value.clone(),
+                Ok(match self.named(name) {
+                    Some(value) => value,
                     None => Val::Type(name.as_str().into()),
                 })
             }
@@ -106,11 +124,14 @@ impl<'a> Evaluation<'a> {
                 {
                     return Ok(Val::Type(name.into()));
                 }
+                if let Some(value) = self.member(select) {
+                    return value;
+                }
                 field(&self.expr(&select.operand)?, &select.field)
             }
-            Expr::List(_) | Expr::Map(_) => self.literal_of_many(&tree.expr),
+            Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => self.literal_of_many(&tree.expr),
             Expr::Call(call) => self.call(call),
-            Expr::Struct(_) | Expr::Comprehension(_) | Expr::Unspecified => Err(EvalError::NoSuchOverload),
+            Expr::Comprehension(_) | Expr::Unspecified => Err(EvalError::NoSuchOverload),
         }
     }
 
@@ -143,6 +164,20 @@ impl<'a> Evaluation<'a> {
                     entries.insert(key, value);
                 }
                 Ok(Val::Map(Arc::new(entries)))
+            }
+            Expr::Struct(structure) => {
+                self.budget.charge(40)?;
+                let mut fields = BTreeMap::new();
+                for entry in &structure.entries {
+                    let EntryExpr::StructField(field) = &entry.expr else { continue };
+                    let value = match self.expr(&field.value)? {
+                        Val::Optional(Some(inner)) if field.optional => Arc::unwrap_or_clone(inner),
+                        Val::Optional(None) if field.optional => continue,
+                        value => value,
+                    };
+                    fields.insert(field.field.clone(), value);
+                }
+                Ok(Val::Made(Arc::new(Made { name: structure.type_name.as_str().into(), fields })))
             }
             _ => Err(EvalError::NoSuchOverload),
         }
@@ -203,7 +238,7 @@ impl<'a> Evaluation<'a> {
                 Ok(Val::Bool(value)) if value == decisive => return Ok(Val::Bool(decisive)),
                 Ok(Val::Bool(_)) => {}
                 Ok(_) => failed = failed.or(Some(EvalError::NoSuchOverload)),
-                Err(EvalError::Budget) => return Err(EvalError::Budget),
+                Err(error) if error.ends() => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
@@ -213,7 +248,7 @@ impl<'a> Evaluation<'a> {
     fn function(&mut self, call: &'a CallExpr) -> Result {
         let library = ast::qualified(call.target.as_deref(), &call.func_name).filter(|name| {
             let prefix = name.split('.').next().unwrap_or_default();
-            self.local(prefix).is_none() && signatures::of(false, name).is_some()
+            self.named(prefix).is_none() && signatures::of(false, name).is_some()
         });
         let name = library.as_deref().unwrap_or(&call.func_name);
         let receiver = call.target.as_deref().filter(|_| library.is_none());
@@ -226,13 +261,27 @@ impl<'a> Evaluation<'a> {
         let sizes: Vec<u64> =
             values.iter().map(|value| if equality { value.deep_weight(left) } else { value.weight() }).collect();
         self.budget.charge(estimate::extra(name, &sizes).saturating_add(1))?;
-        functions::call(name, receiver.is_some(), &values, self.budget)
+        match (name, values.as_slice()) {
+            ("check", [Val::Authorization(check), Val::String(verb)]) => self.ask(check, verb),
+            _ => functions::call(name, receiver.is_some(), &values, self.budget),
+        }
+    }
+
+    fn ask(&self, check: &Authorization, verb: &str) -> Result {
+        let question = check.question(verb).ok_or(EvalError::NoSuchOverload)?;
+        match self.variables.decision(&question) {
+            Some(decision) => Ok(Authorization::Decision(decision).into()),
+            None => Err(EvalError::Unanswered(Box::new(question))),
+        }
     }
 
     fn expand(&mut self, found: Macro, call: &'a CallExpr) -> Result {
         self.budget.charge(1)?;
         if found == Macro::Has {
             let Expr::Select(select) = &call.args[0].expr else { return Err(EvalError::NoSuchOverload) };
+            if let Some(value) = self.member(select) {
+                return value.map(|value| Val::Bool(!matches!(value, Val::Optional(None))));
+            }
             let operand = self.expr(&select.operand)?;
             return Ok(Val::Bool(
                 field(&operand, &select.field).is_ok_and(|value| !matches!(value, Val::Optional(None))),
@@ -295,7 +344,7 @@ impl<'a> Evaluation<'a> {
                 }
             }
             match (found, run(looped.body)) {
-                (_, Err(EvalError::Budget)) => return Err(EvalError::Budget),
+                (_, Err(error)) if error.ends() => return Err(error),
                 (Macro::All, Ok(Val::Bool(false))) => return Ok(Val::Bool(false)),
                 (Macro::Exists, Ok(Val::Bool(true))) => return Ok(Val::Bool(true)),
                 (Macro::All | Macro::Exists, Ok(Val::Bool(_))) => {}
@@ -354,6 +403,7 @@ fn field(of: &Val, name: &str) -> Result {
         Val::Map(entries) => {
             entries.get(&Key::String(name.into())).cloned().ok_or_else(|| EvalError::NoSuchKey(name.to_owned()))
         }
+        Val::Made(made) => made.fields.get(name).cloned().ok_or_else(|| EvalError::NoSuchKey(name.to_owned())),
         Val::Optional(None) => Ok(Val::NONE),
         Val::Optional(Some(inner)) => Ok(optional(field(inner, name))),
         _ => Err(EvalError::NoSuchOverload),

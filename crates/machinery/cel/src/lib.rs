@@ -4,13 +4,17 @@
 //! [`Program::compile`] is what an expression costs once, [`Program::evaluate`] what it costs each time. [`rules`] runs
 //! the `x-kubernetes-validations` of a structural schema over an object. Pure: no I/O, no kind named.
 
+pub mod admission;
 mod ast;
+mod authorization;
 mod check;
 mod declarations;
 mod escape;
 mod estimate;
 mod eval;
 mod functions;
+mod json;
+mod made;
 mod program;
 pub mod rules;
 mod schema;
@@ -18,10 +22,13 @@ mod signatures;
 mod types;
 mod value;
 
-pub use declarations::Declarations;
+pub use authorization::{Action, Authorization, Decision, Question, ResourceCheck, ServiceAccount};
+pub use declarations::{Activation, Declarations};
 pub use eval::{Budget, EvalError};
+pub use json::{NotJson, to_json};
+pub use made::{Made, misnamed};
 pub use program::{CompileError, Program};
-pub use schema::{declare, to_value};
+pub use schema::{declare, to_value, untyped};
 pub use types::{Kind, Object, Ty};
 pub use value::{Key, Val};
 

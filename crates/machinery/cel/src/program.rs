@@ -1,12 +1,10 @@
 //! An expression, compiled.
 
-use std::collections::BTreeMap;
-
 use cel::common::ast::IdedExpr;
 
 use crate::ast;
 use crate::check::Checker;
-use crate::declarations::Declarations;
+use crate::declarations::{Activation, Declarations};
 use crate::eval::{Budget, EvalError, Evaluation};
 use crate::types::Ty;
 use crate::value::Val;
@@ -81,7 +79,7 @@ impl Program {
     }
 
     /// Ends: with a value, an error, or (at the latest when `budget` is spent) [`EvalError::Budget`].
-    pub fn evaluate(&self, variables: &BTreeMap<&str, Val>, budget: &mut Budget) -> Result<Val, EvalError> {
+    pub fn evaluate(&self, variables: &dyn Activation, budget: &mut Budget) -> Result<Val, EvalError> {
         Evaluation::new(variables, budget).run(&self.tree)
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
+use crate::authorization::Authorization;
 use crate::types::{Kind, Ty};
 
 /// What stands before the dot of `sets.contains` and the like.
-pub const LIBRARIES: &[&str] = &["sets", "optional", "ip", "format", "strings", "cel"];
+pub const LIBRARIES: &[&str] = &["sets", "optional", "ip", "format", "strings", "cel", "jsonpatch"];
 
 const TABLE: &str = "
 _+_(int, int) int | _+_(uint, uint) uint | _+_(double, double) double | _+_(string, string) string
@@ -77,6 +78,14 @@ format.dns1035Label() format | format.qualifiedName() format | format.dns1123Lab
 format.dns1123SubdomainPrefix() format | format.dns1035LabelPrefix() format | format.labelValue() format
 format.uri() format | format.uuid() format | format.byte() format | format.date() format | format.datetime() format
 format.validate(string) optional<list<string>>
+authorizer.path(string) pathcheck | authorizer.group(string) groupcheck
+authorizer.serviceAccount(string, string) authorizer | groupcheck.resource(string) resourcecheck
+resourcecheck.subresource(string) resourcecheck | resourcecheck.namespace(string) resourcecheck
+resourcecheck.name(string) resourcecheck | resourcecheck.fieldSelector(string) resourcecheck
+resourcecheck.labelSelector(string) resourcecheck | pathcheck.check(string) decision
+resourcecheck.check(string) decision | decision.allowed() bool | decision.reason() string
+decision.errored() bool | decision.error() string
+jsonpatch.escapeKey(string) string
 optional.of(A) optional<A> | optional.none() optional<dyn> | optional.ofNonZeroValue(A) optional<A>
 optional<A>.hasValue() bool | optional<A>.value() A | optional<A>.or(optional<A>) optional<A>
 optional<A>.orValue(A) A
@@ -167,6 +176,11 @@ fn ty(text: &str) -> Ty {
         "url" => Kind::Opaque("kubernetes.URL"),
         "semver" => Kind::Opaque("kubernetes.Semver"),
         "format" => Kind::Opaque("kubernetes.NamedFormat"),
+        "authorizer" => Kind::Opaque(Authorization::AUTHORIZER),
+        "pathcheck" => Kind::Opaque(Authorization::PATH_CHECK),
+        "groupcheck" => Kind::Opaque(Authorization::GROUP_CHECK),
+        "resourcecheck" => Kind::Opaque(Authorization::RESOURCE_CHECK),
+        "decision" => Kind::Opaque(Authorization::DECISION),
         "ORD" => Kind::Variable('<'),
         "A" => Kind::Variable('A'),
         "B" => Kind::Variable('B'),

@@ -34,6 +34,8 @@ pub enum Kind {
     Optional(Arc<Ty>),
     /// Of one of Kubernetes' libraries: `kubernetes.Quantity`, `net.IP`, …
     Opaque(&'static str),
+    /// Made by an expression: `Object.spec{…}`.
+    Made(Arc<str>),
     /// Of a signature: any type, the same at each place.
     Variable(char),
 }
@@ -91,6 +93,7 @@ impl Ty {
             }
             (Kind::Object(a), Kind::Object(b)) => Arc::ptr_eq(a, b) || a.name == b.name,
             (Kind::Opaque(a), Kind::Opaque(b)) => a == b,
+            (Kind::Made(a), Kind::Made(b)) => a == b,
             (Kind::Variable(a), Kind::Variable(b)) => a == b,
             (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
         }
@@ -127,6 +130,7 @@ impl fmt::Display for Ty {
             Kind::Object(object) => f.write_str(&object.name),
             Kind::Optional(inner) => write!(f, "optional_type({inner})"),
             Kind::Opaque(name) => f.write_str(name),
+            Kind::Made(name) => f.write_str(name),
             Kind::Variable(name) => write!(f, "{name}"),
         }
     }

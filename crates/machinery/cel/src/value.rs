@@ -8,6 +8,9 @@ use std::sync::Arc;
 use base_meta::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::authorization::Authorization;
+use crate::made::Made;
+
 /// A key of a map. Whole numbers are the same key however they are written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -39,6 +42,10 @@ pub enum Val {
     Semver(Arc<semver::Version>),
     /// One of the named formats.
     Format(&'static str),
+    /// `authorizer`, and what is built from it.
+    Authorization(Arc<Authorization>),
+    /// `Object.spec{…}` and the like.
+    Made(Arc<Made>),
 }
 
 impl From<&str> for Val {
@@ -88,7 +95,7 @@ impl Val {
     pub const NONE: Self = Self::Optional(None);
 
     /// As `type()` prints it.
-    pub fn type_name(&self) -> &'static str {
+    pub fn type_name(&self) -> &str {
         match self {
             Self::Null => "null_type",
             Self::Bool(_) => "bool",
@@ -109,6 +116,8 @@ impl Val {
             Self::Url(_) => "kubernetes.URL",
             Self::Semver(_) => "kubernetes.Semver",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Authorization(of) => of.type_name(),
+            Self::Made(made) => &made.name,
         }
     }
 
@@ -132,6 +141,7 @@ impl Val {
             Self::Bytes(bytes) => bytes.len(),
             Self::List(items) => items.len(),
             Self::Map(entries) => entries.len(),
+            Self::Made(made) => made.fields.len(),
             Self::Optional(Some(inner)) => return inner.weight(),
             _ => 1,
         }) as u64
@@ -148,6 +158,7 @@ impl Val {
         match self {
             Self::List(items) => items.iter().for_each(&mut add),
             Self::Map(entries) => entries.values().for_each(&mut add),
+            Self::Made(made) => made.fields.values().for_each(&mut add),
             _ => {}
         }
         weight
@@ -194,6 +205,8 @@ impl PartialEq for Val {
             (Self::Cidr(a, m), Self::Cidr(b, n)) => a == b && m == n,
             (Self::Url(a), Self::Url(b)) => a == b,
             (Self::Format(a), Self::Format(b)) => a == b,
+            (Self::Authorization(a), Self::Authorization(b)) => a == b,
+            (Self::Made(a), Self::Made(b)) => Arc::ptr_eq(a, b) || a == b,
             (a, b) => a.compare(b) == Some(Ordering::Equal),
         }
     }

@@ -1,6 +1,9 @@
 //! The last word on a write: upstream's built-in plug-ins, in upstream's order.
 
 mod default_tolerations;
+// What asks them comes next.
+#[allow(dead_code, unused_imports)]
+pub(crate) mod expressions;
 pub(crate) mod late;
 mod namespace_lifecycle;
 mod node_restriction;

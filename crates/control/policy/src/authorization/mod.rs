@@ -1,10 +1,12 @@
 //! Who may do what. Asked in order; whoever has no opinion leaves it to the next, and nobody allowing is a refusal.
 
+mod chain;
 pub mod node;
 pub mod rules;
 
 use std::sync::Arc;
 
+pub(crate) use chain::Chain;
 use machinery_apiserver::Authorizer;
 use machinery_apiserver::{Attributes, Decision};
 

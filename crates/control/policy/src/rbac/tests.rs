@@ -18,6 +18,19 @@ pub(crate) fn defaults() -> Arc<Rbac> {
     rbac
 }
 
+/// Each may do one thing in one namespace: user, namespace, group, resource, verb.
+pub(crate) fn granting(grants: &[(&str, &str, &str, &str, &str)]) -> Rbac {
+    let rbac = Rbac::default();
+    for (index, (user, namespace, group, resource, verb)) in grants.iter().enumerate() {
+        let name = format!("grant-{index}");
+        let rule = json!({"verbs": [verb], "apiGroups": [group], "resources": [resource]});
+        put(&rbac, Kind::Roles, namespace, &name, json!({ "rules": [rule] }));
+        let subject = json!([{"kind": "User", "apiGroup": api::rbac::GROUP, "name": user}]);
+        put(&rbac, Kind::RoleBindings, namespace, &name, bound("Role", &name, subject));
+    }
+    rbac
+}
+
 fn user(name: &str, groups: &[&str]) -> UserInfo {
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
     UserInfo { name: name.into(), groups, ..UserInfo::default() }

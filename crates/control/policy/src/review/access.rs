@@ -5,47 +5,12 @@ use std::sync::Arc;
 use base_meta::Status;
 use base_meta::field::{Error, Path};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
-use machinery_apiserver::{Action, Attributes, Authorizer, Decision};
+use machinery_apiserver::{Action, Attributes};
 use machinery_registry::{RequestContext, UserInfo};
 use serde_json::{Value, json};
 
 use super::{Answering, invalid};
-use crate::rbac::Rbac;
-
-/// The server's authorizers, asked for their reasons: RBAC is the last.
-pub(super) struct Chain {
-    before: Vec<Arc<dyn Authorizer>>,
-    rbac: Arc<Rbac>,
-}
-
-struct Verdict {
-    allowed: bool,
-    denied: bool,
-    reason: String,
-}
-
-impl Chain {
-    pub(super) fn new(before: Vec<Arc<dyn Authorizer>>, rbac: Arc<Rbac>) -> Self {
-        Self { before, rbac }
-    }
-
-    async fn decide(&self, attributes: &Attributes<'_>) -> Verdict {
-        let mut reasons = Vec::new();
-        for authorizer in &self.before {
-            match authorizer.authorize(attributes).await {
-                Decision::Allow => return Verdict { allowed: true, denied: false, reason: String::new() },
-                Decision::Deny { reason } => return Verdict { allowed: false, denied: true, reason },
-                Decision::NoOpinion { reason } => reasons.push(reason),
-            }
-        }
-        if let Some(reason) = self.rbac.allows(attributes) {
-            return Verdict { allowed: true, denied: false, reason: reason.to_string() };
-        }
-        reasons.push(self.rbac.unresolved(attributes));
-        reasons.retain(|reason| !reason.is_empty());
-        Verdict { allowed: false, denied: false, reason: reasons.join("\n") }
-    }
-}
+use crate::authorization::Chain;
 
 /// About whom a review is.
 #[derive(Clone, Copy, PartialEq, Eq)]

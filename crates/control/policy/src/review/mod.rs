@@ -17,10 +17,9 @@ use machinery_registry::{
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
 
-use crate::authorization::before_rbac;
+use crate::authorization::{Chain, before_rbac};
 use crate::rbac::Rbac;
 use crate::tokens::ServiceAccountTokens;
-use access::Chain;
 
 /// What a review answers: the object as it was asked, with its status.
 #[async_trait::async_trait]

@@ -16,7 +16,9 @@ pub fn call(name: &str, receiver: bool, args: &[Val]) -> Option<Result> {
         "uint" => uint(value),
         "double" => double(value),
         "string" => match value {
-            Val::List(_) | Val::Map(_) | Val::Null | Val::Optional(_) => Err(EvalError::NoSuchOverload),
+            Val::List(_) | Val::Map(_) | Val::Null | Val::Optional(_) | Val::Made(_) | Val::Authorization(_) => {
+                Err(EvalError::NoSuchOverload)
+            }
             value => Ok(Val::from(text(value))),
         },
         "bool" => match value {
@@ -50,7 +52,7 @@ pub fn text(value: &Val) -> String {
         Val::String(text) => text.to_string(),
         Val::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Val::List(_) => "[...]".into(),
-        Val::Map(_) => "{...}".into(),
+        Val::Map(_) | Val::Made(_) => "{...}".into(),
         Val::Timestamp(time) => time.to_string(),
         Val::Duration(span) => times::print(*span),
         Val::Type(name) => name.to_string(),
@@ -62,6 +64,7 @@ pub fn text(value: &Val) -> String {
         Val::Url(url) => url.to_string(),
         Val::Semver(version) => version.to_string(),
         Val::Format(name) => (*name).into(),
+        Val::Authorization(_) => value.type_name().into(),
     }
 }
 

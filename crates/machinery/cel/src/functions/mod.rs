@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub use convert::text;
 pub use times::parse as duration;
 
+use crate::authorization;
 use crate::eval::{Budget, EvalError};
 use crate::value::Val;
 
@@ -35,7 +36,8 @@ pub fn call(name: &str, receiver: bool, args: &[Val], budget: &mut Budget) -> Re
         .or_else(|| lists::call(name, args))
         .or_else(|| quantities::call(name, args))
         .or_else(|| network::call(name, args))
-        .or_else(|| formats::call(name, args));
+        .or_else(|| formats::call(name, args))
+        .or_else(|| authorization::call(name, args));
     found.unwrap_or(Err(EvalError::NoSuchOverload))
 }
 
@@ -63,7 +65,7 @@ fn is_zero(value: &Val) -> bool {
     match value {
         Val::Null | Val::Optional(None) | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
         Val::Double(number) => *number == 0.0,
-        Val::String(_) | Val::Bytes(_) | Val::List(_) | Val::Map(_) => value.weight() == 0,
+        Val::String(_) | Val::Bytes(_) | Val::List(_) | Val::Map(_) | Val::Made(_) => value.weight() == 0,
         Val::Duration(duration) => duration.is_zero(),
         _ => false,
     }

@@ -47,6 +47,7 @@ pub fn call(name: &str, args: &[Val], budget: &mut Budget) -> Option<Result> {
         ("replace", [Val::String(from), Val::String(to)]) => replace(subject, from, to, -1, budget),
         ("replace", [Val::String(from), Val::String(to), Val::Int(most)]) => replace(subject, from, to, *most, budget),
         ("format", [Val::List(values)]) => format(subject, values, budget),
+        ("jsonpatch.escapeKey", []) => Ok(Val::from(subject.replace('~', "~0").replace('/', "~1"))),
         ("strings.quote", []) => Ok(Val::from(format!("{subject:?}"))),
         _ => return None,
     })
