@@ -105,6 +105,13 @@ impl Plan {
             Some(address) => bail!("--cluster-dns {address} is not in --service-cidr {services}"),
             None => services.nth(DNS_NUMBER).context("--service-cidr is too small for a DNS address")?,
         };
+        let node_ip = match options.node_ip {
+            Some(address) if address.is_loopback() => {
+                bail!("--node-ip {address} is a loopback address: pods could not reach the node by it")
+            }
+            Some(address) => address,
+            None => host::node_ip()?,
+        };
         let domain = &options.cluster_domain;
         let problems = base_meta::names::dns1123_subdomain(domain);
         if !problems.is_empty() {
@@ -112,10 +119,7 @@ impl Plan {
         }
         Ok(Self {
             node_name,
-            node_ip: match options.node_ip {
-                Some(address) => address,
-                None => host::node_ip()?,
-            },
+            node_ip,
             cluster_dns,
             kubernetes: services.nth(1).context("--service-cidr is too small")?,
             cluster_domain: domain.clone(),
@@ -162,5 +166,21 @@ fn write_kubeconfig(data_dir: &Path, options: &Server, authority: &Authority) ->
     match &options.write_kubeconfig {
         Some(path) => pki::write_private(path, text.as_bytes()),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::{Cli, Command};
+
+    #[test]
+    fn a_node_is_not_reached_by_a_loopback_address() {
+        let cli = Cli::parse_from(["sampan", "server", "--node-ip", "127.0.0.1", "--node-name", "one"]);
+        let Command::Server(options) = cli.command else { panic!("another command") };
+        let refused = Plan::of(&options).err().expect("refused").to_string();
+        assert!(refused.starts_with("--node-ip 127.0.0.1 is a loopback address"), "{refused}");
     }
 }

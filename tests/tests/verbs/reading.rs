@@ -336,7 +336,14 @@ fn the_server_says_what_it_serves() {
         let ports = cluster.kubectl(&["explain", "pod.spec.containers.ports"])?.ok();
         in_order(
             &ports,
-            &["FIELD: ports <[]ContainerPort>", "containerPort\t<integer> -required-", "protocol\t<string>"],
+            &[
+                "FIELD: ports <[]ContainerPort>",
+                "DESCRIPTION:",
+                "containerPort\t<integer> -required-",
+                "0 < x < 65536",
+                "protocol\t<string>",
+                "Must be UDP, TCP, or SCTP",
+            ],
         );
         let tree = cluster.kubectl(&["explain", "service", "--recursive"])?.ok();
         in_order(

@@ -10,3 +10,13 @@ pub(super) fn path(path: &str) -> Option<&'static str> {
     }
     None
 }
+
+/// Definitions whose texts we do not have.
+pub(super) fn prose(name: &str) -> Option<&'static str> {
+    match name {
+        "io.k8s.apimachinery.pkg.apis.meta.v1.Patch" => Some("a placeholder"),
+        "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent" => Some("several types in one to the crate with the texts"),
+        _ if name.ends_with("List") => Some("the crate with the texts has one type for the lists of all kinds"),
+        _ => None,
+    }
+}

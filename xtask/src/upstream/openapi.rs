@@ -1,6 +1,7 @@
-//! OpenAPI v2 against upstream's: every definition that is published, every path of a served resource. Prose aside.
+//! OpenAPI v2 against upstream's: every definition that is published, every path of a served resource, every text
+//! that `kubectl explain` shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context;
@@ -44,6 +45,18 @@ pub(super) async fn check(server: &Server, swagger: &Path) -> anyhow::Result<usi
         }
     }
 
+    let mut texts = 0;
+    for (name, schema) in our_definitions.iter().filter(|(name, _)| exceptions::prose(name).is_none()) {
+        let Some(expected) = their_definitions.get(name) else { continue };
+        let (ours, theirs) = (prose(schema), prose(expected));
+        texts += theirs.len();
+        for (field, text) in &theirs {
+            if ours.get(field) != Some(text) {
+                fail(format!("{name} {field}: described otherwise than upstream's"));
+            }
+        }
+    }
+
     let (our_paths, their_paths) = (part("ours", "paths"), part("theirs", "paths"));
     for (path, item) in &our_paths {
         match their_paths.get(path) {
@@ -70,7 +83,7 @@ pub(super) async fn check(server: &Server, swagger: &Path) -> anyhow::Result<usi
         }
     }
     eprintln!(
-        "OpenAPI v2: {} definitions, {} paths, {failed} differ, {excused} paths missing with a reason",
+        "OpenAPI v2: {} definitions, {texts} texts, {} paths, {failed} differ, {excused} paths missing with a reason",
         our_definitions.len(),
         our_paths.len()
     );
@@ -127,6 +140,15 @@ fn strip(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(strip),
         _ => {}
     }
+}
+
+/// What a definition and its fields are described as, by the letters and figures: doc comments are laid out in their own way.
+fn prose(schema: &Value) -> BTreeMap<&str, String> {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let fields = fields.map(|(name, field)| (name.as_str(), &field["description"]));
+    let all = std::iter::once(("", &schema["description"])).chain(fields);
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect();
+    all.filter_map(|(name, text)| Some((name, letters(text.as_str()?)))).collect()
 }
 
 fn kinds(schema: &Value) -> BTreeSet<String> {

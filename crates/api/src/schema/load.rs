@@ -29,6 +29,9 @@ struct Loader {
 
 const PREFIX: &str = "io.k8s.";
 
+/// Made by the build script.
+const PROSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/prose.gz"));
+
 pub(super) fn load(text: &'static str) -> Result<Loaded, LoadError> {
     let mut loader = Loader::default();
     for (line, header) in lines(text).filter(|(_, line)| !line.starts_with(' ')) {
@@ -66,7 +69,7 @@ pub(super) fn load(text: &'static str) -> Result<Loaded, LoadError> {
     }
     finish(header, &mut fields);
     kinds.sort();
-    let table = Table { types: types.leak(), shapes: loader.shapes.leak() };
+    let table = Table { types: types.leak(), shapes: loader.shapes.leak(), prose: PROSE };
     Ok(Loaded { table: Box::leak(Box::new(table)), kinds })
 }
 

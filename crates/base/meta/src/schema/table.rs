@@ -134,6 +134,9 @@ impl Type {
 pub struct Table {
     pub types: &'static [Type],
     pub shapes: &'static [Shape],
+    /// What people read about types and fields: gzip of lines, `=TYPE`, below it ` TEXT` of the type and `FIELD TEXT` of
+    /// each field; carriage returns stand for line ends within a text. Empty where nobody has written any.
+    pub prose: &'static [u8],
 }
 
 impl Table {

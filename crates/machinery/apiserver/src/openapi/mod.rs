@@ -5,6 +5,7 @@
 
 mod operations;
 mod parameters;
+mod prose;
 mod protobuf;
 mod schemas;
 

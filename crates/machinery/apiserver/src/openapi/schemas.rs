@@ -7,6 +7,7 @@ use base_meta::schema::{Field, ListType, MapType, SchemaRef, Shape, Table, TypeI
 use machinery_registry::Published;
 use serde_json::{Map, Value, json};
 
+use super::prose;
 use crate::definitions;
 
 /// How a reference is spelt; the schemas are otherwise the same.
@@ -93,16 +94,19 @@ pub(super) struct Collector {
     schemas: Map<String, Value>,
     specials: BTreeSet<Special>,
     kinds: BTreeMap<String, Kinds>,
+    prose: &'static [u8],
 }
 
 impl Collector {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, schemas: Map::new(), specials: BTreeSet::new(), kinds: BTreeMap::new() }
+        Self { dialect, schemas: Map::new(), specials: BTreeSet::new(), kinds: BTreeMap::new(), prose: &[] }
     }
 
     /// A reference to the type; it and all it reaches will be defined.
     pub(super) fn reference(&mut self, schema: SchemaRef) -> Value {
         let SchemaRef { table, root } = schema;
+        // One text serves all the tables there are.
+        self.prose = table.prose;
         let name = table.get(root).name;
         if !self.schemas.contains_key(name) {
             // Held before it is walked: types refer to themselves (JSONSchemaProps).
@@ -158,6 +162,7 @@ impl Collector {
                 .map(|(group, version, kind)| json!({ "group": group, "version": version, "kind": kind }));
             schema.insert("x-kubernetes-group-version-kind".into(), kinds.collect());
         }
+        prose::describe(self.prose, &mut self.schemas);
         self.schemas
     }
 

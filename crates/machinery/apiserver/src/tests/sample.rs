@@ -112,6 +112,7 @@ static TABLE: Table = Table {
         },
     ],
     shapes: &[Shape::String, Shape::Object(PORT), Shape::Object(DEPLOYMENT)],
+    prose: &[],
 };
 
 const CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];

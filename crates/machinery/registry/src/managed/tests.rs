@@ -104,7 +104,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         ty("Status", vec![field("replicas", Shape::Int(32))]),
         ty("Strategy", vec![text("type"), field("surge", Shape::IntOrString)]),
     ];
-    let table = Box::leak(Box::new(Table { types: types.leak(), shapes: shapes.leak() }));
+    let table = Box::leak(Box::new(Table { types: types.leak(), shapes: shapes.leak(), prose: &[] }));
     SchemaRef { table, root: TypeId(0) }
 });
 

@@ -56,6 +56,7 @@ static TABLE: Table = Table {
         },
     ],
     shapes: &[Shape::Object(TypeId(1)), Shape::String],
+    prose: &[],
 };
 
 const SCHEMA: SchemaRef = SchemaRef { table: &TABLE, root: TypeId(0) };

@@ -144,7 +144,7 @@ static TYPES: &[Type] = &[
     },
 ];
 
-static TABLE: Table = Table { types: TYPES, shapes: SHAPES };
+static TABLE: Table = Table { types: TYPES, shapes: SHAPES, prose: &[] };
 
 pub(crate) const WIDGET: SchemaRef = SchemaRef { table: &TABLE, root: TypeId(0) };
 /// As [`WIDGET`], with another name for the color.

@@ -33,7 +33,8 @@ pub(super) fn schema(name: &str) -> SchemaRef {
     let mut types = BASE.types.clone();
     let root = id(types.len());
     types.push(Type { name, fields: BASE.fields, atomic_map: false });
-    let table: &'static Table = Box::leak(Box::new(Table { types: types.leak(), shapes: BASE.shapes }));
+    let table: &'static Table =
+        Box::leak(Box::new(Table { types: types.leak(), shapes: BASE.shapes, prose: api::schema::table().prose }));
     let schema = SchemaRef { table, root };
     known.insert(name, schema);
     schema
