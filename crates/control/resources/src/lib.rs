@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use base_meta::Status;
 use base_tasks::Tasks;
+use machinery_dial::Dialer;
 use machinery_registry::{Admission, Handlers, Registry, Resource, Strategy};
 use machinery_storage::Storage;
 
@@ -53,6 +54,7 @@ use self::core::node_proxy::NodeProxy;
 use self::core::pod::eviction::Evict;
 use self::core::pod::streams::{Stream, Streams};
 use self::core::proxy::{Behind, Proxy};
+use self::core::service::address::ServiceAddresses;
 use self::core::{namespace, pod};
 
 /// What the kinds stand on.
@@ -64,7 +66,7 @@ pub struct Deps {
     pub node_ports: NodePortRange,
     /// The API server as a client of the nodes: its certificate, and the authority that signs theirs.
     pub kubelet_tls: Arc<rustls::ClientConfig>,
-    /// Owns the streams to nodes.
+    /// Owns the streams to nodes, and connections to what Services name.
     pub tasks: Tasks,
 }
 
@@ -93,6 +95,8 @@ pub struct Resources {
     pub custom_resource_definitions: Arc<Registry<CustomResourceDefinitionStrategy>>,
     others: Vec<Arc<dyn Resource>>,
     load: Load,
+    /// To servers that Services name: webhooks, aggregated API servers.
+    pub dialer: Dialer,
     pub allocations: Arc<Allocations>,
     service_range: ServiceRange,
 }
@@ -117,8 +121,8 @@ impl Resources {
 
     /// What serves the kinds that definitions make, beside all of these.
     pub fn definitions(&self) -> Definitions {
-        let (definitions, services) = (self.custom_resource_definitions.clone(), self.services.clone());
-        Definitions::new(definitions, self.load.clone(), services, &self.all())
+        let definitions = self.custom_resource_definitions.clone();
+        Definitions::new(definitions, self.load.clone(), self.dialer.clone(), &self.all())
     }
 
     /// Reclaims what crashed writes left behind.
@@ -133,10 +137,14 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     let allocations = Arc::new(Allocations::new(deps.storage.clone(), deps.service_range, deps.node_ports));
     let load = Load { storage: deps.storage, admission: deps.admission.into() };
     let nodes = load.kind("nodes", NodeStrategy).await?;
+    let services = load.kind("services", ServiceStrategy { allocations: allocations.clone() }).await?;
+    let addresses = Arc::new(ServiceAddresses(Arc::downgrade(&services)));
+    let dialer = Dialer::new(addresses, deps.tasks.child("dialed"));
     let mut resources = Resources {
         namespaces: load.kind("namespaces", NamespaceStrategy).await?,
         pods: load.kind("pods", PodStrategy).await?,
-        services: load.kind("services", ServiceStrategy { allocations: allocations.clone() }).await?,
+        services,
+        dialer,
         endpoints: load.kind("endpoints", EndpointsStrategy).await?,
         endpoint_slices: load.kind("endpointslices", EndpointSliceStrategy).await?,
         service_accounts: load.kind("serviceaccounts", ServiceAccountStrategy).await?,

@@ -9,6 +9,7 @@ use base_meta::Status;
 use base_tasks::Tasks;
 use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use machinery_dial::Dialer;
 use machinery_registry::resource::WatchEvent;
 use machinery_registry::{
     Conversion, Handlers, ListOptions, Registry, Renamed, RequestContext, Resource, Strategy as _, View, migrate,
@@ -20,7 +21,6 @@ use super::custom::{BadDefinition, CustomStrategy, Version, Versions, Webhook};
 use super::definition::{CustomResourceDefinitionStrategy, FINALIZER, storage_version};
 use super::plan::{self, Names};
 use crate::Load;
-use crate::core::service::ServiceStrategy;
 
 /// Before a watch that failed is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,8 +32,8 @@ pub type Publish = Box<dyn Fn(&str, Vec<Arc<dyn Resource>>) + Send + Sync>;
 pub struct Definitions {
     registry: Arc<Registry<CustomResourceDefinitionStrategy>>,
     load: Load,
-    /// Where conversion webhooks are.
-    services: Arc<Registry<ServiceStrategy>>,
+    /// Of conversion webhooks.
+    dialer: Dialer,
     /// What the built-in kinds are called, by group.
     built_in: BTreeMap<String, Vec<Names>>,
 }
@@ -63,7 +63,7 @@ impl Definitions {
     pub(crate) fn new(
         registry: Arc<Registry<CustomResourceDefinitionStrategy>>,
         load: Load,
-        services: Arc<Registry<ServiceStrategy>>,
+        dialer: Dialer,
         all: &[Arc<dyn Resource>],
     ) -> Self {
         let mut built_in: BTreeMap<String, Vec<Names>> = BTreeMap::new();
@@ -75,7 +75,7 @@ impl Definitions {
                 kinds: vec![format!("{kind}List"), kind],
             });
         }
-        Self { registry, load, services, built_in }
+        Self { registry, load, dialer, built_in }
     }
 
     /// Serves all that are stored, then follows changes under `tasks`.
@@ -83,7 +83,7 @@ impl Definitions {
         let mut server = Server {
             registry: self.registry,
             load: self.load,
-            services: self.services,
+            dialer: self.dialer,
             built_in: self.built_in,
             publish,
             tasks: tasks.child("cleanup"),
@@ -100,7 +100,7 @@ impl Definitions {
 struct Server {
     registry: Arc<Registry<CustomResourceDefinitionStrategy>>,
     load: Load,
-    services: Arc<Registry<ServiceStrategy>>,
+    dialer: Dialer,
     built_in: BTreeMap<String, Vec<Names>>,
     publish: Publish,
     tasks: Tasks,
@@ -300,10 +300,10 @@ impl Server {
     fn conversion(&self, object: &CustomResourceDefinition) -> Arc<dyn Conversion> {
         match &object.spec.conversion {
             Some(conversion) if conversion.strategy == "Webhook" => {
-                let (spec, services) = (&object.spec, self.services.clone());
+                let spec = &object.spec;
                 let version = storage_version(object).unwrap_or_default();
                 let kind = format!("{}/{version}, Kind={}", spec.group, spec.names.kind);
-                Arc::new(Webhook::new(kind, conversion.webhook.as_ref(), services))
+                Arc::new(Webhook::new(kind, conversion.webhook.as_ref(), &self.dialer))
             }
             _ => Arc::new(Renamed),
         }

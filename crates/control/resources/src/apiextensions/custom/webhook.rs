@@ -1,24 +1,13 @@
 //! Conversion by a webhook: `apiextensions.k8s.io/v1 ConversionReview` over HTTPS, to a Service or a URL.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use base_meta::{GroupVersion, Gvr, Reason, Status};
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
+use base_meta::{GroupVersion, Reason, Status};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{WebhookClientConfig, WebhookConversion};
-use machinery_registry::{Conversion, Registry, RequestContext};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use machinery_dial::{ClientConfig, Dialer, Server, ServiceReference};
+use machinery_registry::Conversion;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-
-use crate::core::service::ServiceStrategy;
 
 /// Upstream's.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,14 +18,10 @@ const MAX_ANSWER: usize = 64 << 20;
 enum Error {
     #[error("no webhook is configured")]
     NotConfigured,
-    #[error("reading the certificates of caBundle: {0}")]
-    Certificates(String),
-    #[error("{0:?} is not an HTTPS URL")]
-    Url(String),
-    #[error("Post {url:?}: {source}")]
-    Post { url: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("Post {0:?}: context deadline exceeded")]
-    TimedOut(String),
+    #[error("{0}")]
+    Configured(String),
+    #[error("Post {url:?}: {reason}")]
+    Post { url: String, reason: machinery_dial::Error },
     #[error("the server answered {0}")]
     Refused(http::StatusCode),
     #[error("reading its answer: {0}")]
@@ -48,8 +33,8 @@ enum Error {
 pub(crate) struct Webhook {
     /// `stable.example.com/v1, Kind=CronTab`, for messages.
     kind: String,
-    config: Option<WebhookClientConfig>,
-    services: Arc<Registry<ServiceStrategy>>,
+    /// `None`: none is configured. A bad configuration is told to whoever needs the conversion.
+    server: Option<Result<Server, String>>,
 }
 
 impl fmt::Debug for Webhook {
@@ -58,62 +43,35 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// Whom to call, and as what they must prove themselves.
-struct Target {
-    host: String,
-    connect: (String, u16),
-    path: String,
+fn dialed(config: &WebhookClientConfig) -> ClientConfig {
+    let service = config.service.as_ref().map(|service| ServiceReference {
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
+        path: service.path.clone(),
+        port: service.port.and_then(|port| u16::try_from(port).ok()),
+    });
+    ClientConfig { url: config.url.clone(), service, ca_bundle: config.ca_bundle.clone(), ..ClientConfig::default() }
 }
 
 impl Webhook {
-    pub(crate) fn new(
-        kind: String,
-        webhook: Option<&WebhookConversion>,
-        services: Arc<Registry<ServiceStrategy>>,
-    ) -> Self {
-        Self { kind, config: webhook.and_then(|webhook| webhook.client_config.clone()), services }
-    }
-
-    async fn target(&self, config: &WebhookClientConfig) -> Result<Target, Error> {
-        if let Some(service) = &config.service {
-            let port = service.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(443);
-            let ctx = RequestContext {
-                user: Arc::default(),
-                gvr: Gvr::of("", "v1", "services"),
-                subresource: None,
-                namespace: Some(service.namespace.as_str().into()),
-                warnings: Default::default(),
-            };
-            let found = self.services.get_typed(&ctx, &service.name).await;
-            let found = found.map_err(|status| Error::Said(status.message))?;
-            let address = found.spec.and_then(|spec| spec.cluster_ip).filter(|address| address != "None");
-            let host = format!("{}.{}.svc", service.name, service.namespace);
-            let address = address.ok_or_else(|| Error::Said(format!("service {host} has no cluster IP")))?;
-            let path = service.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
-            return Ok(Target { host, connect: (address, port), path });
-        }
-        let text = config.url.clone().ok_or(Error::NotConfigured)?;
-        let url: http::Uri = text.parse().map_err(|_| Error::Url(text.clone()))?;
-        match (url.scheme_str(), url.host()) {
-            (Some("https"), Some(host)) => Ok(Target {
-                host: host.to_owned(),
-                connect: (host.trim_matches(['[', ']']).to_owned(), url.port_u16().unwrap_or(443)),
-                path: url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
-            }),
-            _ => Err(Error::Url(text)),
-        }
+    pub(crate) fn new(kind: String, webhook: Option<&WebhookConversion>, dialer: &Dialer) -> Self {
+        let config = webhook.and_then(|webhook| webhook.client_config.as_ref());
+        let server = config.map(|config| dialer.server(&dialed(config)).map_err(|error| error.to_string()));
+        Self { kind, server }
     }
 
     async fn call(&self, review: &Value) -> Result<Value, Error> {
-        let config = self.config.as_ref().ok_or(Error::NotConfigured)?;
-        let target = self.target(config).await?;
-        let url = format!("https://{}:{}{}?timeout=30s", target.host, target.connect.1, target.path);
-        let tls = tls(config.ca_bundle.as_ref().map(|bundle| bundle.0.as_slice()).unwrap_or_default())?;
-        match tokio::time::timeout(TIMEOUT, post(&target, tls, review)).await {
-            Ok(Ok((status, bytes))) if status.is_success() => serde_json::from_slice(&bytes).map_err(Error::Answer),
-            Ok(Ok((status, _))) => Err(Error::Refused(status)),
-            Ok(Err(source)) => Err(Error::Post { url, source }),
-            Err(_) => Err(Error::TimedOut(url)),
+        let server = match &self.server {
+            None => return Err(Error::NotConfigured),
+            Some(Err(problem)) => return Err(Error::Configured(problem.clone())),
+            Some(Ok(server)) => server,
+        };
+        let body = serde_json::to_vec(review).map_err(Error::Answer)?;
+        let path = server.path_within(TIMEOUT);
+        match server.call(&path, body.into(), TIMEOUT, MAX_ANSWER).await {
+            Ok((status, bytes)) if status.is_success() => serde_json::from_slice(&bytes).map_err(Error::Answer),
+            Ok((status, _)) => Err(Error::Refused(status)),
+            Err(reason) => Err(Error::Post { url: server.url(&path), reason }),
         }
     }
 
@@ -140,49 +98,6 @@ impl Webhook {
             }
             _ => Err(Error::Said("webhook returned no objects".into())),
         }
-    }
-}
-
-fn tls(bundle: &[u8]) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|error| Error::Certificates(error.to_string()))?;
-        roots.add(certificate).map_err(|error| Error::Certificates(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(Error::Certificates("there are none".into()));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| Error::Certificates(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-type Posted = Result<(http::StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>>;
-
-async fn post(target: &Target, tls: ClientConfig, review: &Value) -> Posted {
-    let name = ServerName::try_from(target.host.trim_matches(['[', ']']).to_owned())?;
-    let (address, port) = &target.connect;
-    let tcp = TcpStream::connect((address.as_str(), *port)).await?;
-    let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = http::Request::post(&target.path)
-        .header(HOST, &target.host)
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json")
-        .body(Full::new(Bytes::from(serde_json::to_vec(review)?)))?;
-    // Polled here, beside the exchange that it carries: nothing outlives the call.
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let bytes = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
-        Ok((status, bytes))
-    };
-    tokio::pin!(connection, exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        // Servers end connections in many ways; whether the answer came is what counts.
-        _ = &mut connection => exchange.await,
     }
 }
 
@@ -247,10 +162,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn bad_certificates_are_refused() {
-        for bundle in [&b""[..], b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            assert!(tls(bundle).is_err());
+    #[tokio::test]
+    async fn what_is_not_configured_is_an_error() {
+        struct Nowhere;
+        #[async_trait::async_trait]
+        impl machinery_dial::Resolver for Nowhere {
+            async fn resolve(&self, _: &str, _: &str, _: u16) -> Result<(String, u16), String> {
+                Err("nowhere".into())
+            }
+        }
+        let dialer = Dialer::new(std::sync::Arc::new(Nowhere), base_tasks::Tasks::root("test"));
+        let to = GroupVersion::parse("example.com/v2").expect("a version");
+        let configured = |config: Value| WebhookConversion {
+            client_config: Some(serde_json::from_value(config).expect("a configuration")),
+            ..WebhookConversion::default()
+        };
+        let service = json!({"service": {"namespace": "a", "name": "b"}});
+        let bad = configured(json!({"url": "http://x"}));
+        for (webhook, said) in [
+            (None, "no webhook is configured"),
+            (Some(&bad), "\"http://x\" is not an HTTPS URL"),
+            (Some(&configured(service)), "Post \"https://b.a.svc:443/?timeout=30s\": nowhere"),
+        ] {
+            let webhook = Webhook::new("example.com/v1, Kind=X".into(), webhook, &dialer);
+            let failed =
+                webhook.convert(vec![json!({"apiVersion": "example.com/v1"})], &to).await.expect_err("no server");
+            assert_eq!(failed.message, format!("conversion webhook for example.com/v1, Kind=X failed: {said}"));
         }
     }
 }

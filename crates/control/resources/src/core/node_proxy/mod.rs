@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base_meta::{Reason, Status};
 use base_tasks::Tasks;
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -15,7 +15,6 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
 use machinery_registry::Body;
 use rustls_pki_types::ServerName;
-use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -73,12 +72,14 @@ impl NodeProxy {
         path_and_query: &str,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
-        let client = upgrade_of(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let client = machinery_dial::upgrade_wanted(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (parts, _) = request.into_parts();
         let response = self.send(to, path_and_query, &parts).await.map_err(|error| unreachable(to, &error))?;
         match client {
-            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(self.join(client, response)),
-            _ if response.status().is_success() => Ok(plain(response)),
+            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(machinery_dial::join(&self.tasks, client, response))
+            }
+            _ if response.status().is_success() => Ok(machinery_dial::answer(response)),
             _ => Err(refused(response).await),
         }
     }
@@ -108,7 +109,7 @@ impl NodeProxy {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let client = upgrade_of(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let client = machinery_dial::upgrade_wanted(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         self.tasks.spawn("proxied connection", async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -119,8 +120,10 @@ impl NodeProxy {
         *request.version_mut() = http::Version::HTTP_11;
         let response = sender.send_request(request).await?;
         Ok(match client {
-            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => self.join(client, response),
-            _ => plain(response),
+            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                machinery_dial::join(&self.tasks, client, response)
+            }
+            _ => machinery_dial::answer(response),
         })
     }
 
@@ -160,28 +163,6 @@ impl NodeProxy {
         outgoing.headers_mut().insert(HOST, host);
         sender.send_request(outgoing).await.map_err(|error| http(error.into()))
     }
-
-    /// Both sides speak the upgraded protocol from here on; nothing of it is looked at.
-    fn join(&self, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
-        let node = hyper::upgrade::on(&mut response);
-        self.tasks.spawn("node stream", async move {
-            let (client, node) = match futures::future::try_join(client, node).await {
-                Ok(both) => both,
-                Err(error) => return tracing::debug!(error = &error as &dyn std::error::Error, "an upgrade failed"),
-            };
-            if let Err(error) = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a stream to a node broke");
-            }
-        });
-        let mut answer = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *answer.headers_mut() = response.headers().clone();
-        answer
-    }
-}
-
-fn upgrade_of(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
 }
 
 /// Only what the streams need goes on: never the caller's credentials.
@@ -192,19 +173,10 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
     };
     let all = headers.iter().filter(|(name, _)| wanted(name.as_str()));
     let mut kept: HeaderMap = all.map(|(name, value)| (name.clone(), value.clone())).collect();
-    if !upgrade_of(headers) {
+    if !machinery_dial::upgrade_wanted(headers) {
         kept.remove(CONNECTION);
     }
     kept
-}
-
-fn plain(response: Response<Incoming>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    // Of this hop alone.
-    parts.headers.remove(CONNECTION);
-    parts.headers.remove(http::header::TRANSFER_ENCODING);
-    parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, body.map_err(Into::into).boxed_unsync())
 }
 
 /// The node's own words, under the status it gave.

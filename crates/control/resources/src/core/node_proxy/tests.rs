@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use http::header::UPGRADE;
+
 use super::*;
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);

@@ -1,5 +1,6 @@
 //! Services: what the API keeps in step (addresses, families, node ports) around what the user writes.
 
+pub(crate) mod address;
 pub mod allocations;
 mod families;
 mod fields;
