@@ -2,6 +2,7 @@
 //!
 //! Pure, above `base` and below the components; no `machinery` crate may depend on it.
 
+pub mod bootstrap_token;
 pub mod conversion;
 pub mod cron;
 pub mod defaults;
@@ -12,5 +13,6 @@ pub mod rbac;
 pub mod schema;
 pub mod service;
 pub mod service_env;
+pub mod signing_request;
 pub mod template_hash;
 pub mod validation;

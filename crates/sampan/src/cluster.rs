@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use base_tasks::Tasks;
 use control_policy::rbac::Loaded;
-use control_policy::tokens::{self, ServiceAccountTokens, TokenRequests};
+use control_policy::tokens::{self, BootstrapTokens, ServiceAccountTokens, TokenRequests};
 use control_policy::{ClientCertificates, Kinds, Rbac};
 use control_resources::{Deps, ServiceRange, bootstrap};
 use machinery_apiserver::audit::{Audit, LogFile, Policy, Rotation};
@@ -27,6 +27,7 @@ pub struct ControlPlane {
     /// What is to be done about the roles once the API serves.
     loaded: Option<Loaded>,
     tokens: Tokens,
+    authority: Arc<Authority>,
 }
 
 /// What the Secrets of service accounts are filled with.
@@ -43,7 +44,7 @@ impl ControlPlane {
         tasks: &Tasks,
         data_dir: &Path,
         options: &Server,
-        authority: &Authority,
+        authority: &Arc<Authority>,
         facts: bootstrap::Facts,
     ) -> Result<Self> {
         let storage = Embedded::open(&data_dir.join("store")).await.context("opening the store")?;
@@ -52,6 +53,7 @@ impl ControlPlane {
         let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
         let keys = Arc::new(token_key::open(&data_dir.join("tls"), issuer)?);
         let bearers = Arc::new(ServiceAccountTokens::new(keys.clone(), plugins.lookups.clone()));
+        let bootstrap_tokens = Arc::new(BootstrapTokens(plugins.lookups.clone()));
         let kubelet_client = authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage.clone()),
@@ -80,9 +82,11 @@ impl ControlPlane {
             ("/openid/v1/jwks", tokens.keys.key_set()),
             ("/.well-known/openid-configuration", tokens.keys.configuration(&advertise_address)),
         ];
+        let reviews = control_policy::review::resources(&rbac, &bearers, &bootstrap_tokens);
         let config = machinery_apiserver::Config {
-            resources: all.into_iter().chain(control_policy::review::resources(&rbac, &bearers)).collect(),
-            authenticators: vec![Arc::new(ClientCertificates), bearers],
+            resources: all.into_iter().chain(reviews).collect(),
+            // Bearers of service accounts last: they refuse what none has known.
+            authenticators: vec![Arc::new(ClientCertificates), bootstrap_tokens, bearers],
             authorizers: control_policy::authorizers(&rbac),
             version: VersionInfo::kubernetes_1_36(env!("CARGO_PKG_VERSION"), ""),
             health_checks: Vec::new(),
@@ -97,7 +101,7 @@ impl ControlPlane {
             .start(Box::new(move |group, kinds| published.set_resources(group, kinds)), &tasks.child("definitions"))
             .await
             .map_err(|status| anyhow!("reading the definitions of kinds: {}", status.message))?;
-        Ok(Self { api, storage, rbac, loaded: Some(loaded), tokens })
+        Ok(Self { api, storage, rbac, loaded: Some(loaded), tokens, authority: authority.clone() })
     }
 
     /// A client of this process that is `name`.
@@ -117,7 +121,7 @@ impl ControlPlane {
             tokens::follow_secrets(&tasks, keys.clone(), lookups.clone(), secrets.clone(), ca_pem.clone());
         }
         let client = self.client("system:kube-controller-manager", &[]);
-        control_controllers::start(&tasks.child("controllers"), &client, ca_pem);
+        control_controllers::start(&tasks.child("controllers"), &client, ca_pem, self.authority.clone());
         control_scheduler::start(&tasks.child("scheduler"), &self.client("system:kube-scheduler", &[]));
     }
 

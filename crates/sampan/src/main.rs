@@ -11,6 +11,7 @@ mod node;
 mod owned;
 mod pki;
 mod server;
+mod signer;
 mod token_key;
 mod uninstall;
 

@@ -27,7 +27,7 @@ const LEAF_DAYS: u32 = 365;
 pub struct Authority {
     pub ca_pem: String,
     issuer: Issuer<'static, KeyPair>,
-    ca_der: CertificateDer<'static>,
+    pub ca_der: CertificateDer<'static>,
 }
 
 /// A certificate and its key.
@@ -63,6 +63,10 @@ impl Authority {
             Issuer::from_ca_cert_pem(&ca_pem, key).with_context(|| format!("parsing {}", cert_path.display()))?;
         let ca_der = pem_der(&ca_pem).with_context(|| format!("parsing {}", cert_path.display()))?;
         Ok(Self { ca_pem, issuer, ca_der })
+    }
+
+    pub fn key(&self) -> &KeyPair {
+        self.issuer.key()
     }
 
     /// A certificate for a server reached by these names.

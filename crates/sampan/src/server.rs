@@ -32,7 +32,7 @@ pub async fn run(options: Server) -> Result<()> {
     let data_dir = host::data_dir(&options.data.data_dir)?;
     let plan = Plan::of(&options)?;
     let tasks = Tasks::root("sampan");
-    let authority = Authority::open(&data_dir.join("tls"))?;
+    let authority = Arc::new(Authority::open(&data_dir.join("tls"))?);
     let address = SocketAddr::new(options.bind_address, options.https_listen_port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod certificates;
 mod crd;
 mod kinds_cluster;
 mod kinds_workloads;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use base_meta::field::{Error, Path};
 use base_meta::names;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
-use x509_parser::prelude::{FromDer as _, Pem, X509Certificate, X509CertificationRequest};
+use x509_parser::prelude::{FromDer as _, Pem, X509Certificate};
 
 use super::Errors;
+use crate::signing_request::Asked;
 
 const USAGES: &[&str] = &[
     "any",
@@ -47,8 +48,8 @@ pub fn signing_request(request: &CertificateSigningRequest) -> Errors {
 fn spec(request: &CertificateSigningRequest) -> Errors {
     let mut errors = Errors::new();
     let (path, spec) = (Path::new("spec"), &request.spec);
-    if let Some(problem) = bad_request(&spec.request.0) {
-        errors.push(Error::invalid(&path.child("request"), &super::json(&spec.request), problem));
+    if let Err(problem) = Asked::parse(&spec.request.0) {
+        errors.push(Error::invalid(&path.child("request"), &super::json(&spec.request), problem.to_string()));
     }
     let (usages, at) = (spec.usages.as_deref().unwrap_or_default(), path.child("usages"));
     if usages.is_empty() {
@@ -73,17 +74,6 @@ fn spec(request: &CertificateSigningRequest) -> Errors {
         errors.push(Error::invalid(&path.child("expirationSeconds"), seconds, detail));
     }
     errors
-}
-
-fn bad_request(pem: &[u8]) -> Option<String> {
-    let block = Pem::iter_from_buffer(pem).next().and_then(Result::ok);
-    let Some(block) = block.filter(|block| block.label == "CERTIFICATE REQUEST") else {
-        return Some("PEM block type must be CERTIFICATE REQUEST".to_owned());
-    };
-    match X509CertificationRequest::from_der(&block.contents) {
-        Ok(_) => None,
-        Err(_) => Some("asn1: syntax error: not a certificate request".to_owned()),
-    }
 }
 
 /// `example.com/signer-name`.

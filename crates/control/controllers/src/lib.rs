@@ -4,6 +4,7 @@
 //! is level-triggered: a key wakes it, it reads the shared informers, and doing its work twice changes nothing.
 //! May depend on `machinery/client`, `api` and `base`; never on another component.
 
+mod certificates;
 mod deployment;
 mod endpoints;
 mod event;
@@ -12,16 +13,20 @@ mod namespace;
 mod reconcile;
 mod replicaset;
 mod serviceaccount;
+mod token_cleaner;
 mod world;
+
+use std::sync::Arc;
 
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 
+pub use certificates::Authority;
 pub use world::World;
 
 /// Starts every controller under `tasks`. `client` carries the controllers' own identity; `ca_pem` is
-/// the certificate of the authority that pods check the API server's by.
-pub fn start(tasks: &Tasks, client: &Client, ca_pem: &str) {
+/// the certificate of the authority that pods check the API server's by, `authority` what signs for it.
+pub fn start(tasks: &Tasks, client: &Client, ca_pem: &str, authority: Arc<dyn Authority>) {
     let world = World::start(&tasks.child("informers"), client);
     replicaset::start(&tasks.child("replicaset"), client, &world);
     deployment::start(&tasks.child("deployment"), client, &world);
@@ -30,4 +35,6 @@ pub fn start(tasks: &Tasks, client: &Client, ca_pem: &str) {
     namespace::start(&tasks.child("namespace"), client, &world);
     gc::start(&tasks.child("gc"), client);
     event::start(&tasks.child("event"), client);
+    certificates::start(&tasks.child("certificates"), client, authority);
+    token_cleaner::start(&tasks.child("token_cleaner"), client);
 }

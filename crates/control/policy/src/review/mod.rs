@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::authorization::{Chain, before_rbac};
 use crate::rbac::Rbac;
-use crate::tokens::ServiceAccountTokens;
+use crate::tokens::{BootstrapTokens, ServiceAccountTokens};
 
 /// What a review answers: the object as it was asked, with its status.
 #[async_trait::async_trait]
@@ -31,7 +31,11 @@ const COLUMNS: &[Column] =
     &[Column { name: "Name", kind: "string", format: "name", description: "It has none.", priority: 0 }];
 
 /// Every review, over the server's own authorizers.
-pub fn resources(rbac: &Arc<Rbac>, tokens: &Arc<ServiceAccountTokens>) -> Vec<Arc<dyn Resource>> {
+pub fn resources(
+    rbac: &Arc<Rbac>,
+    tokens: &Arc<ServiceAccountTokens>,
+    bootstrap: &Arc<BootstrapTokens>,
+) -> Vec<Arc<dyn Resource>> {
     let chain = Arc::new(Chain::new(before_rbac(), rbac.clone()));
     let access = |of| access::Access { chain: chain.clone(), of };
     const AUTHORIZATION: &str = "authorization.k8s.io";
@@ -42,7 +46,7 @@ pub fn resources(rbac: &Arc<Rbac>, tokens: &Arc<ServiceAccountTokens>) -> Vec<Ar
         review(AUTHORIZATION, "LocalSubjectAccessReview", Scope::Namespaced, access(access::Of::AnyoneHere)),
         review(AUTHORIZATION, "SelfSubjectRulesReview", Scope::Cluster, rules::Rules(rbac.clone())),
         review(AUTHENTICATION, "SelfSubjectReview", Scope::Cluster, identity::WhoAmI),
-        review(AUTHENTICATION, "TokenReview", Scope::Cluster, identity::Token(tokens.clone())),
+        review(AUTHENTICATION, "TokenReview", Scope::Cluster, identity::Token(tokens.clone(), bootstrap.clone())),
     ]
 }
 

@@ -191,7 +191,7 @@ impl Authenticator for ServiceAccountTokens {
     }
 }
 
-fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &http::HeaderMap) -> Option<&str> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.trim().split_once(' ')?;
     let token = token.trim();

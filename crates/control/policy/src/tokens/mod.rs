@@ -1,4 +1,4 @@
-//! Service-account tokens: signed here, proved here.
+//! Service-account tokens: signed here, proved here. Beside them, the tokens of who joins the cluster (`bootstrap.rs`).
 //!
 //! ```text
 //! serviceaccounts/token ─ request.rs ─▶ keys.rs signs claims.rs ─▶ pod (projected volume), kubectl create token
@@ -6,6 +6,7 @@
 //! ```
 
 mod authenticator;
+mod bootstrap;
 mod claims;
 mod keys;
 mod node;
@@ -15,6 +16,7 @@ mod secrets;
 pub(crate) mod tests;
 
 pub use authenticator::ServiceAccountTokens;
+pub use bootstrap::BootstrapTokens;
 pub use keys::{KeyError, Keys};
 pub use request::TokenRequests;
 pub use secrets::follow as follow_secrets;

@@ -66,7 +66,14 @@ const BINDINGS: &[(&str, &[Subject])] = &[
     ("system:volume-scheduler", &[User("system:kube-scheduler")]),
     ("system:node", &[]),
     ("system:service-account-issuer-discovery", &[Group("system:serviceaccounts")]),
+    // As kubeadm and k3s bind them: who joins with a token asks for its node's certificate, a node for its next one.
+    ("system:node-bootstrapper", &[Group(JOINING)]),
+    ("system:certificates.k8s.io:certificatesigningrequests:nodeclient", &[Group(JOINING)]),
+    ("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", &[Group("system:nodes")]),
 ];
+
+/// Of the holders of tokens that `sampan token create` makes.
+const JOINING: &str = api::bootstrap_token::JOINING;
 
 /// All controllers of this process share one identity, which holds what upstream grants each of them.
 const OUR_CONTROLLERS: &str = "system:sampan:controllers";
