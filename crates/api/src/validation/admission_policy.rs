@@ -1,5 +1,5 @@
-//! Admission policies and their bindings. Expressions are checked for being there and for their size; they are
-//! compiled where they are evaluated.
+//! Admission policies and their bindings. Expressions are checked for being there and for their size: this
+//! crate does not know their language.
 
 use std::collections::BTreeSet;
 

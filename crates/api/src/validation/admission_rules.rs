@@ -1,5 +1,5 @@
 //! What webhooks and admission policies share: which requests they are about, and conditions in CEL. Expressions are
-//! checked for being there alone: they are compiled where they are evaluated.
+//! checked for being there alone: this crate does not know their language.
 
 use std::collections::BTreeSet;
 

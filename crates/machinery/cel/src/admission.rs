@@ -126,6 +126,51 @@ impl Environment {
     }
 }
 
+/// The environments of one policy's expressions.
+pub struct PolicyEnvironments {
+    /// Of `matchConditions`.
+    pub conditions: Environment,
+    /// Of everything else but messages.
+    pub expressions: Environment,
+    /// Of messages: they ask no authorizer.
+    pub messages: Environment,
+}
+
+impl PolicyEnvironments {
+    /// `params`: whether the policy has a `paramKind`. `variables`: whether there is anything named so.
+    pub fn new(params: bool, variables: bool) -> Self {
+        let mut messages = Environment::default();
+        if params {
+            messages = messages.with_params(Kind::Dyn.into());
+        }
+        let conditions = messages.clone().with_authorizer();
+        let mut expressions = conditions.clone();
+        if variables {
+            (expressions, messages) = (expressions.with_variables(), messages.with_variables());
+        }
+        Self { conditions, expressions, messages }
+    }
+
+    /// With the types that the object and the parameters are known to have.
+    #[must_use]
+    pub fn typed(self, object: Ty, params: Option<Ty>) -> Self {
+        let with = |environment: Environment| {
+            let environment = environment.with_object(object.clone());
+            params.clone().map_or(environment.clone(), |params| environment.with_params(params))
+        };
+        Self { conditions: with(self.conditions), expressions: with(self.expressions), messages: with(self.messages) }
+    }
+
+    /// Declares a variable for what comes after it: of any type, where its expression does not compile.
+    pub fn variable(&mut self, name: &str, expression: &str) -> Result<Program, String> {
+        let program = self.expressions.compile(expression, Wanted::Any);
+        let ty = program.as_ref().map_or_else(|_| Kind::Dyn.into(), |program| program.ty().clone());
+        self.expressions.declare_variable(name, ty.clone());
+        self.messages.declare_variable(name, ty);
+        program
+    }
+}
+
 /// The type as its values name it: some are called otherwise in a complaint about operands.
 fn runtime_name(ty: &Ty) -> String {
     match &ty.kind {

@@ -108,6 +108,7 @@ pub enum Macro {
     Filter,
     TransformList,
     TransformMap,
+    TransformMapEntry,
     Bind,
     OptMap,
     OptFlatMap,
@@ -127,6 +128,7 @@ impl Macro {
             ("filter", 2) => Self::Filter,
             ("transformList", 3 | 4) => Self::TransformList,
             ("transformMap", 3 | 4) => Self::TransformMap,
+            ("transformMapEntry", 3 | 4) => Self::TransformMapEntry,
             ("bind", 3) if variable(target) == Some("cel") => Self::Bind,
             ("optMap", 2) => Self::OptMap,
             ("optFlatMap", 2) => Self::OptFlatMap,
@@ -150,7 +152,9 @@ impl<'a> Loop<'a> {
     pub fn of(macro_: Macro, args: &'a [IdedExpr]) -> Option<Self> {
         let first = variable(args.first()?)?;
         let (second, rest) = match (macro_, args.len()) {
-            (Macro::TransformList | Macro::TransformMap, _) => (Some(variable(args.get(1)?)?), &args[2..]),
+            (Macro::TransformList | Macro::TransformMap | Macro::TransformMapEntry, _) => {
+                (Some(variable(args.get(1)?)?), &args[2..])
+            }
             (Macro::All | Macro::Exists | Macro::ExistsOne, 3) => (Some(variable(&args[1])?), &args[2..]),
             _ => (None, &args[1..]),
         };

@@ -326,6 +326,13 @@ impl<'a> Checker<'a> {
         let result = match found {
             Macro::Map | Macro::TransformList => Ty::list(body).at_most(Some(range.max)),
             Macro::TransformMap => Ty::map(key, body).at_most(Some(range.max)),
+            Macro::TransformMapEntry => {
+                if !matches!(body.kind, Kind::Map(..) | Kind::Dyn) {
+                    let problem = format!("expected type 'map(dyn, dyn)' but found '{body}'");
+                    return Err(self.error(&call.func_name, &problem));
+                }
+                body
+            }
             Macro::Filter => {
                 self.require_bool(&body, &call.func_name)?;
                 let item = if matches!(range.kind, Kind::Map(..)) { key } else { value };

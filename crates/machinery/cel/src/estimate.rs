@@ -19,7 +19,8 @@ pub fn extra(function: &str, sizes: &[u64]) -> u64 {
         "matches" | "find" | "findAll" => product(tenth(size(0).saturating_add(1)), size(1).div_ceil(4)),
         "sets.contains" | "sets.equivalent" | "sets.intersects" => product(size(0), size(1)),
         "distinct" => product(size(0), size(0)),
-        "isSorted" | "sum" | "min" | "max" | "slice" | "sort" | "flatten" | "join" => size(0),
+        "optional.unwrap" | "unwrapOpt" | "isSorted" | "sum" | "min" | "max" | "slice" | "sort" | "flatten"
+        | "join" => size(0),
         // Of a list by item, of a text by letter; the dearer of both.
         "indexOf" | "lastIndexOf" => size(0).max(tenth(product(size(0), size(1)))),
         "jsonpatch.escapeKey"

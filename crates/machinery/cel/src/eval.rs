@@ -357,6 +357,14 @@ impl<'a> Evaluation<'a> {
                     }
                 }
                 (Macro::Map | Macro::TransformList, Ok(value)) => list.push(value),
+                (Macro::TransformMapEntry, Ok(Val::Map(entries))) => {
+                    for (key, value) in entries.iter() {
+                        if map.insert(key.clone(), value.clone()).is_some() {
+                            let key = functions::text(&key_value(key));
+                            return Err(EvalError::Function(format!("insert failed: key {key} already exists")));
+                        }
+                    }
+                }
                 (Macro::TransformMap, Ok(value)) => {
                     map.insert(key.key().ok_or(EvalError::NoSuchOverload)?, value);
                 }
@@ -370,7 +378,7 @@ impl<'a> Evaluation<'a> {
             Macro::All => Val::Bool(true),
             Macro::Exists => Val::Bool(false),
             Macro::ExistsOne => Val::Bool(count == 1),
-            Macro::TransformMap => Val::Map(Arc::new(map)),
+            Macro::TransformMap | Macro::TransformMapEntry => Val::Map(Arc::new(map)),
             _ => Val::list(list),
         })
     }

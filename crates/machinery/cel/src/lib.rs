@@ -19,6 +19,7 @@ mod program;
 pub mod rules;
 mod schema;
 mod signatures;
+mod table;
 mod types;
 mod value;
 
@@ -29,6 +30,7 @@ pub use json::{NotJson, to_json};
 pub use made::{Made, misnamed};
 pub use program::{CompileError, Program};
 pub use schema::{declare, to_value, untyped};
+pub use table::declare_built_in;
 pub use types::{Kind, Object, Ty};
 pub use value::{Key, Val};
 

@@ -88,7 +88,7 @@ decision.errored() bool | decision.error() string
 jsonpatch.escapeKey(string) string
 optional.of(A) optional<A> | optional.none() optional<dyn> | optional.ofNonZeroValue(A) optional<A>
 optional<A>.hasValue() bool | optional<A>.value() A | optional<A>.or(optional<A>) optional<A>
-optional<A>.orValue(A) A
+optional<A>.orValue(A) A | optional.unwrap(list<optional<A>>) list<A> | list<optional<A>>.unwrapOpt() list<A>
 ";
 
 pub struct Signature {
@@ -123,7 +123,7 @@ static SIGNATURES: LazyLock<HashMap<Name, Vec<Signature>>> = LazyLock::new(|| {
 });
 
 fn is_library_function(head: &str) -> bool {
-    matches!(head, "ip.isCanonical" | "optional.of" | "optional.none" | "optional.ofNonZeroValue")
+    matches!(head, "ip.isCanonical" | "optional.of" | "optional.none" | "optional.ofNonZeroValue" | "optional.unwrap")
         || head.starts_with("format.") && head != "format.validate"
 }
 

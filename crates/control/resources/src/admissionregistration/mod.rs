@@ -1,5 +1,6 @@
 //! `admissionregistration.k8s.io/v1`.
 
+mod expressions;
 pub(crate) mod mutating_policy;
 pub(crate) mod mutating_webhook;
 pub(crate) mod validating_policy;

@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, Mutat
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
 
-use super::{CATEGORIES, param_kind, param_ref};
+use super::{CATEGORIES, expressions, param_kind, param_ref};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
@@ -54,7 +54,9 @@ impl Strategy for MutatingPolicyStrategy {
     }
 
     fn validate(&self, _: &RequestContext, object: &MutatingAdmissionPolicy) -> Vec<field::Error> {
-        api::validation::admission_policy::mutating(object)
+        let mut errors = api::validation::admission_policy::mutating(object);
+        errors.extend(expressions::mutating(object));
+        errors
     }
 
     fn row(&self, object: &MutatingAdmissionPolicy) -> Vec<Value> {

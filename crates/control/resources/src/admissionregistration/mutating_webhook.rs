@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
 
-use super::CATEGORIES;
+use super::{CATEGORIES, expressions};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
@@ -41,7 +41,10 @@ impl Strategy for MutatingWebhookStrategy {
     }
 
     fn validate(&self, _: &RequestContext, object: &MutatingWebhookConfiguration) -> Vec<field::Error> {
-        api::validation::webhook::mutating(object)
+        let mut errors = api::validation::webhook::mutating(object);
+        let hooks = object.webhooks.iter().flatten();
+        errors.extend(expressions::webhooks(hooks.map(|hook| hook.match_conditions.as_deref())));
+        errors
     }
 
     fn row(&self, object: &MutatingWebhookConfiguration) -> Vec<Value> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
 
-use super::CATEGORIES;
+use super::{CATEGORIES, expressions};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 
@@ -41,7 +41,10 @@ impl Strategy for ValidatingWebhookStrategy {
     }
 
     fn validate(&self, _: &RequestContext, object: &ValidatingWebhookConfiguration) -> Vec<field::Error> {
-        api::validation::webhook::validating(object)
+        let mut errors = api::validation::webhook::validating(object);
+        let hooks = object.webhooks.iter().flatten();
+        errors.extend(expressions::webhooks(hooks.map(|hook| hook.match_conditions.as_deref())));
+        errors
     }
 
     fn row(&self, object: &ValidatingWebhookConfiguration) -> Vec<Value> {

@@ -52,6 +52,13 @@ fn optional(name: &str, args: &[Val]) -> Option<Result> {
                 Val::some(value.clone())
             }
         }
+        ("optional.unwrap" | "unwrapOpt", [Val::List(items)]) => {
+            let present = items.iter().filter_map(|item| match item {
+                Val::Optional(inner) => inner.clone().map(|inner| Ok(Arc::unwrap_or_clone(inner))),
+                _ => Some(Err(EvalError::NoSuchOverload)),
+            });
+            return Some(present.collect::<Result<Vec<_>>>().map(Val::list));
+        }
         ("hasValue", [Val::Optional(inner)]) => Val::Bool(inner.is_some()),
         ("value", [Val::Optional(inner)]) => match inner {
             Some(inner) => Arc::unwrap_or_clone(inner.clone()),
