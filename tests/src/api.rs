@@ -1,10 +1,10 @@
 //! The API as it is on the wire, with no client library between.
 
 use anyhow::{Context, Result};
-use base64::Engine as _;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::kubeconfig::Kubeconfig;
 
 /// The answer to one request.
 #[derive(Debug)]
@@ -26,20 +26,13 @@ pub struct Api<'a> {
 
 impl<'a> Api<'a> {
     pub fn new(cluster: &'a Cluster) -> Result<Self> {
-        let path = cluster.data_dir().join("kubeconfig.yaml");
-        let config: Value = serde_norway::from_str(&std::fs::read_to_string(path)?).context("the kubeconfig")?;
-        let (of_cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-        let file = |name: &str, value: &Value| -> Result<String> {
-            let encoded = value.as_str().with_context(|| format!("{name} is missing"))?;
-            let pem = base64::engine::general_purpose::STANDARD.decode(encoded).context(name.to_owned())?;
-            cluster.write(name, &String::from_utf8(pem)?)
-        };
+        let config = Kubeconfig::read(cluster)?;
         Ok(Self {
             cluster,
-            server: of_cluster["server"].as_str().context("a server")?.to_owned(),
-            authority: file("authority.pem", &of_cluster["certificate-authority-data"])?,
-            certificate: file("client.pem", &user["client-certificate-data"])?,
-            key: file("client.key", &user["client-key-data"])?,
+            authority: cluster.write("authority.pem", &config.authority)?,
+            certificate: cluster.write("client.pem", &config.certificate)?,
+            key: cluster.write("client.key", &config.key)?,
+            server: config.server,
         })
     }
 

@@ -50,7 +50,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A started cluster whose node is ready.
+    /// A started cluster whose node, if it has one, is ready.
     pub fn start(options: Options) -> Result<Self> {
         let namespace = Namespace::new()?;
         let before = namespace.kernel_state()?;
@@ -69,7 +69,9 @@ impl Cluster {
             cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok();
         }
         cluster.start_server()?;
-        cluster.node_ready()?;
+        if !cluster.options.arguments.iter().any(|argument| argument == "--disable-agent") {
+            cluster.node_ready()?;
+        }
         if let Some(kubectl) = &cluster.options.kubectl {
             cluster.kubectl = kubectl.clone();
         }

@@ -6,22 +6,28 @@
 mod api;
 mod cluster;
 mod host;
+
+mod kubeconfig;
 mod kubectl;
 mod objects;
 mod place;
+pub mod protobuf;
 mod session;
 mod table;
 mod traffic;
 mod wait;
+mod wire;
 
 pub use api::{Api, Reply};
 pub use cluster::{Cluster, Options, with_every_kubectl};
+
 pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository};
 pub use kubectl::{Answer, kubectl_1_20, kubectls};
 pub use place::{Place, first_process, processes};
 pub use session::Session;
 pub use traffic::{Load, Outcome, Response, get};
 pub use wait::eventually;
+pub use wire::{Connector, Http, JSON, PROTOBUF, Stream, Whole};
 
 /// Panics with the whole chain of an error.
 pub fn must<T>(result: anyhow::Result<T>) -> T {

@@ -142,6 +142,10 @@ fn normal_form_is_what_go_prints() {
     assert_eq!((&event["firstTimestamp"], &event["eventTime"]), (&json!("2024-01-01T00:00:00Z"), &Value::Null));
     let slice = super::by_gvk(&Gvk::of("discovery.k8s.io", "v1", "EndpointSlice")).expect("an EndpointSlice");
     assert_eq!(normal(slice, r#"{"addressType":"IPv4","endpoints":[]}"#)["endpoints"], Value::Null);
+    let props = super::schema("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
+    let bounds = normal(props.expect("a schema"), r#"{"minimum":1.0,"maximum":-2.5,"multipleOf":1e30}"#);
+    // Numbers alike compare alike; the text tells a float from an integer.
+    assert_eq!(bounds.to_string(), r#"{"maximum":-2.5,"minimum":1,"multipleOf":1e+30}"#);
 }
 
 #[test]

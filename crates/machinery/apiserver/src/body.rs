@@ -41,7 +41,11 @@ fn format(headers: &HeaderMap) -> Result<Format, Status> {
 /// Media types of objects in requests, as messages list them.
 const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
-/// An encoded object of type `schema`; how it is encoded is checked before a byte is read.
+/// A custom resource in protobuf, in the words of upstream's decoder.
+const UNENCODABLE: &str = "object *unstructured.Unstructured does not implement the protobuf marshalling interface and \
+                           cannot be encoded to a protobuf message";
+
+/// An encoded object of type `schema`, which is absent where it has no message; how it is encoded is checked before a byte is read.
 pub(crate) async fn object(headers: &HeaderMap, body: Body, schema: Option<SchemaRef>) -> Result<Payload, Status> {
     match (format(headers)?, schema) {
         (Format::Plain(media), _) => Ok(Payload { media, bytes: text(read(headers, body).await?)? }),
@@ -49,7 +53,7 @@ pub(crate) async fn object(headers: &HeaderMap, body: Body, schema: Option<Schem
             let value = protobuf::to_json(&read(headers, body).await?, schema).map_err(not_protobuf)?;
             Ok(Payload { media: MediaType::Json, bytes: value.to_string().into() })
         }
-        (Format::Protobuf, None) => Err(Status::unsupported_media_type(negotiate::SUPPORTED)),
+        (Format::Protobuf, None) => Err(Status::bad_request(UNENCODABLE)),
     }
 }
 

@@ -13,6 +13,9 @@ pub fn normalise(schema: SchemaRef, value: &mut Value) {
     structure(schema.table, schema.root, value);
 }
 
+/// Below this, every whole number that a float can hold is an `i64`.
+const WHOLE: f64 = 9e18;
+
 fn structure(table: &Table, id: TypeId, value: &mut Value) {
     if !value.is_object() {
         *value = Value::Object(Map::new());
@@ -48,6 +51,11 @@ fn position(table: &Table, shape: Shape, value: &mut Value) {
         (Shape::Map(element), Value::Object(entries)) => {
             let shape = table.nested(element);
             entries.values_mut().for_each(|entry| position(table, shape, entry));
+        }
+        (Shape::Float, Value::Number(number)) => {
+            if let Some(whole) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < WHOLE) {
+                *value = Value::from(whole as i64);
+            }
         }
         (Shape::Quantity, Value::Number(number)) => {
             *value = Value::String(number.to_string());

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::backends::{Backend, Family, ResolvedPort};
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const CONTROLLER: &str = "endpoint-controller";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Set when the object had to be cut at [`CAPACITY`] addresses.
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
@@ -43,7 +44,7 @@ pub fn plan(
         })
         .collect();
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.insert(MANAGED_BY.into(), "endpoint-controller".into());
+    labels.insert(MANAGED_BY.into(), CONTROLLER.into());
     if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
         labels.insert(HEADLESS.into(), String::new());
     } else {
@@ -67,6 +68,11 @@ pub fn plan(
     }
     wanted.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     (existing != Some(&wanted)).then_some(wanted)
+}
+
+/// Whether this controller made it.
+pub fn is_ours(endpoints: &Endpoints) -> bool {
+    endpoints.metadata.labels.as_ref().is_some_and(|labels| labels.get(MANAGED_BY).is_some_and(|by| by == CONTROLLER))
 }
 
 fn by_ip(one: &EndpointAddress, two: &EndpointAddress) -> std::cmp::Ordering {

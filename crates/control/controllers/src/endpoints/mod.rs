@@ -59,9 +59,15 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
             }
         }
     });
+    // Those of a name that no Service has are their maker's business.
     reconcile::wake(tasks, &world.endpoints, {
-        let queue = queue.clone();
-        move |change| queue.add(change.key().clone())
+        let (queue, services) = (queue.clone(), world.services.clone());
+        move |change| {
+            let (Change::Applied { new: endpoints, .. } | Change::Deleted { old: endpoints, .. }) = change;
+            if legacy::is_ours(endpoints) || services.get(change.key()).is_some() {
+                queue.add(change.key().clone());
+            }
+        }
     });
     let controller = Arc::new(Controller { client: client.clone(), world: world.clone() });
     let ready = {

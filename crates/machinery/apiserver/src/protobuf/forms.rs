@@ -42,9 +42,7 @@ impl Part {
 fn metadata_schema(def: &ResourceDef) -> Option<SchemaRef> {
     let SchemaRef { table, .. } = def.schema;
     match def.schema.root_type().field("metadata")?.shape {
-        Shape::Object(root) if table.get(root).fields.iter().any(|field| field.proto != 0) => {
-            Some(SchemaRef { table, root })
-        }
+        Shape::Object(root) => Some(SchemaRef { table, root }).filter(|schema| super::describes(*schema)),
         _ => None,
     }
 }

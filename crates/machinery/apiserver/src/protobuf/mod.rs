@@ -28,6 +28,11 @@ pub(crate) fn is(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
+/// Whether objects of this type have a message: custom resources have none.
+pub(crate) fn describes(schema: SchemaRef) -> bool {
+    schema.root_type().fields.iter().any(|field| field.proto != 0)
+}
+
 /// Reads a whole object. Of a kind that `schema` is not, only the type comes back: the decoder says what is wrong.
 pub fn to_json(body: &[u8], schema: SchemaRef) -> Result<Value, Malformed> {
     let Envelope { api_version, kind, raw } = Envelope::open(body)?;

@@ -155,9 +155,9 @@ impl Call<'_> {
         }
     }
 
-    /// What a body of this request is an object of.
+    /// What a body of this request is an object of, where that has a message.
     fn body_schema(&self) -> Option<SchemaRef> {
-        definitions::of_body(self.resource.def(), self.path.subresource)
+        definitions::of_body(self.resource.def(), self.path.subresource).filter(|schema| protobuf::describes(*schema))
     }
 
     fn style(&self, encoding: Encoding) -> Style {
