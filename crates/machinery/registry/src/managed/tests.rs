@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod laws;
+mod ownership;
 mod stories;
 
 use std::sync::LazyLock;

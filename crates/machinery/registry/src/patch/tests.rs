@@ -1,4 +1,7 @@
 #![allow(clippy::unwrap_used)]
+
+mod difference;
+
 use base_meta::schema::{Field, PatchStrategy, Rare, SchemaRef, Shape, Table, Type, TypeId};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -60,7 +60,7 @@ fn containers() -> impl Strategy<Value = Value> {
     })
 }
 
-fn config() -> impl Strategy<Value = Value> {
+pub(super) fn config() -> impl Strategy<Value = Value> {
     let parts = (
         labels(),
         prop::option::of(1..4i64),
@@ -83,19 +83,19 @@ fn config() -> impl Strategy<Value = Value> {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Apply(&'static str, Value),
     Update(Value),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (prop::sample::select(vec!["one", "two"]), config()).prop_map(|(who, config)| Step::Apply(who, config)),
         1 => config().prop_map(Step::Update),
     ]
 }
 
-fn play(steps: &[Step]) -> Stored {
+pub(super) fn play(steps: &[Step]) -> Stored {
     let mut stored = Stored::new();
     for step in steps {
         match step {
@@ -119,7 +119,7 @@ fn play(steps: &[Step]) -> Stored {
 }
 
 /// Every path of the object, shells included.
-fn everything(object: &Value) -> Set {
+pub(super) fn everything(object: &Value) -> Set {
     let place = Place::from(*SCHEMA);
     super::super::owned::with_declared(place, &set_of(place, object))
 }
