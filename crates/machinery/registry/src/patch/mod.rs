@@ -1,6 +1,7 @@
 //! PATCH: parsed once, applied to each version the write races against. A patch that fails changes nothing.
 
 mod apply;
+mod json;
 mod lists;
 mod strategic;
 #[cfg(test)]
@@ -20,9 +21,6 @@ use crate::resource::Written;
 use crate::update::{Origin, Part, Wanted};
 use crate::{FieldValidation, Patch, RequestContext, UpdateOptions};
 
-/// As upstream's: more operations than this are an attack or a mistake.
-const MAX_OPERATIONS: usize = 10_000;
-
 #[derive(Debug)]
 pub(crate) enum Parsed {
     Json(json_patch::Patch),
@@ -32,22 +30,11 @@ pub(crate) enum Parsed {
 
 impl Parsed {
     pub(crate) fn new(patch: &Patch) -> Result<Self, Status> {
-        let undecodable = |error: serde_json::Error| Status::bad_request(format!("error decoding patch: {error}"));
+        let value = |bytes: &[u8]| object(serde_json::from_slice(bytes).map_err(|error| undecodable(&error))?);
         match patch {
-            Patch::Json(bytes) => {
-                let patch: json_patch::Patch = serde_json::from_slice(bytes).map_err(undecodable)?;
-                let count = patch.0.len();
-                if count > MAX_OPERATIONS {
-                    return Err(Status::request_entity_too_large(&format!(
-                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
-                    )));
-                }
-                Ok(Self::Json(patch))
-            }
-            Patch::Merge(bytes) => Ok(Self::Merge(object(serde_json::from_slice(bytes).map_err(undecodable)?)?)),
-            Patch::Strategic(bytes) => {
-                Ok(Self::Strategic(object(serde_json::from_slice(bytes).map_err(undecodable)?)?))
-            }
+            Patch::Json(bytes) => json::parse(bytes).map(Self::Json),
+            Patch::Merge(bytes) => value(bytes).map(Self::Merge),
+            Patch::Strategic(bytes) => value(bytes).map(Self::Strategic),
             Patch::Apply(_) => Err(Status::unsupported_media_type(
                 "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
             )),
@@ -57,10 +44,7 @@ impl Parsed {
     /// `schema` is that of the document; `None` where it has no merge lists.
     pub(crate) fn apply(&self, mut document: Value, schema: Option<SchemaRef>) -> Result<Value, Status> {
         match self {
-            Self::Json(patch) => {
-                json_patch::patch(&mut document, patch).map_err(|error| inapplicable(&error.to_string()))?;
-                Ok(document)
-            }
+            Self::Json(patch) => json::apply(document, patch),
             Self::Merge(patch) => {
                 json_patch::merge(&mut document, patch);
                 Ok(document)
@@ -76,6 +60,10 @@ impl Parsed {
             Self::Merge(patch) | Self::Strategic(patch) => patch.to_string(),
         }
     }
+}
+
+fn undecodable(error: &serde_json::Error) -> Status {
+    Status::bad_request(format!("error decoding patch: {error}"))
 }
 
 fn object(patch: Value) -> Result<Value, Status> {
