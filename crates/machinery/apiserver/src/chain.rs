@@ -163,6 +163,12 @@ impl Inner {
                     if let Some(text) = &def.deprecation {
                         warnings.add(text.as_ref());
                     }
+                    if !path.subresource.is_empty()
+                        && let Some(handler) = route.resource.handler(path.subresource)
+                        && let Some(verb) = handler.also_needs().filter(|verb| *verb != attributes.verb)
+                    {
+                        authorization::authorize(&self.authorizers, &Attributes { verb, ..attributes }).await?;
+                    }
                     let ctx = verbs::context(&*route.resource, path, user.clone(), warnings.clone())?;
                     let (resource, ended, metrics) = (&route.resource, &route.ended, &self.metrics);
                     let call = Call { resource, path, query: &query, parts: &parts, ctx, ended, metrics };

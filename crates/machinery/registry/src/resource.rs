@@ -62,6 +62,11 @@ pub enum WatchEvent {
 /// A subresource that is not plain storage: binding, eviction, log, exec, attach, portforward, proxy, token.
 #[async_trait::async_trait]
 pub trait SubresourceHandler: Send + Sync {
+    /// A verb that the caller must be allowed whatever the request's own is.
+    fn also_needs(&self) -> Option<&'static str> {
+        None
+    }
+
     async fn handle(
         &self,
         ctx: &RequestContext,

@@ -68,6 +68,19 @@ async fn handlers_get_the_request_as_it_came() {
 }
 
 #[tokio::test]
+async fn a_handler_may_need_another_verb_than_the_requests() {
+    let (server, _) = server();
+    let get = |path: String| Request::get(path).body(Full::default()).unwrap();
+    let response = send(&server, "reader", get(format!("{PATH}/a/exec"))).await;
+    assert_eq!(response.status(), 403);
+    let message = status(response).await["message"].as_str().unwrap().to_owned();
+    let expected = r#"deployments.apps "a" is forbidden: User "reader" cannot create resource "deployments/exec" in API group "apps""#;
+    assert!(message.starts_with(expected), "{message}");
+    assert_eq!(send(&server, "alice", get(format!("{PATH}/a/exec"))).await.status(), 200);
+    assert_eq!(send(&server, "reader", get(PATH.into())).await.status(), 200);
+}
+
+#[tokio::test]
 async fn health_version_and_paths_answer() {
     let (server, _) = server();
     assert_eq!(get(&server, "/readyz").await, (200, "ok".into()));

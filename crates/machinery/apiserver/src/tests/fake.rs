@@ -184,6 +184,10 @@ struct Echo;
 
 #[async_trait::async_trait]
 impl SubresourceHandler for Echo {
+    fn also_needs(&self) -> Option<&'static str> {
+        Some("create")
+    }
+
     async fn handle(
         &self,
         ctx: &RequestContext,

@@ -44,13 +44,16 @@ impl Authenticator for Tokens {
     }
 }
 
-/// Everyone may do everything but `mallory`.
+/// Everyone may do everything but `mallory`, and `reader`, who may not create.
 struct Trusting;
 
 #[async_trait::async_trait]
 impl Authorizer for Trusting {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        if attributes.user.name == "mallory" { Decision::NoOpinion { reason: String::new() } } else { Decision::Allow }
+        match (attributes.user.name.as_str(), attributes.verb) {
+            ("mallory", _) | ("reader", "create") => Decision::NoOpinion { reason: String::new() },
+            _ => Decision::Allow,
+        }
     }
 }
 
