@@ -1,5 +1,7 @@
 //! The API as it is on the wire, with no client library between.
 
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -39,6 +41,15 @@ impl<'a> Api<'a> {
     /// `headers` as `Name: value`.
     pub fn request(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Result<Reply> {
         self.curl(&["--cert", &self.certificate, "--key", &self.key], method, path, headers, body)
+    }
+
+    /// A connection to talk HTTP on by hand.
+    pub fn tls(&self) -> Result<Command> {
+        let host = self.server.strip_prefix("https://").context("an address")?;
+        let mut command = self.cluster.namespace.command("openssl");
+        command.args(["s_client", "-quiet", "-verify_quiet", "-connect", host, "-CAfile", &self.authority]);
+        command.args(["-cert", &self.certificate, "-key", &self.key]);
+        Ok(command)
     }
 
     /// Without a client certificate.

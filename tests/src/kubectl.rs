@@ -1,6 +1,8 @@
 //! The real kubectl, in every version at hand.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
@@ -21,6 +23,23 @@ pub fn kubectl_1_20() -> PathBuf {
     let path = kubectl_of("bookworm");
     assert!(path.exists(), "{} is missing; get it with scripts/setup.sh", path.display());
     path
+}
+
+/// Every kubectl as one that speaks SPDY where later ones speak WebSocket by themselves: 1.20, which knows nothing else,
+/// then the others by a script in `directory`.
+pub fn spdy_kubectls(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = vec![kubectl_1_20()];
+    for (number, kubectl) in kubectls().iter().enumerate() {
+        let script = directory.join(format!("kubectl-spdy-{number}"));
+        let text = format!(
+            "#!/bin/sh\nexport KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false KUBECTL_PORT_FORWARD_WEBSOCKETS=false\nexec {} \"$@\"\n",
+            kubectl.display()
+        );
+        std::fs::write(&script, text).with_context(|| format!("writing {}", script.display()))?;
+        std::fs::set_permissions(&script, Permissions::from_mode(0o755)).context("making a script executable")?;
+        all.push(script);
+    }
+    Ok(all)
 }
 
 /// Where scripts/setup.sh puts the kubectl of a suite of Debian.

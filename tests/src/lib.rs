@@ -22,7 +22,7 @@ pub use api::{Api, Reply};
 pub use cluster::{Cluster, Options, with_every_kubectl};
 
 pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository};
-pub use kubectl::{Answer, kubectl_1_20, kubectls};
+pub use kubectl::{Answer, kubectl_1_20, kubectls, spdy_kubectls};
 pub use place::{Place, first_process, processes};
 pub use session::Session;
 pub use traffic::{Load, Outcome, Response, get};

@@ -63,8 +63,8 @@ impl Session {
     }
 
     /// Types into the command.
-    pub fn send(&mut self, text: &str) -> Result<()> {
-        self.input.as_mut().context("its input is closed")?.write_all(text.as_bytes()).context("typing")
+    pub fn send(&mut self, text: impl AsRef<[u8]>) -> Result<()> {
+        self.input.as_mut().context("its input is closed")?.write_all(text.as_ref()).context("typing")
     }
 
     /// Closes its input and waits for its end; with everything it printed.

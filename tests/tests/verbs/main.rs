@@ -7,6 +7,7 @@ mod crd;
 mod kinds_cluster;
 mod kinds_workloads;
 mod lifecycle;
+mod port_forward;
 mod reading;
 mod rollout;
 mod streams;

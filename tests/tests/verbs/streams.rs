@@ -1,7 +1,7 @@
 //! logs, exec, run, attach, cp: what goes through the API server to a container and back.
 
 use anyhow::{Context, Result, ensure};
-use tests::{Cluster, Options, eventually, must, with_every_kubectl};
+use tests::{Cluster, Options, eventually, must, spdy_kubectls, with_every_kubectl};
 
 use crate::{WAITER, in_order};
 
@@ -15,6 +15,14 @@ fn busybox() -> Options {
 fn run(cluster: &Cluster, name: &str, script: &str) -> Result<()> {
     cluster.kubectl(&["run", name, IMAGE, "--restart=Never", "--", "sh", "-c", script])?.ok();
     Ok(())
+}
+
+fn reach(cluster: &Cluster, pod: &str, phase: &str) {
+    eventually("the pod's phase", || {
+        let now = cluster.object(&["pod", pod])?["status"]["phase"].clone();
+        ensure!(now == phase, "{now}");
+        Ok(())
+    });
 }
 
 fn wait_for(cluster: &Cluster, pod: &str, condition: &str) -> Result<()> {
@@ -126,42 +134,70 @@ fn of_nothing(cluster: &Cluster) -> Result<()> {
 #[test]
 fn commands_run_in_containers() {
     must(with_every_kubectl(&busybox(), |cluster| {
-        run(cluster, "box", WAITER)?;
-        wait_for(cluster, "box", "condition=Ready")?;
-        let exec = |command: &[&str]| cluster.kubectl(&[&["exec", "box", "--"], command].concat());
-        assert_eq!(exec(&["echo", "a  b", "$HOME"])?.ok(), "a  b $HOME\n");
-        let both = exec(&["sh", "-c", "echo out; echo err >&2"])?;
-        assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
-        let failed = exec(&["sh", "-c", "exit 7"])?;
-        assert_eq!((failed.code, failed.stderr.as_str()), (Some(7), "command terminated with exit code 7\n"));
-        in_order(&exec(&["nosuchprogram"])?.error(), &["nosuchprogram", "executable file not found in $PATH"]);
-        let text: String = (0..200_000).map(|number| format!("{number}\n")).collect();
-        let echoed = cluster.kubectl_input(&["exec", "-i", "box", "--", "cat"], &text)?.ok();
-        assert!(echoed == text, "{} bytes of {} came back", echoed.len(), text.len());
-        let counted = cluster.kubectl_input(&["exec", "-i", "box", "--", "wc", "-c"], &text)?.ok();
-        assert_eq!(counted.trim(), text.len().to_string());
-
-        let mut shell = cluster.terminal(&["exec", "-it", "box", "--", "sh"])?;
-        shell.expect("# ")?;
-        shell.send("tty; stty size\n")?;
-        shell.expect("/dev/pts/")?;
-        shell.expect("40 132")?;
-        shell.send("exit 5\n")?;
-        assert_eq!(shell.finish()?.0.code(), Some(5));
-
-        in_order(
-            &cluster.kubectl(&["exec", "box", "-c", "nobody", "--", "ls"])?.error(),
-            &["container nobody is not valid for pod box"],
-        );
-        assert_eq!(
-            cluster.kubectl(&["exec", "nobody", "--", "ls"])?.error(),
-            "Error from server (NotFound): pods \"nobody\" not found\n"
-        );
-        run(cluster, "done", "true")?;
-        wait_for(cluster, "done", "jsonpath={.status.phase}=Succeeded")?;
-        in_order(&cluster.kubectl(&["exec", "done", "--", "ls"])?.error(), &["cannot exec", "completed pod"]);
-        copied(cluster)
+        boxes(cluster)?;
+        commands(cluster)
     }));
+}
+
+/// Runs `test` with every kubectl that speaks SPDY, in one cluster.
+fn over_spdy(prepare: impl Fn(&Cluster) -> Result<()>, test: impl Fn(&Cluster) -> Result<()>) -> Result<()> {
+    let mut cluster = Cluster::start(busybox())?;
+    prepare(&cluster)?;
+    let scripts = tempfile::tempdir().context("a folder for scripts")?;
+    for kubectl in spdy_kubectls(scripts.path())? {
+        let path = kubectl.display().to_string();
+        cluster.kubectl = kubectl;
+        test(&cluster).with_context(|| format!("with {path}"))?;
+    }
+    cluster.finish()
+}
+
+#[test]
+fn commands_run_in_containers_over_spdy() {
+    must(over_spdy(boxes, commands));
+}
+
+/// A pod that runs, and one that has.
+fn boxes(cluster: &Cluster) -> Result<()> {
+    run(cluster, "box", WAITER)?;
+    run(cluster, "done", "true")?;
+    wait_for(cluster, "box", "condition=Ready")?;
+    reach(cluster, "done", "Succeeded");
+    Ok(())
+}
+
+fn commands(cluster: &Cluster) -> Result<()> {
+    let exec = |command: &[&str]| cluster.kubectl(&[&["exec", "box", "--"], command].concat());
+    assert_eq!(exec(&["echo", "a  b", "$HOME"])?.ok(), "a  b $HOME\n");
+    let both = exec(&["sh", "-c", "echo out; echo err >&2"])?;
+    assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
+    let failed = exec(&["sh", "-c", "exit 7"])?;
+    assert_eq!((failed.code, failed.stderr.as_str()), (Some(7), "command terminated with exit code 7\n"));
+    in_order(&exec(&["nosuchprogram"])?.error(), &["nosuchprogram", "executable file not found in $PATH"]);
+    let text: String = (0..200_000).map(|number| format!("{number}\n")).collect();
+    let echoed = cluster.kubectl_input(&["exec", "-i", "box", "--", "cat"], &text)?.ok();
+    assert!(echoed == text, "{} bytes of {} came back", echoed.len(), text.len());
+    let counted = cluster.kubectl_input(&["exec", "-i", "box", "--", "wc", "-c"], &text)?.ok();
+    assert_eq!(counted.trim(), text.len().to_string());
+
+    let mut shell = cluster.terminal(&["exec", "-it", "box", "--", "sh"])?;
+    shell.expect("# ")?;
+    shell.send("tty; stty size\n")?;
+    shell.expect("/dev/pts/")?;
+    shell.expect("40 132")?;
+    shell.send("exit 5\n")?;
+    assert_eq!(shell.finish()?.0.code(), Some(5));
+
+    in_order(
+        &cluster.kubectl(&["exec", "box", "-c", "nobody", "--", "ls"])?.error(),
+        &["container nobody is not valid for pod box"],
+    );
+    assert_eq!(
+        cluster.kubectl(&["exec", "nobody", "--", "ls"])?.error(),
+        "Error from server (NotFound): pods \"nobody\" not found\n"
+    );
+    in_order(&cluster.kubectl(&["exec", "done", "--", "ls"])?.error(), &["cannot exec", "completed pod"]);
+    copied(cluster)
 }
 
 fn copied(cluster: &Cluster) -> Result<()> {
@@ -177,84 +213,88 @@ fn copied(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn pods_are_run_in_the_foreground_and_removed() {
-    must(with_every_kubectl(&busybox(), |cluster| {
-        let gone = |name: &str| -> Result<()> {
-            assert_eq!(
-                cluster.kubectl(&["get", "pod", name])?.error(),
-                format!("Error from server (NotFound): pods \"{name}\" not found\n")
-            );
-            Ok(())
-        };
-        let piped = ["run", "pipe", IMAGE, "-i", "--rm", "--restart=Never", "--", "tr", "a-z", "A-Z"];
-        let answer = cluster.kubectl_input(&piped, "hello\n")?.ok();
-        in_order(&answer, &["HELLO\n", "pod \"pipe\" deleted"]);
-        gone("pipe")?;
+    must(with_every_kubectl(&busybox(), in_the_foreground));
+}
 
-        let mut shell =
-            cluster.terminal(&["run", "shell", IMAGE, "-i", "--tty", "--rm", "--restart=Never", "--", "sh"])?;
-        // The first prompt may be printed before kubectl has attached.
-        shell.send("\n")?;
-        shell.expect("# ")?;
-        shell.send("echo I am $(hostname)\n")?;
-        shell.expect("I am shell")?;
-        shell.send("tty\n")?;
-        shell.expect("/dev/pts/0")?;
-        shell.send("exit 3\n")?;
-        let (status, said) = shell.finish()?;
-        assert_eq!(status.code(), Some(3), "{said}");
-        in_order(&said, &["pod \"shell\" deleted"]);
-        gone("shell")?;
+#[test]
+fn pods_are_run_in_the_foreground_and_removed_over_spdy() {
+    must(over_spdy(|_| Ok(()), in_the_foreground));
+}
 
-        let failing = ["run", "failing", IMAGE, "-i", "--rm", "--restart=Never", "--", "sh", "-c", "read line; exit 4"];
-        let failed = cluster.kubectl_input(&failing, "go\n")?;
-        assert_eq!(failed.code, Some(4), "{failed:?}");
-        gone("failing")?;
-
-        let labelled = cluster
-            .kubectl(&[
-                "run",
-                "web",
-                IMAGE,
-                "--labels=a=b",
-                "--env=C=d",
-                "--port=80",
-                "--dry-run=server",
-                "-o",
-                "json",
-            ])?
-            .ok();
-        in_order(&labelled, &["\"containerPort\": 80", "\"name\": \"C\"", "\"value\": \"d\""]);
+fn in_the_foreground(cluster: &Cluster) -> Result<()> {
+    let gone = |name: &str| -> Result<()> {
+        assert_eq!(
+            cluster.kubectl(&["get", "pod", name])?.error(),
+            format!("Error from server (NotFound): pods \"{name}\" not found\n")
+        );
         Ok(())
-    }));
+    };
+    let piped = ["run", "pipe", IMAGE, "-i", "--rm", "--restart=Never", "--", "tr", "a-z", "A-Z"];
+    let answer = cluster.kubectl_input(&piped, "hello\n")?.ok();
+    in_order(&answer, &["HELLO\n", "pod \"pipe\" deleted"]);
+    gone("pipe")?;
+
+    let mut shell = cluster.terminal(&["run", "shell", IMAGE, "-i", "--tty", "--rm", "--restart=Never", "--", "sh"])?;
+    // The first prompt may be printed before kubectl has attached.
+    shell.send("\n")?;
+    shell.expect("# ")?;
+    shell.send("echo I am $(hostname)\n")?;
+    shell.expect("I am shell")?;
+    shell.send("tty\n")?;
+    shell.expect("/dev/pts/0")?;
+    shell.send("exit 3\n")?;
+    let (status, said) = shell.finish()?;
+    assert_eq!(status.code(), Some(3), "{said}");
+    in_order(&said, &["pod \"shell\" deleted"]);
+    gone("shell")?;
+
+    let failing = ["run", "failing", IMAGE, "-i", "--rm", "--restart=Never", "--", "sh", "-c", "read line; exit 4"];
+    let failed = cluster.kubectl_input(&failing, "go\n")?;
+    assert_eq!(failed.code, Some(4), "{failed:?}");
+    gone("failing")?;
+
+    let labelled = cluster
+        .kubectl(&["run", "web", IMAGE, "--labels=a=b", "--env=C=d", "--port=80", "--dry-run=server", "-o", "json"])?
+        .ok();
+    in_order(&labelled, &["\"containerPort\": 80", "\"name\": \"C\"", "\"value\": \"d\""]);
+    Ok(())
 }
 
 #[test]
 fn a_running_container_is_attached_to() {
-    must(with_every_kubectl(&busybox(), |cluster| {
-        cluster.apply(
+    must(with_every_kubectl(&busybox(), attached));
+}
+
+#[test]
+fn a_running_container_is_attached_to_over_spdy() {
+    must(over_spdy(|_| Ok(()), attached));
+}
+
+fn attached(cluster: &Cluster) -> Result<()> {
+    cluster.apply(
             "apiVersion: v1\nkind: Pod\nmetadata: {name: echo}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: echo\n    \
              image: busybox:1.37\n    stdin: true\n    \
              command: [sh, -c, 'while read line; do echo \"got $line\"; [ \"$line\" = end ] && exit 6; done']\n",
         )?;
-        wait_for(cluster, "echo", "condition=Ready")?;
-        let mut first = cluster.session(&["attach", "-i", "echo"])?;
-        first.send("one\n")?;
-        first.expect("got one\n")?;
-        // Both see what the container prints.
-        let mut second = cluster.session(&["attach", "-i", "echo"])?;
-        second.send("two\n")?;
-        second.expect("got two\n")?;
-        first.expect("got two\n")?;
-        drop(first);
-        second.send("end\n")?;
-        second.expect("got end\n")?;
-        let (_, said) = second.finish()?;
-        assert!(!said.contains("rror"), "{said}");
-        wait_for(cluster, "echo", "jsonpath={.status.phase}=Failed")?;
-        let code = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}";
-        assert_eq!(cluster.kubectl(&["get", "pod", "echo", "-o", code])?.ok(), "6");
-        assert_eq!(cluster.kubectl(&["logs", "echo"])?.ok(), "got one\ngot two\ngot end\n");
-        in_order(&cluster.kubectl(&["attach", "echo"])?.error(), &["cannot attach", "completed pod"]);
-        Ok(())
-    }));
+    wait_for(cluster, "echo", "condition=Ready")?;
+    let mut first = cluster.session(&["attach", "-i", "echo"])?;
+    first.send("one\n")?;
+    first.expect("got one\n")?;
+    // Both see what the container prints.
+    let mut second = cluster.session(&["attach", "-i", "echo"])?;
+    second.send("two\n")?;
+    second.expect("got two\n")?;
+    first.expect("got two\n")?;
+    drop(first);
+    second.send("end\n")?;
+    second.expect("got end\n")?;
+    let (_, said) = second.finish()?;
+    assert!(!said.contains("rror"), "{said}");
+    reach(cluster, "echo", "Failed");
+    let code = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}";
+    assert_eq!(cluster.kubectl(&["get", "pod", "echo", "-o", code])?.ok(), "6");
+    assert_eq!(cluster.kubectl(&["logs", "echo"])?.ok(), "got one\ngot two\ngot end\n");
+    in_order(&cluster.kubectl(&["attach", "echo"])?.error(), &["cannot attach", "completed pod"]);
+    cluster.kubectl(&["delete", "pod", "echo"])?.ok();
+    Ok(())
 }

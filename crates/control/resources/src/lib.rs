@@ -161,13 +161,14 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     let pods = Arc::downgrade(&resources.pods);
     resources.pods.handle("binding", Arc::new(pod::binding::Bind(pods.clone())));
     let proxy = NodeProxy { tls: deps.kubelet_tls, tasks: deps.tasks };
-    for (name, kind) in [("log", Stream::Log), ("exec", Stream::Exec), ("attach", Stream::Attach)] {
+    for (name, kind) in
+        [("log", Stream::Log), ("exec", Stream::Exec), ("attach", Stream::Attach), ("portforward", Stream::PortForward)]
+    {
         let (pods, nodes, proxy) = (pods.clone(), resources.nodes.clone(), proxy.clone());
         resources.pods.handle(name, Arc::new(Streams { kind, pods, nodes, proxy }));
     }
     let budgets = resources.pod_disruption_budgets.clone();
     resources.pods.handle("eviction", Arc::new(Evict { pods: pods.clone(), budgets }));
-    resources.pods.handle("portforward", Arc::new(pod::port_forward::PortForward));
     let nodes = Arc::downgrade(&resources.nodes);
     let behind = |behind| Arc::new(Proxy { behind, nodes: nodes.clone(), client: proxy.clone() });
     let services = Arc::downgrade(&resources.services);

@@ -22,8 +22,8 @@ use crate::env::ServiceLinks;
 use crate::files::HostResolver;
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
-    Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network, PullError, Runtime,
-    Sandbox, SandboxSpec, SeamError, Streams, Withdrawals, label,
+    Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
+    PullError, Runtime, Sandbox, SandboxSpec, SeamError, Streams, Withdrawals, label,
 };
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -56,6 +56,8 @@ pub struct State {
     /// Signals that end a container; all do when empty.
     pub ignored_signals: Vec<i32>,
     pub exec_code: i32,
+    /// What programs in a sandbox listen on: each connection gets the other end of a pipe.
+    pub listeners: BTreeMap<u16, mpsc::UnboundedSender<tokio::io::DuplexStream>>,
 }
 
 impl World {
@@ -295,6 +297,14 @@ impl Runtime for World {
 
     async fn attach(&self, id: &str, _: u64) -> Result<Streams, SeamError> {
         Err(SeamError::new("attach to container", id, "not in this fake"))
+    }
+
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<Connection, SeamError> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let state = self.state.lock().unwrap();
+        let listener = state.listeners.get(&port).filter(|listener| listener.send(far).is_ok());
+        listener.ok_or_else(|| SeamError::new("dial", sandbox, "connection refused"))?;
+        Ok(Box::new(near))
     }
 }
 

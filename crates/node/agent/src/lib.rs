@@ -1,5 +1,5 @@
 //! The node agent: registers the node, runs the pods that are bound to it, reports their status, and serves the
-//! node's own HTTPS API (logs, exec, attach).
+//! node's own HTTPS API (logs, exec, attach, port-forward).
 //!
 //! Pod logic is pure ([`plan`], [`status`], [`env`], [`container`], [`files`]); a worker per pod executes it through
 //! the traits in [`seams`], which adapters join to the embedded runtime, the image store and the pod network. See
@@ -18,6 +18,7 @@ mod error;
 #[cfg(test)]
 mod fakes;
 mod files;
+mod forward;
 mod logs;
 mod node;
 mod plan;
@@ -28,6 +29,7 @@ mod server;
 mod state;
 mod status;
 mod streams;
+mod upgrade;
 mod volumes;
 
 use std::sync::Arc;

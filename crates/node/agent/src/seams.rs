@@ -61,6 +61,19 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// Go's words for the common causes; tools match on them.
+pub fn words(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".into(),
+        ErrorKind::HostUnreachable => "connect: no route to host".into(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
+        ErrorKind::AddrNotAvailable => "connect: cannot assign requested address".into(),
+        ErrorKind::ConnectionReset => "read: connection reset by peer".into(),
+        _ => error.to_string(),
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxSpec {
     pub id: String,
@@ -206,6 +219,10 @@ pub struct TerminalSize {
 
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
 pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+/// Both directions of a connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+pub type Connection = Box<dyn Duplex>;
 /// The exit code of the process, once it ended.
 pub type ExitFuture = Pin<Box<dyn Future<Output = Result<i32, SeamError>> + Send>>;
 
@@ -248,6 +265,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// `seen` is how many bytes of the container's log the client has read: of what was printed before it came, it is
     /// given the rest.
     async fn attach(&self, container: &str, seen: u64) -> Result<Streams, SeamError>;
+    /// Connects to a port of the sandbox's loopback, as what runs in it would.
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<Connection, SeamError>;
 }
 
 /// An image on this node, ready to run.

@@ -1,5 +1,6 @@
 //! The seams joined to our own runtime, image store and pod network: one file each, no logic.
 
+mod dial;
 mod images;
 mod network;
 mod runtime;

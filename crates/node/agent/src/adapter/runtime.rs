@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::adapter::dial;
 use crate::seams::{
-    Container, ContainerSpec, ContainerState, ExecSpec, Exit, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SeamError,
-    Streams, TerminalSize, label,
+    Connection, Container, ContainerSpec, ContainerState, ExecSpec, Exit, Runtime, RuntimeEvent, Sandbox, SandboxSpec,
+    SeamError, Streams, TerminalSize, label,
 };
 
 pub struct OciRuntime(node_oci::Runtime);
@@ -252,5 +253,10 @@ impl Runtime for OciRuntime {
         let attached =
             self.0.attach_after(id, seen).await.map_err(|error| SeamError::new("attach to container", id, error))?;
         Ok(streams(id, attached))
+    }
+
+    async fn dial(&self, id: &str, port: u16) -> Result<Connection, SeamError> {
+        let status = self.0.sandbox(id).await.map_err(|error| SeamError::new("find sandbox", id, error))?;
+        Ok(Box::new(dial::localhost(status.netns, id, port).await?))
     }
 }

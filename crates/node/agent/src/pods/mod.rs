@@ -49,7 +49,7 @@ pub struct Machine {
     pub pods: Pods,
     /// Which worker hears of which sandbox.
     pub routes: Routes,
-    /// Owner of exec and attach sessions.
+    /// Owner of exec, attach and port-forward sessions.
     pub sessions: base_tasks::Tasks,
     pub read_logs: ReadLogs,
 }

@@ -1,6 +1,5 @@
 //! One probe attempt: HTTP, TCP or a command. Failures carry what the Event says.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::probe::Target;
-use crate::seams::{ExecSpec, chain};
+use crate::seams::{ExecSpec, chain, words};
 
 /// What an Event quotes of a command's output.
 const OUTPUT_LIMIT: u64 = 10 * 1024;
@@ -87,17 +86,6 @@ async fn address(host: Option<&str>, port: u16, target: &Target) -> Result<Socke
             }
         },
         None => target.pod_ip.map(|ip| SocketAddr::new(ip, port)).ok_or_else(|| "pod has no address".to_owned()),
-    }
-}
-
-/// Go's words for the common causes; tools match on them.
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
-        io::ErrorKind::ConnectionReset => "read: connection reset by peer".into(),
-        _ => error.to_string(),
     }
 }
 

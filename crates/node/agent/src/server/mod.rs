@@ -1,8 +1,9 @@
-//! The node's HTTPS API, which the API server calls: logs, exec, attach, the list of pods.
+//! The node's HTTPS API, which the API server calls: logs, exec, attach, port-forward, the list of pods.
 //!
 //! Mutual TLS; only the API server's own client certificate and cluster administrators get past the handshake's end.
 
 mod attach;
+mod forward;
 mod identity;
 mod logs;
 mod read;
@@ -28,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::error::Error;
 use crate::pods::Machine;
+use crate::upgrade::{Handshake, UpgradeError};
 
 pub use read::ReadLogs;
 
@@ -101,4 +103,15 @@ fn text(status: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
 
 fn full(data: impl Into<Bytes>) -> Body {
     Full::new(data.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The answer that switches protocols.
+fn granted<P>(handshake: Handshake<P>) -> Response<Body> {
+    let response = handshake.response().body(full(""));
+    response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
+}
+
+fn refused(error: &UpgradeError) -> Response<Body> {
+    let response = error.response().body(full(format!("{error}\n")));
+    response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
 }

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use crate::logs::LogOptions;
 use crate::pods::{Machine, View};
 use crate::seams::ExecSpec;
-use crate::server::{Body, attach, full, logs, text};
-use crate::streams;
+use crate::server::{Body, attach, forward, full, granted, logs, refused, text};
+use crate::streams::{self, OFFERS, Protocol};
 
 pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
@@ -39,10 +39,10 @@ pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> 
                 Err((status, message)) => text(status, message),
             }
         }
-        (&Method::GET | &Method::POST, ["portForward", ..]) => {
-            text(StatusCode::NOT_IMPLEMENTED, "port-forward is not supported by this node yet\n")
+        (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => {
+            forward::forward(&machine, namespace, pod, request)
         }
-        (_, ["healthz" | "pods" | "containerLogs" | "exec" | "attach", ..]) => {
+        (_, ["healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward", ..]) => {
             text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed\n")
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -81,9 +81,9 @@ fn pods(machine: &Machine) -> Response<Body> {
 }
 
 fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Request<Incoming>) -> Response<Body> {
-    let (protocol, accept) = match streams::negotiate(request.headers()) {
-        Ok(negotiated) => negotiated,
-        Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    let handshake = match OFFERS.negotiate(request.headers()) {
+        Ok(handshake) => handshake,
+        Err(error) => return refused(&error),
     };
     let query = query(&request);
     let on = |names: [&str; 2]| {
@@ -113,29 +113,29 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
         return text(StatusCode::BAD_REQUEST, format!("container not found (\"{}\")\n", subject.container));
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    let runtime = Arc::clone(&machine.runtime);
+    let (runtime, protocol) = (Arc::clone(&machine.runtime), handshake.protocol);
     let session = async move {
         let upgraded = match upgrade.await {
-            Ok(upgraded) => upgraded,
+            Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return tracing::debug!(%error, "stream upgrade failed"),
         };
+        let wanted = spec.clone();
         let start = async move {
             match target {
                 Target::Exec(container) => runtime.exec(&container, spec).await,
                 Target::Attach(target) => target.attach(&*runtime, &spec).await,
             }
         };
-        streams::serve(TokioIo::new(upgraded), protocol, start).await;
+        match protocol {
+            Protocol::WebSocket(subprotocol) => streams::serve_web_socket(upgraded, subprotocol, start).await,
+            Protocol::Spdy(version) => {
+                let (read, write) = tokio::io::split(upgraded);
+                streams::serve_spdy(read, write, version, wanted, start).await;
+            }
+        }
     };
     machine.sessions.spawn("stream", session);
-    let response = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::UPGRADE, "websocket")
-        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
-        .header(header::SEC_WEBSOCKET_PROTOCOL, protocol.name())
-        .body(full(""));
-    response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
+    granted(handshake)
 }
 
 enum Target {
@@ -144,7 +144,7 @@ enum Target {
     Attach(attach::Target),
 }
 
-fn query(request: &Request<Incoming>) -> Vec<(String, String)> {
+pub(super) fn query(request: &Request<Incoming>) -> Vec<(String, String)> {
     parse_query(request.uri().query().unwrap_or_default())
 }
 

@@ -232,3 +232,62 @@ async fn a_command_runs_over_a_web_socket() {
     assert!(frames[2].starts_with('\u{3}') && frames[2].contains("NonZeroExitCode"), "{frames:?}");
     assert_eq!(bench.world.state.lock().unwrap().calls, ["exec in c1: sh -c exit 7"]);
 }
+
+impl Bench {
+    /// An upgraded connection, and what the node chose of what was offered.
+    async fn spdy(
+        &self,
+        path: &str,
+        versions: &str,
+    ) -> (machinery_spdy::Peer<TokioIo<hyper::upgrade::Upgraded>>, String) {
+        let mut client = self.connect("kube-apiserver-kubelet-client", "x").await;
+        let handshake = Request::post(path)
+            .header("host", "localhost")
+            .header("connection", "Upgrade")
+            .header("upgrade", "SPDY/3.1")
+            .header("x-stream-protocol-version", versions)
+            .body(Empty::new())
+            .unwrap();
+        let response = client.send_request(handshake).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(response.headers()["upgrade"], "SPDY/3.1");
+        let chosen = response.headers()["x-stream-protocol-version"].to_str().unwrap().to_owned();
+        let upgraded = hyper::upgrade::on(response).await.unwrap();
+        (machinery_spdy::Peer::new(TokioIo::new(upgraded)), chosen)
+    }
+}
+
+#[tokio::test]
+async fn a_command_runs_over_spdy() {
+    let bench = Bench::new().await;
+    bench.world.state.lock().unwrap().exec_code = 7;
+    let path = "/exec/default/web/app?command=sh&output=1&input=1";
+    for (versions, told) in [
+        ("v5.channel.k8s.io, v4.channel.k8s.io", "\"reason\":\"NonZeroExitCode\""),
+        ("v2.channel.k8s.io", "command terminated with non-zero exit code: exit code 7"),
+    ] {
+        let (mut client, chosen) = bench.spdy(path, versions).await;
+        assert!(versions.ends_with(&chosen));
+        for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+            client.open(stream, &[("streamType", kind)]).await;
+        }
+        assert_eq!(client.read(5).await, Ok("not well".into()));
+        let said = client.read(1).await.unwrap();
+        assert!(said.contains(told), "{said}");
+    }
+    assert_eq!(bench.world.state.lock().unwrap().calls, ["exec in c1: sh", "exec in c1: sh"]);
+}
+
+#[tokio::test]
+async fn a_port_is_forwarded_over_spdy_and_only_of_a_pod_that_is_there() {
+    let bench = Bench::new().await;
+    let (mut client, chosen) = bench.spdy("/portForward/default/web", "portforward.k8s.io").await;
+    assert_eq!(chosen, "portforward.k8s.io");
+    client.open(1, &[("streamType", "error"), ("port", "80"), ("requestID", "0")]).await;
+    client.open(3, &[("streamType", "data"), ("port", "80"), ("requestID", "0")]).await;
+    let said = client.read(1).await.unwrap();
+    assert_eq!(said, "error forwarding port 80 to pod web, uid u: no sandbox of it runs");
+    assert_eq!(bench.get("/portForward/default/none").await, (StatusCode::NOT_FOUND, "pod does not exist\n".into()));
+    let (status, text) = bench.get("/portForward/default/web").await;
+    assert_eq!((status.as_u16(), text.as_str()), (400, "unable to upgrade: missing upgrade headers in request\n"));
+}

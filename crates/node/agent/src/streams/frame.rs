@@ -1,9 +1,63 @@
 //! Frames of the channel subprotocols: the first byte names the channel.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use serde::Deserialize;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::seams::TerminalSize;
-use crate::streams::Subprotocol;
+
+/// How channels are spoken over a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subprotocol {
+    /// Adds the closing of single channels to v4.
+    V5,
+    /// The end of a command comes as a Status.
+    V4,
+    /// Text frames: a digit for the channel, then base64.
+    V4Base64,
+    /// The end of a command comes as text, and only if it is a bad one.
+    V1,
+    V1Base64,
+}
+
+impl Subprotocol {
+    pub(crate) fn tells_status(self) -> bool {
+        matches!(self, Self::V5 | Self::V4 | Self::V4Base64)
+    }
+
+    fn is_text(self) -> bool {
+        matches!(self, Self::V4Base64 | Self::V1Base64)
+    }
+
+    pub(crate) fn message(self, channel: u8, data: &[u8]) -> Message {
+        if self.is_text() {
+            return Message::text(format!("{channel}{}", BASE64.encode(data)));
+        }
+        let mut frame = Vec::with_capacity(data.len() + 1);
+        frame.push(channel);
+        frame.extend_from_slice(data);
+        Message::binary(frame)
+    }
+
+    /// The channel's number and its data, in one; `None` for messages that carry none.
+    pub(crate) fn frame(self, message: Message) -> Result<Option<Bytes>, FrameError> {
+        let data: Bytes = match message {
+            Message::Binary(data) => data,
+            Message::Text(text) => text.into(),
+            Message::Close(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(None),
+        };
+        if !self.is_text() {
+            return Ok(Some(data));
+        }
+        let Some((channel, encoded)) = data.split_first() else { return Ok(None) };
+        let channel = channel.checked_sub(b'0').ok_or(FrameError::Channel(*channel))?;
+        let mut frame = vec![channel];
+        BASE64.decode_vec(encoded, &mut frame).map_err(|_| FrameError::Base64)?;
+        Ok(Some(frame.into()))
+    }
+}
 
 pub(super) const STDIN: u8 = 0;
 pub(super) const STDOUT: u8 = 1;
@@ -24,11 +78,13 @@ pub(super) enum Inbound<'a> {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     #[error("a frame for channel {0}, which the client does not write")]
     Channel(u8),
     #[error("a terminal size that does not parse")]
     Size,
+    #[error("a text frame that is not base64")]
+    Base64,
 }
 
 pub(super) fn decode(protocol: Subprotocol, frame: &[u8]) -> Result<Inbound<'_>, FrameError> {
@@ -44,7 +100,7 @@ pub(super) fn decode(protocol: Subprotocol, frame: &[u8]) -> Result<Inbound<'_>,
     }
 }
 
-fn size(data: &[u8]) -> Result<TerminalSize, FrameError> {
+pub(super) fn size(data: &[u8]) -> Result<TerminalSize, FrameError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Size {
@@ -56,17 +112,10 @@ fn size(data: &[u8]) -> Result<TerminalSize, FrameError> {
     Ok(TerminalSize { width, height })
 }
 
-pub(super) fn encode(channel: u8, data: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(data.len() + 1);
-    frame.push(channel);
-    frame.extend_from_slice(data);
-    frame
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Subprotocol::{V4, V5};
+    use Subprotocol::{V4, V4Base64, V5};
 
     #[test]
     fn frames_decode() {
@@ -78,7 +127,18 @@ mod tests {
         assert_eq!(decode(V5, b"\xff\x00"), Ok(Inbound::StdinClosed));
         assert_eq!(decode(V5, b"\xff\x01"), Ok(Inbound::Nothing));
         assert_eq!(decode(V5, b""), Ok(Inbound::Nothing));
-        assert_eq!(encode(STDOUT, b"x"), b"\x01x");
+    }
+
+    #[test]
+    fn messages_carry_a_channel_as_a_byte_or_as_a_digit() {
+        for (protocol, message) in [(V4, Message::binary(&b"\x01x\xff"[..])), (V4Base64, Message::text("1eP8="))] {
+            assert_eq!(protocol.message(STDOUT, b"x\xff"), message);
+            assert_eq!(protocol.frame(message).unwrap().unwrap(), b"\x01x\xff"[..]);
+            assert_eq!(protocol.frame(Message::Ping(Bytes::new())), Ok(None));
+        }
+        assert_eq!(V4Base64.frame(Message::text("0!")), Err(FrameError::Base64));
+        assert_eq!(V4Base64.frame(Message::text("\x01")), Err(FrameError::Channel(1)));
+        assert_eq!(V4Base64.frame(Message::text("")), Ok(None));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Requests that a node answers: logs, exec and attach go on to the HTTPS API of the node that runs the pod, with the
-//! server's own client certificate. An upgrade (a terminal over WebSocket) is joined byte for byte, both ways.
+//! Requests that a node answers: logs, exec, attach and port-forward go on to the HTTPS API of the node that runs the pod,
+//! with the server's own client certificate. An upgrade (to WebSocket or SPDY) is joined byte for byte, both ways.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -189,6 +189,7 @@ async fn refused(response: Response<Incoming>) -> Status {
     let text = if text.is_empty() { format!("the node answered {code}") } else { text };
     match code {
         StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::FORBIDDEN => Status::new(Reason::Forbidden, text),
         StatusCode::NOT_FOUND => Status::new(Reason::NotFound, text),
         StatusCode::SERVICE_UNAVAILABLE => Status::service_unavailable(text),
         _ => Status::internal(text),

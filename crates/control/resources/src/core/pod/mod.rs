@@ -2,7 +2,6 @@
 
 pub(crate) mod binding;
 pub(crate) mod eviction;
-pub(crate) mod port_forward;
 mod row;
 pub(crate) mod streams;
 

@@ -1,4 +1,5 @@
-//! `pods/log`, `pods/exec` and `pods/attach`: which container, which options, then on to the node.
+//! `pods/log`, `pods/exec`, `pods/attach` and `pods/portforward`: which container, which options, then on to the node, which
+//! speaks every protocol that clients do.
 
 use std::sync::{Arc, Weak};
 
@@ -23,6 +24,7 @@ pub(crate) enum Stream {
     Log,
     Exec,
     Attach,
+    PortForward,
 }
 
 pub(crate) struct Streams {
@@ -34,6 +36,11 @@ pub(crate) struct Streams {
 
 #[async_trait::async_trait]
 impl SubresourceHandler for Streams {
+    /// A WebSocket's handshake is a GET; who may only read shall not run commands by it.
+    fn also_needs(&self) -> Option<&'static str> {
+        (self.kind != Stream::Log).then_some("create")
+    }
+
     async fn handle(&self, ctx: &RequestContext, name: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
         check_method(&request)?;
         let pods = self.pods.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
@@ -70,8 +77,12 @@ fn plan(kind: Stream, pod: &Pod, query: &Query) -> Result<Plan, Status> {
     if kind == Stream::Log {
         check_log_options(name, query)?;
     }
-    let container = api::pod::containers::pick(pod, query.first("container"))
-        .map_err(|error| Status::bad_request(error.to_string()))?;
+    let container = || {
+        api::pod::containers::pick(pod, query.first("container"))
+            .map_err(|error| Status::bad_request(error.to_string()))
+    };
+    // Ports are the pod's.
+    let container = if kind == Stream::PortForward { None } else { Some(container()?) };
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
     if node.is_none() && kind != Stream::Log {
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
@@ -87,8 +98,12 @@ fn plan(kind: Stream, pod: &Pod, query: &Query) -> Result<Plan, Status> {
             ("exec", options)
         }
         Stream::Attach => ("attach", stream_options(query)?),
+        Stream::PortForward => ("portForward", ports(query)?),
     };
-    let mut path = format!("/{verb}/{namespace}/{name}/{container}");
+    let mut path = format!("/{verb}/{namespace}/{name}");
+    if let Some(container) = container {
+        path.push_str(&format!("/{container}"));
+    }
     for (index, (key, value)) in options.iter().enumerate() {
         path.push_str(&format!("{}{key}={}", if index == 0 { '?' } else { '&' }, utf8_percent_encode(value, QUERY)));
     }
@@ -112,6 +127,18 @@ fn stream_options(query: &Query) -> Result<Vec<(&'static str, String)>, Status> 
         options.retain(|(name, _)| *name != "error");
     }
     Ok(options)
+}
+
+/// Only a WebSocket's channels have ports in the request; the node checks that they are there when they are needed.
+fn ports(query: &Query) -> Result<Vec<(&'static str, String)>, Status> {
+    let mut ports = Vec::new();
+    for port in query.all("ports").flat_map(|ports| ports.split(',')) {
+        let number: i32 = port
+            .parse()
+            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {port:?}: invalid syntax")))?;
+        ports.push(number.to_string());
+    }
+    Ok(if ports.is_empty() { Vec::new() } else { vec![("port", ports.join(","))] })
 }
 
 fn log_options(query: &Query) -> Vec<(&'static str, String)> {
@@ -225,6 +252,21 @@ mod tests {
             path(Stream::Log, "follow=true&tailLines=5&timestamps=false&container=c"),
             "/containerLogs/default/p/c?follow=true&tailLines=5"
         );
+    }
+
+    #[test]
+    fn ports_are_the_pods_and_need_no_container() {
+        let two = pod("n", &["c", "d"]);
+        let path = |query| plan(Stream::PortForward, &two, &Query::parse(query)).map(|plan| plan.path);
+        assert_eq!(path("").expect("a plan"), "/portForward/default/p");
+        assert_eq!(path("ports=80&ports=81,82").expect("a plan"), "/portForward/default/p?port=80,81,82");
+        let refused = path("ports=http").expect_err("refused");
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (400, "strconv.ParseInt: parsing \"http\": invalid syntax")
+        );
+        let waiting = plan(Stream::PortForward, &pod("", &["c"]), &Query::parse("")).expect_err("refused");
+        assert_eq!(waiting.message, "pod p does not have a host assigned");
     }
 
     #[test]

@@ -1,22 +1,20 @@
-//! One session: client's frames to the process, the process's output to the client, its end as a Status.
+//! exec and attach over a WebSocket: client's frames to the process, the process's output to the client, its end last.
 
 use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, frame::coding::CloseCode};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::seams::{Reader, SeamError, Streams, TerminalSize, Writer};
-use crate::streams::frame::{self, Inbound};
-use crate::streams::{Subprotocol, outcome};
+use crate::seams::{SeamError, Streams, TerminalSize, Writer};
+use crate::streams::frame::{self, Inbound, Subprotocol};
+use crate::streams::outcome;
+use crate::streams::output::{self, Output};
 
-const CHUNK: usize = 32 * 1024;
-/// How long output may stay silent after the process's end before its inherited pipes are given up.
-const SILENCE: Duration = Duration::from_secs(1);
 /// How long a client may take to answer the close.
 const PARTING: Duration = Duration::from_secs(5);
 /// How long a client may take to show that it reads.
@@ -36,22 +34,37 @@ where
     let result = match started {
         Ok(streams) => {
             // An empty frame tells the client that the streams are there.
-            if sink.send(Message::binary(frame::encode(frame::STDOUT, b""))).await.is_err() {
+            if sink.send(protocol.message(frame::STDOUT, b"")).await.is_err() {
                 return;
             }
+            let mut client = Channels { protocol, sink: &mut sink };
             tokio::select! {
-                result = run(streams.stdout, streams.stderr, streams.exit, &mut sink) => result,
+                result = output::run(streams.stdout, streams.stderr, streams.exit, &mut client) => result,
                 // The client is gone: nobody is left to tell.
                 () = inbound(first, &mut stream, protocol, streams.stdin, streams.resize) => return,
             }
         }
         Err(error) => Err(error),
     };
-    let status = frame::encode(frame::ERROR, outcome::status(&result).to_string().as_bytes());
-    let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    let told = outcome::told(protocol.tells_status(), &result);
     // The client may have left meanwhile.
-    if sink.send(Message::binary(status)).await.is_ok() && sink.send(Message::Close(Some(close))).await.is_ok() {
+    if told.is_empty() || sink.send(protocol.message(frame::ERROR, &told)).await.is_ok() {
         part(sink, stream).await;
+    }
+}
+
+struct Channels<'a, S> {
+    protocol: Subprotocol,
+    sink: &'a mut SplitSink<WebSocketStream<S>, Message>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> output::Client for Channels<'_, S> {
+    async fn show(&mut self, output: Output, data: &[u8]) -> bool {
+        let channel = match output {
+            Output::Stdout => frame::STDOUT,
+            Output::Stderr => frame::STDERR,
+        };
+        self.sink.send(self.protocol.message(channel, data)).await.is_ok()
     }
 }
 
@@ -73,12 +86,18 @@ where
     first.and_then(Result::ok)
 }
 
-/// Ends the connection once the client has answered the close. Going earlier, with something of the client's unread,
-/// would reset it, and the reset overtakes what the client has not read yet.
-async fn part<S>(sink: SplitSink<WebSocketStream<S>, Message>, mut stream: SplitStream<WebSocketStream<S>>)
-where
+/// Closes, and ends the connection once the client has answered that. Going earlier, with something of the client's
+/// unread, would reset it, and the reset overtakes what the client has not read yet.
+pub(crate) async fn part<S>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    mut stream: SplitStream<WebSocketStream<S>>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    if sink.send(Message::Close(Some(close))).await.is_err() {
+        return;
+    }
     let unread = async { while let Some(Ok(_)) = stream.next().await {} };
     // Late is gone.
     let _ = tokio::time::timeout(PARTING, unread).await;
@@ -105,11 +124,13 @@ async fn inbound<S>(
                 Some(Err(_)) | None => return,
             },
         };
-        let data = match message {
-            Message::Binary(data) => data,
-            Message::Text(text) => text.into(),
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+        if message.is_close() {
+            return;
+        }
+        let data = match protocol.frame(message) {
+            Ok(Some(data)) => data,
+            Ok(None) => continue,
+            Err(error) => return tracing::debug!(%error, "remote command client broke the protocol"),
         };
         match frame::decode(protocol, &data) {
             Ok(Inbound::Stdin(data)) => {
@@ -133,72 +154,10 @@ async fn inbound<S>(
     }
 }
 
-/// Process to client, until it has ended and its output is through.
-async fn run<S>(
-    mut stdout: Option<Reader>,
-    mut stderr: Option<Reader>,
-    exit: impl Future<Output = Result<i32, SeamError>>,
-    sink: &mut SplitSink<WebSocketStream<S>, Message>,
-) -> Result<i32, SeamError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    tokio::pin!(exit);
-    let mut ended = None;
-    let (mut out, mut err) = (vec![0; CHUNK], vec![0; CHUNK]);
-    loop {
-        let open = stdout.is_some() || stderr.is_some();
-        let silence = async {
-            match (&ended, open) {
-                (Some(_), false) => {}
-                (Some(_), true) => tokio::time::sleep(SILENCE).await,
-                (None, _) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            result = &mut exit, if ended.is_none() => ended = Some(result),
-            count = read(&mut stdout, &mut out) => {
-                if !forward(frame::STDOUT, count, &out, &mut stdout, sink).await {
-                    break;
-                }
-            }
-            count = read(&mut stderr, &mut err) => {
-                if !forward(frame::STDERR, count, &err, &mut stderr, sink).await {
-                    break;
-                }
-            }
-            () = silence => break,
-        }
-    }
-    match ended {
-        Some(result) => result,
-        None => Err(SeamError::new("send", "output", "the client is gone")),
-    }
-}
-
-/// Never resolves on a stream that is not there or has ended.
-async fn read(stream: &mut Option<Reader>, buffer: &mut [u8]) -> usize {
-    match stream {
-        // A stream that breaks has ended.
-        Some(reader) => reader.read(buffer).await.unwrap_or(0),
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether the client still listens.
-async fn forward<W>(channel: u8, count: usize, data: &[u8], stream: &mut Option<Reader>, sink: &mut W) -> bool
-where
-    W: futures::Sink<Message, Error = tungstenite::Error> + Unpin,
-{
-    if count == 0 {
-        *stream = None;
-        return true;
-    }
-    sink.send(Message::binary(frame::encode(channel, &data[..count]))).await.is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     async fn client(socket: tokio::io::DuplexStream) -> WebSocketStream<tokio::io::DuplexStream> {
