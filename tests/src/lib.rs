@@ -4,6 +4,7 @@
 //! [`Cluster::finish`] also asserts that nothing was left behind. Tests need root and fail without it.
 
 mod api;
+mod backend;
 mod cluster;
 mod host;
 
@@ -19,6 +20,7 @@ mod wait;
 mod wire;
 
 pub use api::{Api, Reply};
+pub use backend::{Asked, Backend, Trust, authority};
 pub use cluster::{Cluster, Options, with_every_kubectl};
 
 pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository};

@@ -1,5 +1,6 @@
 //! The control plane: storage, kinds, API server, controllers, scheduler.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,15 +9,16 @@ use anyhow::{Context, Result, anyhow};
 use base_tasks::Tasks;
 use control_policy::rbac::Loaded;
 use control_policy::tokens::{self, BootstrapTokens, ServiceAccountTokens, TokenRequests};
-use control_policy::{ClientCertificates, Kinds, Rbac};
+use control_policy::{ClientCertificates, Kinds, Rbac, RequestHeaders};
 use control_resources::{Deps, ServiceRange, bootstrap};
 use machinery_apiserver::audit::{Audit, LogFile, Policy, Rotation};
-use machinery_apiserver::{ApiServer, Limits, VersionInfo};
+use machinery_apiserver::{ApiServer, Authenticator, Limits, VersionInfo};
 use machinery_client::kube::Client;
 use machinery_registry::{Resource, UserInfo};
 use machinery_storage::embedded::Embedded;
 
 use crate::config::Server;
+use crate::front_proxy::FrontProxy;
 use crate::pki::Authority;
 use crate::token_key;
 
@@ -28,6 +30,8 @@ pub struct ControlPlane {
     loaded: Option<Loaded>,
     tokens: Tokens,
     authority: Arc<Authority>,
+    /// What aggregated servers are told of whom to believe.
+    trust: BTreeMap<String, String>,
 }
 
 /// What the Secrets of service accounts are filled with.
@@ -45,6 +49,7 @@ impl ControlPlane {
         data_dir: &Path,
         options: &Server,
         authority: &Arc<Authority>,
+        front_proxy: &FrontProxy,
         facts: bootstrap::Facts,
     ) -> Result<Self> {
         let storage = Embedded::open(&data_dir.join("store")).await.context("opening the store")?;
@@ -83,10 +88,20 @@ impl ControlPlane {
             ("/.well-known/openid-configuration", tokens.keys.configuration(&advertise_address)),
         ];
         let reviews = control_policy::review::resources(&rbac, &bearers, &bootstrap_tokens);
+        let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
+        match &front_proxy.believed {
+            Some(proxies) => {
+                let proxies = RequestHeaders::new(proxies.clone()).context("--requestheader-client-ca-file")?;
+                authenticators.push(Arc::new(proxies));
+                authenticators.push(Arc::new(ClientCertificates::of(authority.ca_pem.as_bytes())?));
+            }
+            None => authenticators.push(Arc::new(ClientCertificates::default())),
+        }
+        // Bearers of service accounts last: they refuse what none has known.
+        authenticators.extend([bootstrap_tokens as Arc<dyn Authenticator>, bearers]);
         let config = machinery_apiserver::Config {
             resources: all.into_iter().chain(reviews).collect(),
-            // Bearers of service accounts last: they refuse what none has known.
-            authenticators: vec![Arc::new(ClientCertificates), bootstrap_tokens, bearers],
+            authenticators,
             authorizers: control_policy::authorizers(&rbac),
             version: VersionInfo::kubernetes_1_36(env!("CARGO_PKG_VERSION"), ""),
             health_checks: Vec::new(),
@@ -95,13 +110,26 @@ impl ControlPlane {
             documents,
         };
         let api = ApiServer::with_audit(config, audit(options)?);
-        let published = api.clone();
+        let (published, (told, groups)) = (api.clone(), tokio::sync::mpsc::unbounded_channel());
+        let publish = move |group: &str, kinds: Vec<Arc<dyn Resource>>| {
+            let versions = kinds.iter().map(|kind| kind.def().gvk.version.to_string()).collect();
+            published.set_resources(group, kinds);
+            // Nobody follows them any more when the server ends.
+            let _ = told.send((group.to_owned(), versions));
+        };
         resources
             .definitions()
-            .start(Box::new(move |group, kinds| published.set_resources(group, kinds)), &tasks.child("definitions"))
+            .start(Box::new(publish), &tasks.child("definitions"))
             .await
             .map_err(|status| anyhow!("reading the definitions of kinds: {}", status.message))?;
-        Ok(Self { api, storage, rbac, loaded: Some(loaded), tokens, authority: authority.clone() })
+        resources
+            .aggregation(front_proxy.identity.clone())
+            .start(api.clone(), &tasks.child("aggregation"))
+            .await
+            .map_err(|status| anyhow!("reading the APIServices: {}", status.message))?;
+        resources.managed().start(groups, &tasks.child("apiservices"));
+        let trust = front_proxy.trust(&authority.ca_pem);
+        Ok(Self { trust, api, storage, rbac, loaded: Some(loaded), tokens, authority: authority.clone() })
     }
 
     /// A client of this process that is `name`.
@@ -121,7 +149,8 @@ impl ControlPlane {
             tokens::follow_secrets(&tasks, keys.clone(), lookups.clone(), secrets.clone(), ca_pem.clone());
         }
         let client = self.client("system:kube-controller-manager", &[]);
-        control_controllers::start(&tasks.child("controllers"), &client, ca_pem, self.authority.clone());
+        let (authority, trust) = (self.authority.clone(), std::mem::take(&mut self.trust));
+        control_controllers::start(&tasks.child("controllers"), &client, ca_pem, authority, trust);
         control_scheduler::start(&tasks.child("scheduler"), &self.client("system:kube-scheduler", &[]));
     }
 

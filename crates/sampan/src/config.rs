@@ -28,6 +28,8 @@ pub enum Command {
     Server(Box<Server>),
     /// Import, pull, list and remove container images of this host.
     Image(Image),
+    /// Create, list and delete the tokens by which nodes join; the server that runs on the data directory is asked.
+    Token(Token),
     /// Stop the pods and remove everything that a data directory's Sampan owns on this host.
     Uninstall(DataDir),
 }
@@ -98,9 +100,70 @@ pub struct Server {
     #[arg(long, env = "SAMPAN_AUDIT_LOG_PATH", value_name = "PATH", requires = "audit_policy_file")]
     pub audit_log_path: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub request_header: RequestHeader,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,
+}
+
+/// Proxies in front of the API that have authenticated their callers.
+#[derive(Args, Debug, Clone)]
+pub struct RequestHeader {
+    /// Authority of the certificates of proxies, which say in headers for whom they ask [default: none is believed].
+    #[arg(long, env = "SAMPAN_REQUESTHEADER_CLIENT_CA_FILE", value_name = "PATH")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+
+    /// Common names of proxies' certificates [default: every one that the authority signs].
+    #[arg(
+        long,
+        env = "SAMPAN_REQUESTHEADER_ALLOWED_NAMES",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        requires = "requestheader_client_ca_file"
+    )]
+    pub requestheader_allowed_names: Vec<String>,
+
+    /// Headers that say the user; the first that has a value counts.
+    #[arg(
+        long,
+        env = "SAMPAN_REQUESTHEADER_USERNAME_HEADERS",
+        value_name = "HEADERS",
+        value_delimiter = ',',
+        default_value = "X-Remote-User"
+    )]
+    pub requestheader_username_headers: Vec<String>,
+
+    /// Headers that say the user's UID; the first that has a value counts.
+    #[arg(
+        long,
+        env = "SAMPAN_REQUESTHEADER_UID_HEADERS",
+        value_name = "HEADERS",
+        value_delimiter = ',',
+        default_value = "X-Remote-Uid"
+    )]
+    pub requestheader_uid_headers: Vec<String>,
+
+    /// Headers that say the user's groups.
+    #[arg(
+        long,
+        env = "SAMPAN_REQUESTHEADER_GROUP_HEADERS",
+        value_name = "HEADERS",
+        value_delimiter = ',',
+        default_value = "X-Remote-Group"
+    )]
+    pub requestheader_group_headers: Vec<String>,
+
+    /// What headers begin with that say more of the user.
+    #[arg(
+        long,
+        env = "SAMPAN_REQUESTHEADER_EXTRA_HEADERS_PREFIX",
+        value_name = "PREFIXES",
+        value_delimiter = ',',
+        default_value = "X-Remote-Extra-"
+    )]
+    pub requestheader_extra_headers_prefix: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -131,6 +194,51 @@ pub enum ImageCommand {
     Ls,
     /// Remove an image by its reference.
     Rm { reference: String },
+}
+
+#[derive(Args, Debug)]
+pub struct Token {
+    #[command(flatten)]
+    pub data: DataDir,
+
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum TokenCommand {
+    /// Create a token and print it.
+    Create(NewToken),
+    /// List the tokens.
+    List,
+    /// Delete tokens.
+    Delete {
+        /// Whole, or their first six characters alone.
+        #[arg(required = true)]
+        tokens: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct NewToken {
+    /// Of the form abcdef.0123456789abcdef [default: a random one].
+    pub token: Option<String>,
+
+    /// How long it is to hold, such as 24h; 0: for ever.
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = crate::token::ttl)]
+    pub ttl: jiff::SignedDuration,
+
+    /// What it is for.
+    #[arg(long)]
+    pub description: Option<String>,
+
+    /// What it may be used for.
+    #[arg(long, default_value = "signing,authentication", value_delimiter = ',')]
+    pub usages: Vec<String>,
+
+    /// Groups of whoever uses it.
+    #[arg(long, default_value = api::bootstrap_token::JOINING, value_delimiter = ',')]
+    pub groups: Vec<String>,
 }
 
 /// A network that pods or services can be numbered from.

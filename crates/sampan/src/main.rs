@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod config_file;
+mod front_proxy;
 mod host;
 mod image;
 mod kubeconfig;
@@ -12,6 +13,7 @@ mod owned;
 mod pki;
 mod server;
 mod signer;
+mod token;
 mod token_key;
 mod uninstall;
 
@@ -51,6 +53,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Server(options) => runtime.block_on(server::run(*options)),
         Command::Image(options) => runtime.block_on(image::run(options)),
+        Command::Token(options) => runtime.block_on(token::run(options)),
         Command::Uninstall(data) => runtime.block_on(uninstall::run(data)),
     }
 }

@@ -1,7 +1,7 @@
 //! The cluster's certificate authority and the certificates this process uses.
 //!
-//! Only the authority's key lives on disk (`<data-dir>/tls/ca.crt` and `ca.key`, mode 0600); leaves are made anew at each start,
-//! so that their names follow the flags.
+//! Only authorities' keys live on disk (`<data-dir>/tls/ca.crt` and `ca.key`, mode 0600; beside them `request-header-ca`, which
+//! signs for this server as a proxy and for nobody else); leaves are made anew at each start, so that their names follow the flags.
 
 use std::fs;
 use std::io::Write;
@@ -17,8 +17,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::RootCertStore;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_DAYS: u32 = 3650;
@@ -39,19 +41,32 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// For a client that shows it to whoever asks.
+    pub fn shown(&self) -> Result<Arc<dyn ResolvesClientCert>> {
+        let key = rustls::crypto::ring::sign::any_supported_type(&self.key()).context("using a client's key")?;
+        Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![self.cert.clone()], key))))
+    }
+
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()))
     }
 }
 
 impl Authority {
-    /// Reads the authority of `dir`, or makes one.
+    /// Reads the cluster's authority of `dir`, or makes one.
     pub fn open(dir: &Path) -> Result<Self> {
-        let (cert_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+        Self::named(dir, "ca")
+    }
+
+    /// Reads `NAME.crt` and `NAME.key` of `dir`, or makes them.
+    pub fn named(dir: &Path, name: &str) -> Result<Self> {
+        let (cert_path, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         if !key_path.exists() || !cert_path.exists() {
             fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
             let key = KeyPair::generate().context("generating the authority's key")?;
-            let cert = ca_params()?.self_signed(&key).context("signing the authority's certificate")?;
+            let cert = ca_params(&format!("sampan-{name}"))?
+                .self_signed(&key)
+                .context("signing the authority's certificate")?;
             write_private(&cert_path, cert.pem().as_bytes())?;
             // The key last: its presence says that the pair is complete.
             write_private(&key_path, key.serialize_pem().as_bytes())?;
@@ -105,10 +120,23 @@ impl Authority {
         Ok(roots)
     }
 
-    /// TLS of a server that asks for, but does not demand, a client certificate of this authority.
-    pub fn server_config(&self, leaf: &Leaf, demand_client: bool) -> Result<rustls::ServerConfig> {
-        let verifier = WebPkiClientVerifier::builder(Arc::new(self.roots()?));
-        let verifier = if demand_client { verifier } else { verifier.allow_unauthenticated() };
+    /// TLS of a server that demands a client certificate of this authority.
+    pub fn server_config(&self, leaf: &Leaf) -> Result<rustls::ServerConfig> {
+        Self::listener(leaf, WebPkiClientVerifier::builder(Arc::new(self.roots()?)))
+    }
+
+    /// TLS of a server that asks for, but does not demand, a client certificate of this authority or of one of `others` (PEM).
+    pub fn open_config(&self, leaf: &Leaf, others: &[u8]) -> Result<rustls::ServerConfig> {
+        use rustls::pki_types::pem::PemObject;
+        let mut roots = self.roots()?;
+        for other in CertificateDer::pem_slice_iter(others) {
+            let other = other.map_err(|error| anyhow::anyhow!("reading an authority: {error:?}"))?;
+            roots.add(other).context("adding an authority to a trust store")?;
+        }
+        Self::listener(leaf, WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated())
+    }
+
+    fn listener(leaf: &Leaf, verifier: ClientCertVerifierBuilder) -> Result<rustls::ServerConfig> {
         let verifier = verifier.build().context("building the client certificate verifier")?;
         let mut config = rustls::ServerConfig::builder()
             .with_client_cert_verifier(verifier)
@@ -127,8 +155,8 @@ impl Authority {
     }
 }
 
-fn ca_params() -> Result<CertificateParams> {
-    let mut params = base_params("sampan-ca", CA_DAYS)?;
+fn ca_params(name: &str) -> Result<CertificateParams> {
+    let mut params = base_params(name, CA_DAYS)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(params)

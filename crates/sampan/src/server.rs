@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{ControlPlane, facts};
 use crate::config::Server;
+use crate::front_proxy::FrontProxy;
 use crate::host::{self, Names};
 use crate::kubeconfig;
 use crate::node::{self, Clients, Node};
@@ -33,17 +34,18 @@ pub async fn run(options: Server) -> Result<()> {
     let plan = Plan::of(&options)?;
     let tasks = Tasks::root("sampan");
     let authority = Arc::new(Authority::open(&data_dir.join("tls"))?);
+    let front_proxy = FrontProxy::open(&data_dir.join("tls"), &options.request_header)?;
     let address = SocketAddr::new(options.bind_address, options.https_listen_port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
 
     let facts = facts(IpAddr::V4(plan.node_ip), options.https_listen_port, IpAddr::V4(plan.cluster_dns));
-    let mut control = ControlPlane::open(&tasks, &data_dir, &options, &authority, facts).await?;
+    let mut control = ControlPlane::open(&tasks, &data_dir, &options, &authority, &front_proxy, facts).await?;
     write_kubeconfig(&data_dir, &options, &authority)?;
     let tls = {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &plan.service_name()];
         let mut ips = host::addresses();
         ips.extend([IpAddr::V4(plan.node_ip), IpAddr::V4(plan.kubernetes)]);
-        Arc::new(authority.server_config(&authority.server("kube-apiserver", &names, &ips)?, false)?)
+        Arc::new(authority.open_config(&authority.server("kube-apiserver", &names, &ips)?, front_proxy.authorities())?)
     };
     let (api, stop) = (control.api.clone(), tasks.cancelled());
     tasks.spawn_draining("api", async move { api.serve(listener, tls, stop).await });
@@ -147,7 +149,7 @@ impl Plan {
             service_cidr: options.service_cidr,
             cluster_domain: self.cluster_domain.clone(),
             registries: options.private_registry.clone(),
-            tls: Arc::new(authority.server_config(&leaf, true)?),
+            tls: Arc::new(authority.server_config(&leaf)?),
             kubelet_port: KUBELET_PORT,
         })
     }

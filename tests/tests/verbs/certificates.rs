@@ -82,6 +82,18 @@ fn a_token_joins_a_node() {
         assert_eq!(requests["status"]["conditions"][0]["reason"], "AutoApproved");
         in_order(&whoami(&cluster, &certificate, &key)?, &["system:nodes", "system:node:two"]);
 
+        let listed = cluster.sampan(&["token", "list"])?.ok();
+        in_order(&listed, &["TOKEN", "TTL", "EXTRA GROUPS", "abcdef.0123456789abcdef", "<forever>", "<never>"]);
+        let made = cluster.sampan(&["token", "create", "--ttl", "1h", "--description", "for three"])?.ok();
+        assert_eq!(code(&format!("Authorization: Bearer {}", made.trim()))?, "200");
+        in_order(
+            &cluster.sampan(&["token", "list"])?.ok(),
+            &[made.trim(), "59m", "authentication,signing", "for three"],
+        );
+        cluster.sampan(&["token", "delete", made.trim()])?.ok();
+        assert_eq!(code(&format!("Authorization: Bearer {}", made.trim()))?, "401");
+        in_order(&cluster.sampan(&["token", "create", "odd"])?.error(), &["\"odd\" was not of the form"]);
+
         // At its time it is deleted, and with it ends what it opened.
         let soon = cluster.node("date", &["-u", "-d", "+2 seconds", "+%Y-%m-%dT%H:%M:%SZ"])?.ok();
         cluster.apply(&data(json!({"expiration": soon.trim()})).to_string())?;

@@ -4,6 +4,7 @@
 //! is level-triggered: a key wakes it, it reads the shared informers, and doing its work twice changes nothing.
 //! May depend on `machinery/client`, `api` and `base`; never on another component.
 
+mod authentication_trust;
 mod certificates;
 mod deployment;
 mod endpoints;
@@ -16,6 +17,7 @@ mod serviceaccount;
 mod token_cleaner;
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base_tasks::Tasks;
@@ -25,8 +27,15 @@ pub use certificates::Authority;
 pub use world::World;
 
 /// Starts every controller under `tasks`. `client` carries the controllers' own identity; `ca_pem` is
-/// the certificate of the authority that pods check the API server's by, `authority` what signs for it.
-pub fn start(tasks: &Tasks, client: &Client, ca_pem: &str, authority: Arc<dyn Authority>) {
+/// the certificate of the authority that pods check the API server's by, `authority` what signs for it,
+/// `trust` what aggregated API servers are told of whom to believe.
+pub fn start(
+    tasks: &Tasks,
+    client: &Client,
+    ca_pem: &str,
+    authority: Arc<dyn Authority>,
+    trust: BTreeMap<String, String>,
+) {
     let world = World::start(&tasks.child("informers"), client);
     replicaset::start(&tasks.child("replicaset"), client, &world);
     deployment::start(&tasks.child("deployment"), client, &world);
@@ -36,5 +45,6 @@ pub fn start(tasks: &Tasks, client: &Client, ca_pem: &str, authority: Arc<dyn Au
     gc::start(&tasks.child("gc"), client);
     event::start(&tasks.child("event"), client);
     certificates::start(&tasks.child("certificates"), client, authority);
+    authentication_trust::start(&tasks.child("authentication_trust"), client, trust);
     token_cleaner::start(&tasks.child("token_cleaner"), client);
 }

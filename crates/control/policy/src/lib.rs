@@ -9,10 +9,12 @@ pub mod admission;
 pub mod authentication;
 pub mod authorization;
 pub mod rbac;
+mod request_header;
 pub mod review;
 pub mod tokens;
 
 pub use admission::{Lookups, Plugins, plugins};
-pub use authentication::ClientCertificates;
+pub use authentication::{BadAuthority, ClientCertificates};
 pub use authorization::authorizers;
 pub use rbac::{Kinds, Rbac};
+pub use request_header::{RequestHeaderOptions, RequestHeaders};

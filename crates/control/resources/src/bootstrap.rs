@@ -3,7 +3,6 @@
 //! already is left alone.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use base_meta::{Reason, Status};
 use k8s_openapi::Metadata;
@@ -11,9 +10,10 @@ use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery_registry::strategy::ApiObject;
-use machinery_registry::{Registry, RequestContext, Strategy, UserInfo};
+use machinery_registry::{Registry, Strategy};
 use serde_json::{Value, json};
 
+use crate::define::server_context;
 use crate::{Resources, seeds};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -109,7 +109,7 @@ async fn ensure<S: Strategy>(
     merge: impl Fn(&mut S::Object, &S::Object) + Send + Sync,
 ) -> Result<(), Status> {
     let metadata = wanted.metadata();
-    let ctx = context(registry.strategy().def().gvr(), metadata);
+    let ctx = server_context(registry.strategy().def().gvr(), metadata.namespace.as_deref());
     match registry.create_typed(&ctx, wanted).await {
         Ok(_) => Ok(()),
         Err(status) if status.reason == Reason::AlreadyExists => {
@@ -123,22 +123,6 @@ async fn ensure<S: Strategy>(
                 .map(drop)
         }
         Err(status) => Err(status),
-    }
-}
-
-/// The server acting for itself.
-fn context(gvr: base_meta::Gvr, metadata: &ObjectMeta) -> RequestContext {
-    let user = UserInfo {
-        name: "system:apiserver".to_owned(),
-        groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
-        ..UserInfo::default()
-    };
-    RequestContext {
-        user: Arc::new(user),
-        gvr,
-        subresource: None,
-        namespace: metadata.namespace.as_deref().map(Arc::from),
-        warnings: Default::default(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! How a kind's row in the table of resources is written: what nearly all of them share, said once.
 
-use base_meta::{Gvk, Status, names};
+use std::sync::Arc;
+
+use base_meta::{Gvk, Gvr, Status, names};
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use machinery_registry::{Column, RequestContext, ResourceDef, Scope, SubresourceDef, Verb};
+use machinery_registry::{Column, RequestContext, ResourceDef, Scope, SubresourceDef, UserInfo, Verb};
 
 /// A namespaced resource with every verb and nothing else; the caller changes what differs.
 pub(crate) fn resource<K>(plural: &'static str, singular: &'static str, columns: &'static [Column]) -> ResourceDef
@@ -48,6 +50,22 @@ pub(crate) fn scale() -> SubresourceDef {
 
 pub(crate) fn subresource(name: &'static str, gvk: Gvk, verbs: &'static [Verb]) -> SubresourceDef {
     SubresourceDef { name, gvk, verbs }
+}
+
+/// The server acting for itself.
+pub(crate) fn server_context(gvr: Gvr, namespace: Option<&str>) -> RequestContext {
+    let user = UserInfo {
+        name: "system:apiserver".to_owned(),
+        groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+        ..UserInfo::default()
+    };
+    RequestContext {
+        user: Arc::new(user),
+        gvr,
+        subresource: None,
+        namespace: namespace.map(Arc::from),
+        warnings: Default::default(),
+    }
 }
 
 /// Whole seconds, as everything in metadata and most of status.

@@ -37,6 +37,7 @@ use machinery_registry::{Admission, Handlers, Registry, Resource, Strategy};
 use machinery_storage::Storage;
 
 pub use self::apiextensions::{CustomResourceDefinitionStrategy, Definitions};
+pub use self::apiregistration::{Aggregation, ApiServiceStrategy, Managed, Versions};
 pub use self::core::endpoints::EndpointsStrategy;
 pub use self::core::namespace::{FINALIZER as NAMESPACE_FINALIZER, NamespaceStrategy};
 pub use self::core::node::NodeStrategy;
@@ -78,6 +79,8 @@ pub enum Error {
         #[source]
         source: machinery_storage::Error,
     },
+    #[error("prepare TLS to pods")]
+    Tls(#[source] machinery_dial::Error),
     #[error("repair the allocations of services")]
     Repair(#[source] Status),
 }
@@ -93,6 +96,7 @@ pub struct Resources {
     pub service_accounts: Arc<Registry<ServiceAccountStrategy>>,
     pub pod_disruption_budgets: Arc<Registry<PodDisruptionBudgetStrategy>>,
     pub custom_resource_definitions: Arc<Registry<CustomResourceDefinitionStrategy>>,
+    pub api_services: Arc<Registry<ApiServiceStrategy>>,
     others: Vec<Arc<dyn Resource>>,
     load: Load,
     /// To servers that Services name: webhooks, aggregated API servers.
@@ -115,6 +119,7 @@ impl Resources {
             self.pod_disruption_budgets.clone(),
         ];
         all.push(self.custom_resource_definitions.clone());
+        all.push(self.api_services.clone());
         all.extend(self.others.iter().cloned());
         all
     }
@@ -123,6 +128,21 @@ impl Resources {
     pub fn definitions(&self) -> Definitions {
         let definitions = self.custom_resource_definitions.clone();
         Definitions::new(definitions, self.load.clone(), self.dialer.clone(), &self.all())
+    }
+
+    /// What follows APIServices; aggregated servers are shown `identity`.
+    pub fn aggregation(&self, identity: Arc<dyn rustls::client::ResolvesClientCert>) -> Aggregation {
+        Aggregation {
+            api_services: self.api_services.clone(),
+            services: self.services.clone(),
+            slices: self.endpoint_slices.clone(),
+            dialer: self.dialer.presenting(identity),
+        }
+    }
+
+    /// What makes APIServices of the groups that definitions make.
+    pub fn managed(&self) -> Managed {
+        Managed { registry: self.api_services.clone() }
     }
 
     /// Reclaims what crashed writes left behind.
@@ -150,6 +170,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         service_accounts: load.kind("serviceaccounts", ServiceAccountStrategy).await?,
         pod_disruption_budgets: load.kind("poddisruptionbudgets", PodDisruptionBudgetStrategy).await?,
         custom_resource_definitions: load.kind("customresourcedefinitions", CustomResourceDefinitionStrategy).await?,
+        api_services: load.kind("apiservices", ApiServiceStrategy).await?,
         others: others(&load).await?,
         load: load.clone(),
         nodes,
@@ -170,7 +191,10 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     let budgets = resources.pod_disruption_budgets.clone();
     resources.pods.handle("eviction", Arc::new(Evict { pods: pods.clone(), budgets }));
     let nodes = Arc::downgrade(&resources.nodes);
-    let behind = |behind| Arc::new(Proxy { behind, nodes: nodes.clone(), client: proxy.clone() });
+    let anyone = machinery_dial::tls::config(machinery_dial::tls::Trust::Anyone, None).map_err(Error::Tls)?;
+    let anyone = Arc::new(anyone);
+    let behind =
+        |behind| Arc::new(Proxy { behind, nodes: nodes.clone(), client: proxy.clone(), anyone: anyone.clone() });
     let services = Arc::downgrade(&resources.services);
     resources.nodes.handle("proxy", behind(Behind::Nodes));
     resources.services.handle("proxy", behind(Behind::Services(services, resources.endpoints.clone())));
@@ -189,7 +213,6 @@ async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     all.extend(coordination::load(load).await?);
     all.extend(rbac::load(load).await?);
     all.extend(admissionregistration::load(load).await?);
-    all.extend(apiregistration::load(load).await?);
     all.extend(certificates::load(load).await?);
     all.extend(flowcontrol::load(load).await?);
     all.extend(networking::load(load).await?);

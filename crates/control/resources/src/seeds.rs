@@ -9,10 +9,11 @@ use base_meta::{Gvr, Reason, Status};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use machinery_registry::{CreateOptions, MediaType, Payload, RequestContext, Resource, UpdateOptions, UserInfo};
+use machinery_registry::{CreateOptions, MediaType, Payload, RequestContext, Resource, UpdateOptions};
 use serde_json::{Value, json};
 
-use crate::apiregistration::priorities;
+use crate::apiregistration::{MANAGED, priorities};
+use crate::define::server_context;
 
 /// What a start does to an object that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub(crate) async fn write(resources: &[Arc<dyn Resource>], range: &str) -> Resul
 }
 
 async fn plant(resource: &dyn Resource, seed: Seed) -> Result<(), Status> {
-    let (ctx, name) = (context(&seed.gvr), seed.name());
+    let (ctx, name) = (server_context(seed.gvr.clone(), None), seed.name());
     match resource.get(&ctx, name, "").await {
         Ok(found) => {
             let found: Value = found.to_value().map_err(Status::internal)?;
@@ -189,7 +190,7 @@ fn api_services(resources: &[Arc<dyn Resource>]) -> Vec<Seed> {
         let (group_priority, version_priority) = priorities::of(group, version)?;
         let object = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
             "metadata": {"name": format!("{version}.{group}"),
-                "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+                "labels": {MANAGED: "onstart"}},
             "spec": {"group": group, "version": version, "groupPriorityMinimum": group_priority,
                 "versionPriority": version_priority}});
         Some(Seed::new("apiregistration.k8s.io", "apiservices", Keep::Ours, object))
@@ -203,22 +204,6 @@ fn now() -> String {
 
 fn payload(value: &Value) -> Payload {
     Payload { media: MediaType::Json, bytes: value.to_string().into() }
-}
-
-/// The server acting for itself.
-fn context(gvr: &Gvr) -> RequestContext {
-    let user = UserInfo {
-        name: "system:apiserver".to_owned(),
-        groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
-        ..UserInfo::default()
-    };
-    RequestContext {
-        user: Arc::new(user),
-        gvr: gvr.clone(),
-        subresource: None,
-        namespace: None,
-        warnings: Default::default(),
-    }
 }
 
 #[cfg(test)]
@@ -257,7 +242,8 @@ mod tests {
     async fn all(resources: &crate::Resources, plural: &str) -> Vec<(String, Value, u64)> {
         let resources = resources.all();
         let resource = resources.iter().find(|resource| resource.def().plural == plural).expect("the kind is served");
-        let list = resource.list(&context(&resource.def().gvr()), &Default::default()).await.expect("a list");
+        let list =
+            resource.list(&server_context(resource.def().gvr(), None), &Default::default()).await.expect("a list");
         let one = |object: &Arc<machinery_storage::Object>| {
             let value: Value = object.to_value().expect("JSON");
             (value["metadata"]["name"].as_str().unwrap_or("").to_owned(), value, object.revision.0)
@@ -299,7 +285,7 @@ mod tests {
         let list = resources.all();
         let levels =
             list.iter().find(|resource| resource.def().plural == "prioritylevelconfigurations").expect("served");
-        let ctx = context(&levels.def().gvr());
+        let ctx = server_context(levels.def().gvr(), None);
         let stored = levels.get(&ctx, "workload-low", "").await.expect("there");
         let mut changed: Value = stored.to_value().expect("JSON");
         changed["spec"]["limited"]["nominalConcurrencyShares"] = json!(7);

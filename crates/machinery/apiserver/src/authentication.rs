@@ -25,6 +25,17 @@ pub trait Authenticator: Send + Sync + 'static {
         None
     }
 
+    /// Once per TLS connection, with the same chain: until when its client may say for whom it asks. Such a client is a proxy
+    /// that has authenticated the callers behind it.
+    fn vouches(&self, _peer: &[CertificateDer<'_>]) -> Option<SystemTime> {
+        None
+    }
+
+    /// Per request of a connection that [`Self::vouches`] took: for whom it is; `None`: it does not say.
+    fn vouched(&self, _headers: &http::HeaderMap) -> Option<Arc<UserInfo>> {
+        None
+    }
+
     /// Per request of a connection without an identity. `Ok(None)`: no credentials of the kind this one knows;
     /// `Err`: such credentials, and they are bad.
     async fn request(&self, _parts: &http::request::Parts) -> Result<Option<Arc<UserInfo>>, Status> {
@@ -55,13 +66,32 @@ pub(crate) fn authenticated(user: Arc<UserInfo>) -> Arc<UserInfo> {
 }
 
 /// Where the request came from, as the chain sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Caller {
     /// A caller inside this process, who is who it says.
     InProcess(Arc<UserInfo>),
-    Connection {
-        identity: Option<Identity>,
-    },
+    Connection(Proved),
+}
+
+/// What the certificate of a connection's client proves.
+#[derive(Clone, Default)]
+pub(crate) struct Proved {
+    pub(crate) identity: Option<Identity>,
+    /// Who believes it of others, and until when.
+    pub(crate) voucher: Option<(Arc<dyn Authenticator>, SystemTime)>,
+}
+
+impl Proved {
+    pub(crate) fn by(peer: &[CertificateDer<'_>], authenticators: &[Arc<dyn Authenticator>]) -> Self {
+        if peer.is_empty() {
+            return Self::default();
+        }
+        let identity = authenticators.iter().find_map(|known| known.connection(peer));
+        Self {
+            identity: identity.map(|identity| Identity { user: authenticated(identity.user), ..identity }),
+            voucher: authenticators.iter().find_map(|known| Some((known.clone(), known.vouches(peer)?))),
+        }
+    }
 }
 
 /// What only a check of health or version may be asked without.
@@ -70,10 +100,16 @@ pub(crate) async fn authenticate(
     caller: &Caller,
     parts: &http::request::Parts,
 ) -> Result<Option<Arc<UserInfo>>, Status> {
-    let identity = match caller {
+    let Proved { identity, voucher } = match caller {
         Caller::InProcess(user) => return Ok(Some(user.clone())),
-        Caller::Connection { identity } => identity,
+        Caller::Connection(proved) => proved,
     };
+    if let Some((voucher, until)) = voucher
+        && SystemTime::now() <= *until
+        && let Some(user) = voucher.vouched(&parts.headers)
+    {
+        return Ok(Some(authenticated(user)));
+    }
     if let Some(identity) = identity {
         let expired = identity.valid_until.is_some_and(|end| SystemTime::now() > end);
         return if expired { Err(Status::unauthorized()) } else { Ok(Some(identity.user.clone())) };

@@ -148,7 +148,11 @@ impl Inner {
             if let Some(delegated) = served.routes.delegate(&path) {
                 // Whatever its server has below that path: not a label each.
                 learnt.labels = Some(Labels::other(parts.method.as_str(), "/apis", 200));
-                let request = Request::from_parts(parts.clone(), body);
+                let mut request = Request::from_parts(parts.clone(), body);
+                // Both servers record it as one.
+                if let Ok(id) = id.parse() {
+                    request.headers_mut().insert("Audit-Id", id);
+                }
                 return delegated.delegate.serve(user.clone(), request).await;
             }
             match &target {

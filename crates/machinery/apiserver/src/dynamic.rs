@@ -32,9 +32,11 @@ pub struct Delegated {
     /// `spec.versionPriority`: higher is preferred.
     pub version_priority: i32,
     pub delegate: Arc<dyn Delegate>,
-    /// The `resources` of this version in aggregated discovery (`apidiscovery.k8s.io/v2 APIResourceDiscovery`);
-    /// `None`: the server cannot be asked, and the version is shown as stale.
-    pub discovery: Option<Value>,
+    /// The `resources` of this version in aggregated discovery (a list of `apidiscovery.k8s.io/v2 APIResourceDiscovery`),
+    /// as its server told them last.
+    pub resources: Value,
+    /// The server could not be asked of late.
+    pub stale: bool,
     /// The hash of its OpenAPI v3 document; `None`: the index leaves it out.
     pub openapi_hash: Option<String>,
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ApiServer;
-use crate::authentication::{Caller, Identity, authenticated};
+use crate::authentication::{Caller, Proved};
 use crate::unread::Unread;
 
 /// A client that has not finished its handshake by then is dropped.
@@ -122,10 +122,10 @@ impl ApiServer {
             }
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let identity = self.identify(certificates);
+        let proved = Proved::by(certificates, &self.inner.authenticators);
         let inner = self.inner.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let caller = Caller::Connection { identity: identity.clone() };
+            let caller = Caller::Connection(proved.clone());
             request.extensions_mut().insert(peer);
             let request = request.map(|body| Unread::new(body, inner.unread.clone()));
             let answer = inner.clone().serve(caller, request);
@@ -147,13 +147,5 @@ impl ApiServer {
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "connection ended");
         }
-    }
-
-    fn identify(&self, certificates: &[CertificateDer<'_>]) -> Option<Identity> {
-        if certificates.is_empty() {
-            return None;
-        }
-        let identity = self.inner.authenticators.iter().find_map(|known| known.connection(certificates))?;
-        Some(Identity { user: authenticated(identity.user), ..identity })
     }
 }

@@ -1,14 +1,23 @@
-//! `apiregistration.k8s.io/v1`.
+//! `apiregistration.k8s.io/v1`, and the servers that its objects name.
+//!
+//! ```text
+//!  request /apis/GROUP/VERSION ─▶ ApiServer ─▶ Remote (remote.rs): who asks in headers (front_proxy.rs) ─▶ their server
+//!                                    ▲
+//!  APIServices ─▶ aggregation.rs ────┘ routes, discovery (discovered.rs)
+//!      ▲              └─▶ status: availability.rs
+//!      └─ managed.rs: those of the groups that definitions make
+//! ```
 
+mod aggregation;
 pub(crate) mod api_service;
+mod availability;
+mod discovered;
+mod front_proxy;
+mod managed;
 pub(crate) mod priorities;
+mod remote;
 
-use std::sync::Arc;
-
-use machinery_registry::Resource;
-
-use crate::{Error, Load};
-
-pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
-    Ok(vec![load.erased("apiservices", api_service::ApiServiceStrategy).await?])
-}
+pub use aggregation::Aggregation;
+pub use api_service::ApiServiceStrategy;
+pub(crate) use managed::MANAGED;
+pub use managed::{Managed, Versions};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! nodes/[scheme:]NAME[:port]     its agent's HTTPS API, with the server's certificate; another port in plain HTTP
+//!                                or, with the scheme `https`, in TLS that nobody's certificate is checked for, as below
 //! pods/[scheme:]NAME[:port]      its address, at the port, else at the first that a container names
 //! services/[scheme:]NAME[:port]  one of its ready endpoints, at the endpoint's port of that name
 //! ```
@@ -15,7 +16,9 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use machinery_registry::{Body, Registry, RequestContext, SubresourceHandler};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::endpoints::EndpointsStrategy;
 use super::node::NodeStrategy;
@@ -33,6 +36,8 @@ pub(crate) struct Proxy {
     pub(crate) behind: Behind,
     pub(crate) nodes: Weak<Registry<NodeStrategy>>,
     pub(crate) client: NodeProxy,
+    /// TLS to pods: upstream does not check who answers at an address that it has from the cluster itself.
+    pub(crate) anyone: Arc<rustls::ClientConfig>,
 }
 
 #[async_trait::async_trait]
@@ -109,15 +114,9 @@ impl Proxy {
     }
 
     async fn send(&self, to: &Place, path: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let (ip, port) = match to {
+        let (ip, port, tls) = match to {
             Place::Agent(address) => return self.client.pass(address, path, onward(request, "")).await,
-            Place::Address { tls: true, .. } => {
-                let mut status =
-                    Status::new(Reason::ServiceUnavailable, "proxying to HTTPS servers of pods is not supported");
-                status.code = 501;
-                return Err(status);
-            }
-            Place::Address { ip, port, .. } => (*ip, *port),
+            Place::Address { ip, port, tls } => (*ip, *port, *tls),
         };
         let authority = std::net::SocketAddr::new(ip, port).to_string();
         let unreachable = |error: &dyn std::fmt::Display| {
@@ -125,7 +124,12 @@ impl Proxy {
         };
         let tcp = TcpStream::connect((ip, port)).await.map_err(|error| unreachable(&error))?;
         let request = onward(request, &authority);
-        self.client.exchange(tcp, path, request).await.map_err(|error| unreachable(&error))
+        if !tls {
+            return self.client.exchange(tcp, path, request).await.map_err(|error| unreachable(&error));
+        }
+        let connector = TlsConnector::from(self.anyone.clone());
+        let stream = connector.connect(ServerName::from(ip), tcp).await.map_err(|error| unreachable(&error))?;
+        self.client.exchange(stream, path, request).await.map_err(|error| unreachable(&error))
     }
 }
 

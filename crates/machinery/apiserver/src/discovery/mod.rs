@@ -197,9 +197,12 @@ fn aggregated_group(group: &groups::Group<'_>) -> Value {
         .iter()
         .map(|version| {
             if let Some(delegated) = version.delegated {
-                let freshness = if delegated.discovery.is_some() { "Current" } else { "Stale" };
-                let resources = delegated.discovery.clone().unwrap_or_else(|| json!([]));
-                return json!({ "version": version.name, "freshness": freshness, "resources": resources });
+                let freshness = if delegated.stale { "Stale" } else { "Current" };
+                let mut shown = json!({ "version": version.name, "freshness": freshness });
+                if delegated.resources.as_array().is_some_and(|resources| !resources.is_empty()) {
+                    shown["resources"] = delegated.resources.clone();
+                }
+                return shown;
             }
             let resources: Vec<Value> = version.resources.iter().map(|def| aggregated_resource(def)).collect();
             json!({ "version": version.name, "freshness": "Current", "resources": resources })

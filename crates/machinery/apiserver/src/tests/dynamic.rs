@@ -78,15 +78,16 @@ impl Delegate for Metrics {
 #[tokio::test]
 async fn a_delegate_gets_the_whole_request() {
     let (server, _) = server();
-    let delegated = |discovery| Delegated {
+    let delegated = |stale| Delegated {
         version: "v1beta1".into(),
         group_priority: 100,
         version_priority: 100,
         delegate: Arc::new(Metrics),
-        discovery,
+        resources: json!([{ "resource": "nodes" }]),
+        stale,
         openapi_hash: Some("ABC".into()),
     };
-    server.set_delegated("metrics.k8s.io", vec![delegated(Some(json!([{ "resource": "nodes" }])))]);
+    server.set_delegated("metrics.k8s.io", vec![delegated(false)]);
     server.set_resources("example.com", vec![gadgets()]);
     for path in ["/apis/metrics.k8s.io/v1beta1/nodes?limit=5", "/apis/metrics.k8s.io/v1beta1"] {
         assert_eq!(get(&server, path).await.1, format!("alice {path}"));
@@ -99,13 +100,14 @@ async fn a_delegate_gets_the_whole_request() {
     let refused = Request::get("/apis/metrics.k8s.io/v1beta1/nodes").body(Full::default()).unwrap();
     assert_eq!(send(&server, "mallory", refused).await.status(), 403);
 
-    server.set_delegated("metrics.k8s.io", vec![delegated(None)]);
+    server.set_delegated("metrics.k8s.io", vec![delegated(true)]);
     let request =
         Request::get("/apis").header("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
     let response = send(&server, "alice", request.body(Full::default()).unwrap()).await;
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let document: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(document["items"][2]["versions"][0]["freshness"], "Stale");
+    assert_eq!(document["items"][2]["versions"][0]["resources"][0]["resource"], "nodes");
     server.set_delegated("metrics.k8s.io", Vec::new());
     assert_eq!(get(&server, "/apis/metrics.k8s.io/v1beta1").await.0, 404);
 }
