@@ -17,6 +17,7 @@ mod session;
 mod table;
 mod traffic;
 mod wait;
+mod webhook;
 mod wire;
 
 pub use api::{Api, Reply};
@@ -29,6 +30,7 @@ pub use place::{Place, first_process, processes};
 pub use session::Session;
 pub use traffic::{Load, Outcome, Response, get};
 pub use wait::eventually;
+pub use webhook::Webhook;
 pub use wire::{Connector, Http, JSON, PROTOBUF, Stream, Whole};
 
 /// Panics with the whole chain of an error.

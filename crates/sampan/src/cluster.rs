@@ -72,6 +72,11 @@ impl ControlPlane {
         .context("loading the store")?;
         let all = resources.all();
         plugins.lookups.bind(&all);
+        plugins
+            .webhooks
+            .follow(&all, &resources.dialer, &tasks.child("webhooks"))
+            .await
+            .map_err(|status| anyhow!("reading the webhooks: {}", status.message))?;
         let requests = TokenRequests::new(keys.clone(), plugins.lookups.clone());
         resources.service_accounts.handle("token", Arc::new(requests));
         let secrets = all.iter().find(|resource| resource.def().plural == "secrets").cloned();

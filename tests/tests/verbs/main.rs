@@ -12,6 +12,7 @@ mod port_forward;
 mod reading;
 mod rollout;
 mod streams;
+mod webhooks;
 mod writing;
 
 /// The headings of a table, which may be of several words.

@@ -92,7 +92,10 @@ impl Inner {
         let labels = learnt.labels.take().unwrap_or_else(|| Labels::other(method.as_str(), uri.path(), code));
         self.metrics.served(&labels, code, began.elapsed());
         match learnt.record.take() {
-            Some(record) => recorded(record, learnt, response, failure.as_ref(), panicked).await,
+            Some(mut record) => {
+                record.annotate(warnings.take_annotations());
+                recorded(record, learnt, response, failure.as_ref(), panicked).await
+            }
             None => response,
         }
     }

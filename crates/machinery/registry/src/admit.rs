@@ -1,15 +1,18 @@
 //! Runs the admission chain over one write.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
-use base_meta::{Status, schema};
+use base_meta::{GroupVersion, Gvk, Status, schema};
 use serde_json::Value;
 
+use crate::admission::{Options, Rounds, Version, Versions};
 use crate::codec::{Stored, plain};
 use crate::core::Core;
 use crate::object::Erased;
-use crate::{Admission, Attributes, Operation, RequestContext};
+use crate::scale::{at_mut, view};
+use crate::{Admission, Attributes, DeleteOptions, Operation, RequestContext, ResourceDef};
 
 /// The write as plug-ins are told of it.
 #[derive(Clone, Copy)]
@@ -17,7 +20,21 @@ pub(crate) struct Asked<'a> {
     pub(crate) ctx: &'a RequestContext,
     pub(crate) operation: Operation,
     pub(crate) name: &'a str,
-    pub(crate) dry_run: bool,
+    pub(crate) options: Options<'a>,
+}
+
+impl Asked<'_> {
+    fn dry_run(&self) -> bool {
+        match self.options {
+            Options::Create(writing) | Options::Update(writing) => writing.dry_run,
+            Options::Delete(DeleteOptions { dry_run, .. }) => *dry_run,
+            Options::None => false,
+        }
+    }
+
+    fn scales(&self) -> bool {
+        self.ctx.subresource.as_deref() == Some("scale")
+    }
 }
 
 /// Tells whether plug-ins have changed a value, without a copy of it.
@@ -26,14 +43,44 @@ fn fingerprint(value: &Value) -> u64 {
     KEYS.hash_one(value)
 }
 
+type Chain = Vec<Arc<dyn Admission>>;
+
+/// All plug-ins in order; once more where one of them asks for it.
+async fn mutate_in_rounds(chain: &Chain, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    loop {
+        for plugin in chain {
+            plugin.mutate(attributes, object).await?;
+        }
+        if !attributes.rounds.begin_second() {
+            return Ok(());
+        }
+    }
+}
+
+async fn validate(chain: &Chain, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
+    for plugin in chain {
+        plugin.validate(attributes, object).await?;
+    }
+    Ok(())
+}
+
 impl Core {
-    fn chain(&self, asked: Asked<'_>) -> Vec<Arc<dyn Admission>> {
+    fn chain(&self, asked: Asked<'_>) -> Chain {
         let subresource = asked.ctx.subresource.as_deref();
         self.admission
             .iter()
             .filter(|plugin| plugin.handles(&self.gvr, subresource, asked.operation))
             .cloned()
             .collect()
+    }
+
+    /// What plug-ins see of an object: a Scale where that is what the request writes.
+    fn shown<'v>(&self, asked: Asked<'_>, object: &'v Value) -> Result<Cow<'v, Value>, Status> {
+        if asked.scales() { view(&self.scale_paths, object).map(Cow::Owned) } else { Ok(Cow::Borrowed(object)) }
+    }
+
+    fn shown_old<'v>(&self, asked: Asked<'_>, old: Option<&'v Stored>) -> Result<Option<Cow<'v, Value>>, Status> {
+        old.map(|old| self.shown(asked, self.value_of(old)?)).transpose()
     }
 
     /// Lets every plug-in that looks at such writes change the object; typed anew only where one did. `seen` is shown
@@ -52,12 +99,22 @@ impl Core {
         if chain.is_empty() {
             return Ok((object, seen));
         }
-        let old = old.map(|old| self.value_of(old)).transpose()?;
-        let attributes = self.attributes(asked, old);
-        let before = fingerprint(&value);
-        for plugin in chain {
-            plugin.mutate(&attributes, &mut value).await?;
+        let old = self.shown_old(asked, old)?;
+        let (told, rounds) = (self.told(asked), Rounds::default());
+        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
+        if asked.scales() {
+            let mut scale = view(&self.scale_paths, &value)?;
+            mutate_in_rounds(&chain, &attributes, &mut scale).await?;
+            let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+            let place = at_mut(&mut value, &self.scale_paths.spec_replicas);
+            if place.as_i64().unwrap_or(0) == replicas {
+                return Ok((object, seen));
+            }
+            *place = replicas.into();
+            return Ok((self.typed_value(value)?, seen));
         }
+        let before = fingerprint(&value);
+        mutate_in_rounds(&chain, &attributes, &mut value).await?;
         let object = if fingerprint(&value) == before { object } else { self.typed_value(value)? };
         Ok((object, seen))
     }
@@ -73,16 +130,113 @@ impl Core {
         if chain.is_empty() {
             return Ok(());
         }
-        let old = old.map(|old| self.value_of(old)).transpose()?;
-        let attributes = self.attributes(asked, old);
-        for plugin in chain {
-            plugin.validate(&attributes, object).await?;
-        }
-        Ok(())
+        let old = self.shown_old(asked, old)?;
+        let object = object.map(|object| self.shown(asked, object)).transpose()?;
+        let (told, rounds) = (self.told(asked), Rounds::default());
+        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
+        validate(&chain, &attributes, object.as_deref()).await
     }
 
-    fn attributes<'a>(&'a self, asked: Asked<'a>, old: Option<&'a Value>) -> Attributes<'a> {
-        let Asked { ctx, operation, name, dry_run } = asked;
-        Attributes { ctx, operation, gvk: &self.def().gvk, gvr: &self.gvr, name, dry_run, old }
+    /// The whole chain over a body that a handler will act on. What it would change is not known here, so nothing is old
+    /// but where it is the object itself that is written.
+    pub(crate) async fn pass_body(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        operation: Operation,
+        mut body: Value,
+        options: Options<'_>,
+    ) -> Result<Value, Status> {
+        let asked = Asked { ctx, operation, name, options };
+        let chain = self.chain(asked);
+        if chain.is_empty() {
+            return Ok(body);
+        }
+        let old = if operation == Operation::Update { Some(self.stored(ctx, name).await?) } else { None };
+        let old = self.shown_old(asked, old.as_ref())?.map(Cow::into_owned);
+        let (told, rounds) = (self.told(asked), Rounds::default());
+        let attributes = self.attributes(asked, &told, old.as_ref(), &rounds);
+        mutate_in_rounds(&chain, &attributes, &mut body).await?;
+        validate(&chain, &attributes, Some(&body)).await?;
+        Ok(body)
+    }
+
+    fn told<'a>(&'a self, asked: Asked<'a>) -> Told<'a> {
+        let kind = body_kind(self.def(), asked.ctx.subresource.as_deref());
+        Told { core: self, subresource: asked.ctx.subresource.as_deref(), own: *kind != self.def().gvk, kind }
+    }
+
+    fn attributes<'a>(
+        &'a self,
+        asked: Asked<'a>,
+        told: &'a Told<'a>,
+        old: Option<&'a Value>,
+        rounds: &'a Rounds,
+    ) -> Attributes<'a> {
+        let Asked { ctx, operation, name, options } = asked;
+        let dry_run = asked.dry_run();
+        Attributes {
+            ctx,
+            operation,
+            gvk: told.kind,
+            gvr: &self.gvr,
+            name,
+            dry_run,
+            old,
+            options,
+            versions: told,
+            rounds,
+        }
+    }
+}
+
+/// What a request to a subresource has as its body.
+fn body_kind<'a>(def: &'a ResourceDef, subresource: Option<&str>) -> &'a Gvk {
+    subresource.and_then(|name| def.subresource(name)).map_or(&def.gvk, |sub| &sub.gvk)
+}
+
+/// A core's versions, of the body that one request has.
+struct Told<'a> {
+    core: &'a Core,
+    subresource: Option<&'a str>,
+    kind: &'a Gvk,
+    /// The body is of a kind of the subresource's own, which is the same in every version.
+    own: bool,
+}
+
+#[async_trait::async_trait]
+impl Versions for Told<'_> {
+    fn all(&self) -> Vec<Version> {
+        let version = |def: &ResourceDef| Version { gvr: def.gvr(), gvk: body_kind(def, self.subresource).clone() };
+        let views = self.core.views();
+        std::iter::once(version(self.core.def())).chain(views.iter().map(|view| version(&view.def))).collect()
+    }
+
+    async fn convert(&self, object: Value, to: &GroupVersion) -> Result<Value, Status> {
+        if self.own {
+            return Ok(object);
+        }
+        let from = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let views = self.core.views();
+        let view = |version: &str| views.iter().find(|view| view.def.gvk.api_version() == version);
+        let object = match view(&from) {
+            Some(view) => view.to_stored(object).await?,
+            None => object,
+        };
+        match view(&to.to_string()) {
+            Some(view) => view.of_stored(object).await,
+            None => Ok(object),
+        }
+    }
+
+    fn settle(&self, object: Value) -> Result<Value, Status> {
+        if self.own {
+            return Ok(object);
+        }
+        let known = self.core.dialect.fitted(object);
+        let known = known.map_err(|error| Status::bad_request(error.client_message()))?;
+        let mut value = plain(&*self.core.typed_value(known.value)?)?;
+        schema::normalise(self.core.def().schema, &mut value);
+        Ok(value)
     }
 }

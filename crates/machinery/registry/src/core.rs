@@ -1,7 +1,7 @@
 //! One kind, served: its erased strategy over a store, a cache of it, and the admission chain. Compiled once for all.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use base_meta::{Gvr, Status};
 use machinery_storage::{Cache, Freshness, Object, Storage};
@@ -32,6 +32,8 @@ pub struct Core {
     /// An object of the kind before anything is set.
     pub(crate) blank: OnceLock<serde_json::Value>,
     handlers: RwLock<Handlers>,
+    /// Its other versions, while they are served.
+    views: RwLock<Vec<Weak<Dialect>>>,
 }
 
 impl Core {
@@ -62,6 +64,7 @@ impl Core {
             scale_paths,
             blank,
             handlers,
+            views: RwLock::default(),
         }))
     }
 
@@ -81,6 +84,17 @@ impl Core {
 
     pub(crate) fn handler_of(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>> {
         self.handlers.read().unwrap_or_else(PoisonError::into_inner).get(subresource).cloned()
+    }
+
+    pub(crate) fn viewed_as(&self, dialect: &Arc<Dialect>) {
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        views.retain(|view| view.strong_count() > 0);
+        views.push(Arc::downgrade(dialect));
+    }
+
+    pub(crate) fn views(&self) -> Vec<Arc<Dialect>> {
+        let views = self.views.read().unwrap_or_else(PoisonError::into_inner);
+        views.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The namespace of the path as the object carries it.

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use machinery_storage::{Expect, Freshness, Op, Revision};
 use serde_json::Value;
 
+use crate::admission::Options;
 use crate::admit::Asked;
 use crate::codec::{bytes, plain};
 use crate::core::Core;
@@ -30,7 +31,8 @@ impl Core {
         let value = dialect.decode(ctx, body, options.field_validation)?;
         let api_version = dialect.def.gvk.api_version();
         let manager = options.field_manager.as_deref();
-        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let how =
+            How { dry_run: options.dry_run, manager, api_version: &api_version, validation: options.field_validation };
         self.insert(ctx, dialect.to_stored(value).await?, how, None).await
     }
 
@@ -40,7 +42,7 @@ impl Core {
         object: &dyn Erased,
     ) -> Result<Box<dyn Erased>, Status> {
         let api_version = self.def().gvk.api_version();
-        let how = How { dry_run: false, manager: None, api_version: &api_version };
+        let how = How { dry_run: false, manager: None, api_version: &api_version, validation: Default::default() };
         let written = self.insert(ctx, plain(object)?, how, None).await?;
         self.typed(&written.object)
     }
@@ -54,7 +56,6 @@ impl Core {
         how: How<'_>,
         applied: Option<Ledger>,
     ) -> Result<Written, Status> {
-        let dry_run = how.dry_run;
         let sent = take_sent(&mut value);
         if let (Some(_), Value::Object(object)) = (self.def().subresource("status"), &mut value) {
             object.remove("status");
@@ -65,7 +66,7 @@ impl Core {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         let name = object.metadata().name.clone().unwrap_or_default();
-        let asked = Asked { ctx, operation: Operation::Create, name: &name, dry_run };
+        let asked = Asked { ctx, operation: Operation::Create, name: &name, options: Options::Create(how.writing()) };
         let own = |seen: &Value| Ok(applied.or_else(|| self.own_new(ctx, how, sent.as_ref(), seen)));
         let (mut object, ledger) = self.mutate(asked, object, None, own).await?;
         let ledger = ledger.map(|ledger| ledger.print());
@@ -83,7 +84,7 @@ impl Core {
             _ => {
                 let name = meta.name.clone().unwrap_or_default();
                 return self
-                    .store_new(ctx, object, ledger, dry_run)
+                    .store_new(ctx, object, ledger, how)
                     .await?
                     .ok_or_else(|| Status::already_exists(&self.gvr, &name));
             }
@@ -93,7 +94,7 @@ impl Core {
             let mut object = object.boxed();
             name = identity::name(&base)?;
             object.metadata_mut().name = Some(name.clone());
-            if let Some(written) = self.store_new(ctx, object, ledger, dry_run).await? {
+            if let Some(written) = self.store_new(ctx, object, ledger, how).await? {
                 return Ok(written);
             }
         }
@@ -114,8 +115,9 @@ impl Core {
         ctx: &RequestContext,
         mut object: Box<dyn Erased>,
         ledger: Option<&str>,
-        dry_run: bool,
+        how: How<'_>,
     ) -> Result<Option<Written>, Status> {
+        let dry_run = how.dry_run;
         self.kind.prepare_for_create(ctx, &mut *object);
         let name = object.metadata().name.clone().unwrap_or_default();
         let mut errors =
@@ -126,7 +128,7 @@ impl Core {
             ctx.warnings.add(warning);
         }
         let mut value = self.canonical(&*object)?;
-        let asked = Asked { ctx, operation: Operation::Create, name: &name, dry_run };
+        let asked = Asked { ctx, operation: Operation::Create, name: &name, options: Options::Create(how.writing()) };
         self.admit(asked, Some(&value), None).await?;
 
         let key = self.key(ctx, &name)?;

@@ -90,7 +90,7 @@ impl Dialect {
     }
 
     /// Brings a parsed value to what the schema knows.
-    fn fitted(&self, value: Value) -> Result<Decoded, schema::DecodeError> {
+    pub(crate) fn fitted(&self, value: Value) -> Result<Decoded, schema::DecodeError> {
         match &self.custom {
             None => schema::conform(self.def.schema, value),
             Some(custom) => self.fit(&**custom, value, Vec::new()),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::admission::Options;
 use crate::admit::Asked;
 use crate::codec::{Stored, bytes};
 use crate::core::Core;
@@ -120,7 +121,7 @@ impl Core {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
-        let asked = Asked { ctx, operation: Operation::Delete, name, dry_run: options.dry_run };
+        let asked = Asked { ctx, operation: Operation::Delete, name, options: Options::Delete(options) };
         for attempt in 0..RACES {
             let stored = self.stored(ctx, name).await?;
             self.check_delete_preconditions(name, &stored, options)?;

@@ -100,11 +100,7 @@ impl Dialect {
 
     /// `value` under the stored object's key and revision.
     fn encode(&self, stored: &Object, mut value: Value) -> Result<Object, Status> {
-        if let Some(custom) = &self.custom {
-            custom.prune(&mut value);
-            custom.default(&mut value);
-        }
-        schema::normalise(self.def.schema, &mut value);
+        self.complete(&mut value);
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
             metadata.remove("resourceVersion");
         }
@@ -113,6 +109,23 @@ impl Dialect {
         let object = object.map_err(Status::internal)?;
         object.form(ORIGIN, || Origin(stored.at(stored.revision)));
         Ok(object)
+    }
+
+    /// What this version's schema leaves and adds.
+    fn complete(&self, value: &mut Value) {
+        if let Some(custom) = &self.custom {
+            custom.prune(value);
+            custom.default(value);
+        }
+        schema::normalise(self.def.schema, value);
+    }
+
+    /// An object of the stored version, which need not be stored, in this one.
+    pub(crate) async fn of_stored(&self, value: Value) -> Result<Value, Status> {
+        let Some(Converted { conversion, here, .. }) = &self.converted else { return Ok(value) };
+        let mut value = one(conversion.convert(vec![value], here).await?)?;
+        self.complete(&mut value);
+        Ok(value)
     }
 
     /// The cells of this version's own columns, or those of the stored kind.

@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use machinery_storage::Object;
 use serde_json::Value;
 
+use crate::admission::{Operation, Options};
 use crate::core::Core;
 use crate::dialect::Dialect;
 use crate::resource::{Answer, Deleted, List, WatchEvent, Written};
@@ -21,20 +22,22 @@ enum Target {
     Scale,
 }
 
-fn target(def: &ResourceDef, ctx: &RequestContext) -> Result<Target, Status> {
-    match ctx.subresource.as_deref() {
-        None => Ok(Target::Object(Part::Whole)),
-        Some(name) if def.subresource(name).is_none() => Err(Status::no_such_path()),
-        Some("status") => Ok(Target::Object(Part::Status)),
-        Some("scale") => Ok(Target::Scale),
-        // Another way to write the same object, as `pods/resize`: its strategy sees in `ctx` which.
-        Some(name) if def.subresource(name).is_some_and(|sub| sub.gvk == def.gvk) => Ok(Target::Object(Part::Whole)),
-        Some(_) => Err(Status::no_such_path()),
-    }
-}
-
 /// What `Resource` asks of a core, answered in a dialect.
 impl Core {
+    fn target(&self, def: &ResourceDef, ctx: &RequestContext) -> Result<Target, Status> {
+        match ctx.subresource.as_deref() {
+            None => Ok(Target::Object(Part::Whole)),
+            Some(name) if def.subresource(name).is_none() => Err(Status::no_such_path()),
+            Some("scale") => Ok(Target::Scale),
+            Some(name) if self.kind.changes_status(name) => Ok(Target::Object(Part::Status)),
+            // Another way to write the same object, as `pods/resize`: its strategy sees in `ctx` which.
+            Some(name) if def.subresource(name).is_some_and(|sub| sub.gvk == def.gvk) => {
+                Ok(Target::Object(Part::Whole))
+            }
+            Some(_) => Err(Status::no_such_path()),
+        }
+    }
+
     pub(crate) async fn speak_update(
         &self,
         dialect: &Dialect,
@@ -43,7 +46,7 @@ impl Core {
         body: Payload,
         options: UpdateOptions,
     ) -> Result<Answer, Status> {
-        let part = match target(&dialect.def, ctx)? {
+        let part = match self.target(&dialect.def, ctx)? {
             Target::Object(part) => part,
             Target::Scale => return self.put_scale(ctx, name, &body, &options).await.map(Answer::Value),
         };
@@ -58,7 +61,7 @@ impl Core {
         patch: Patch,
         options: UpdateOptions,
     ) -> Result<Answer, Status> {
-        let part = match target(&dialect.def, ctx)? {
+        let part = match self.target(&dialect.def, ctx)? {
             Target::Object(part) => part,
             Target::Scale => return self.patch_scale(ctx, name, &patch, &options).await.map(Answer::Value),
         };
@@ -135,6 +138,17 @@ impl Resource for Core {
 
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status> {
         self.stored_row(object)
+    }
+
+    async fn admit_body(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        operation: Operation,
+        body: Value,
+        options: Options<'_>,
+    ) -> Result<Value, Status> {
+        self.pass_body(ctx, name, operation, body, options).await
     }
 
     fn handler(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>> {

@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use machinery_storage::Object;
 use serde_json::Value;
 
+use crate::admission::{Operation, Options};
 use crate::resource::{Answer, Deleted, List, WatchEvent, Written};
 use crate::{
     CreateOptions, DeleteOptions, ListOptions, Patch, Payload, Registry, RequestContext, Resource, ResourceDef,
@@ -146,6 +147,24 @@ impl<S: Strategy> Resource for Registry<S> {
         Self: 'f,
     {
         self.core.delete_collection(ctx, list, options)
+    }
+
+    fn admit_body<'a, 'b, 'c, 'd, 'f>(
+        &'a self,
+        ctx: &'b RequestContext,
+        name: &'c str,
+        operation: Operation,
+        body: Value,
+        options: Options<'d>,
+    ) -> Answering<'f, Value>
+    where
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+        'd: 'f,
+        Self: 'f,
+    {
+        self.core.admit_body(ctx, name, operation, body, options)
     }
 
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status> {

@@ -49,8 +49,10 @@ pub use crate::core::Core;
 pub use admission::{Admission, Attributes, Operation};
 pub use custom::{Custom, CustomSchema};
 pub use def::{Column, Published, ResourceDef, Scope, SubresourceDef, Verb};
+pub use identity::uid as new_uid;
 pub use intern::{intern, intern_columns, intern_texts};
 pub use migrate::migrate;
+pub use patch::json as json_patch;
 pub use registry::{Handlers, Registry};
 pub use request::{
     Body, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,

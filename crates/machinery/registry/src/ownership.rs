@@ -6,6 +6,7 @@ use base_meta::{Reason, Status, schema};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::admission::Writing;
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
@@ -13,7 +14,7 @@ use crate::managed::{
     Applied, Grown, Ledger, OneVersion, Operation, Place, Set, Versions, Write, Writer, applied, created, updated,
 };
 use crate::update::Part;
-use crate::{RequestContext, UserInfo};
+use crate::{FieldValidation, RequestContext, UserInfo};
 
 /// How a write is made, beyond its object.
 #[derive(Clone, Copy)]
@@ -23,6 +24,14 @@ pub(crate) struct How<'a> {
     pub(crate) manager: Option<&'a str>,
     /// Of the request; the stored one may be another.
     pub(crate) api_version: &'a str,
+    pub(crate) validation: FieldValidation,
+}
+
+impl<'a> How<'a> {
+    /// As admission is told.
+    pub(crate) fn writing(&self) -> Writing<'a> {
+        Writing { dry_run: self.dry_run, manager: self.manager, validation: self.validation }
+    }
 }
 
 /// What a write leaves of the ledger.

@@ -32,21 +32,41 @@ pub struct RequestContext {
     pub warnings: Warnings,
 }
 
-/// Warnings collected while a request is served; each is sent once.
+/// What is said of a request while it is served, beside its answer: warnings to the client, of which each is sent once,
+/// and annotations to the audit log.
 #[derive(Clone, Debug, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
+pub struct Warnings(Arc<Mutex<Said>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    warnings: Vec<String>,
+    annotations: BTreeMap<String, String>,
+}
 
 impl Warnings {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     pub fn add(&self, message: impl Into<String>) {
         let message = message.into();
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !all.contains(&message) {
-            all.push(message);
+        let mut said = self.lock();
+        if !said.warnings.contains(&message) {
+            said.warnings.push(message);
         }
     }
 
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        std::mem::take(&mut self.lock().warnings)
+    }
+
+    /// Of one key the first counts, as upstream's.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.lock().annotations.entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    pub fn take_annotations(&self) -> BTreeMap<String, String> {
+        std::mem::take(&mut self.lock().annotations)
     }
 }
 

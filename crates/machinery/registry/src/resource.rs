@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use machinery_storage::{Object, Revision};
 use serde_json::Value;
 
+use crate::admission::{Operation, Options};
 use crate::{
     Body, CreateOptions, DeleteOptions, ListOptions, Patch, Payload, RequestContext, ResourceDef, UpdateOptions,
 };
@@ -122,6 +123,19 @@ pub trait Resource: Send + Sync + 'static {
 
     /// The cells of one object for `Table`.
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status>;
+
+    /// Lets admission look at the body of a subresource that its handler serves: a connection's options, an Eviction.
+    /// Answers with the body as plug-ins leave it. What is never stored passes none.
+    async fn admit_body(
+        &self,
+        _ctx: &RequestContext,
+        _name: &str,
+        _operation: Operation,
+        body: Value,
+        _options: Options<'_>,
+    ) -> Result<Value, Status> {
+        Ok(body)
+    }
 
     fn handler(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>>;
 }

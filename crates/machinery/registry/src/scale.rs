@@ -40,7 +40,7 @@ fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
 }
 
 /// Where there is no such place yet, it is made.
-fn at_mut<'a>(object: &'a mut Value, path: &str) -> &'a mut Value {
+pub(crate) fn at_mut<'a>(object: &'a mut Value, path: &str) -> &'a mut Value {
     path.trim_start_matches('.').split('.').fold(object, |value, field| {
         if !value.is_object() {
             *value = Value::Object(Map::new());
@@ -50,7 +50,7 @@ fn at_mut<'a>(object: &'a mut Value, path: &str) -> &'a mut Value {
 }
 
 /// The Scale that an object shows. `spec.replicas` and `status.*` may be absent.
-fn view(paths: &ScalePaths, object: &Value) -> Result<Value, Status> {
+pub(crate) fn view(paths: &ScalePaths, object: &Value) -> Result<Value, Status> {
     let meta = |name: &str| object["metadata"].get(name).cloned();
     let kept = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
     let metadata: Map<String, Value> =
@@ -225,7 +225,8 @@ impl Core {
             *at_mut(&mut config, &self.scale_paths.spec_replicas) = wish.replicas.into();
         }
         let manager = options.field_manager.as_deref();
-        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let how =
+            How { dry_run: options.dry_run, manager, api_version: &api_version, validation: options.field_validation };
         let written = self.apply_scaled(ctx, name, &config, how, options.force).await?;
         view(&self.scale_paths, &written.object.to_value().map_err(Status::internal)?)
     }
@@ -241,7 +242,8 @@ impl Core {
         let mut scaled = Scaled { name, paths: &self.scale_paths, change };
         let api_version = self.def().gvk.api_version();
         let manager = options.field_manager.as_deref();
-        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let how =
+            How { dry_run: options.dry_run, manager, api_version: &api_version, validation: options.field_validation };
         let written = self.modify(ctx, name, Part::Whole, how, &mut scaled).await?;
         view(&self.scale_paths, &written.object.to_value().map_err(Status::internal)?)
     }

@@ -47,6 +47,12 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Whether a subresource that is written as the object is writes its status, and not the rest. The hooks of a status
+    /// update see in `ctx` which it is.
+    fn changes_status(&self, subresource: &str) -> bool {
+        subresource == "status"
+    }
+
     /// Clears what a client may not set. The registry has already cleared `status` where it is a subresource.
     fn prepare_for_create(&self, _ctx: &RequestContext, _object: &mut Self::Object) {}
 

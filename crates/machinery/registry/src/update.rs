@@ -7,6 +7,7 @@ use machinery_storage::Freshness;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::admission::Options;
 use crate::admit::Asked;
 use crate::codec::Stored;
 use crate::core::Core;
@@ -83,7 +84,8 @@ impl Core {
         let value = dialect.to_stored(value).await?;
         let api_version = dialect.def.gvk.api_version();
         let manager = options.field_manager.as_deref();
-        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let how =
+            How { dry_run: options.dry_run, manager, api_version: &api_version, validation: options.field_validation };
         if part == Part::Whole
             && self.kind.allow_create_on_update()
             && self.find(&self.key(ctx, name)?, Freshness::Latest).await?.is_none()
@@ -156,7 +158,7 @@ impl Core {
         self.fit_namespace(ctx, new.metadata_mut())?;
         self.check_preconditions(name, new.metadata(), stored)?;
 
-        let asked = Asked { ctx, operation: Operation::Update, name, dry_run };
+        let asked = Asked { ctx, operation: Operation::Update, name, options: Options::Update(how.writing()) };
         let own = |seen: &Value| match ledger {
             Some(ledger) => Ok(Ownership::Changed(ledger)),
             None => self.own_changed(ctx, how, stored, sent.as_ref(), seen),

@@ -11,6 +11,7 @@ use futures::stream::{self, BoxStream};
 use machinery_storage::Object;
 use serde_json::Value;
 
+use crate::admission::{Operation, Options};
 use crate::core::Core;
 use crate::custom::CustomSchema;
 use crate::dialect::Dialect;
@@ -72,6 +73,7 @@ impl View {
         conversion: Arc<dyn Conversion>,
     ) -> Arc<Self> {
         let dialect = Arc::new(Dialect::converted(def, custom, core.def(), conversion));
+        core.viewed_as(&dialect);
         Arc::new(Self { core, dialect })
     }
 
@@ -189,6 +191,17 @@ impl Resource for View {
 
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status> {
         self.dialect.row(object, |stored| self.core.stored_row(stored))
+    }
+
+    async fn admit_body(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        operation: Operation,
+        body: Value,
+        options: Options<'_>,
+    ) -> Result<Value, Status> {
+        self.core.pass_body(ctx, name, operation, body, options).await
     }
 
     fn handler(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>> {

@@ -5,9 +5,11 @@ mod default_tolerations;
 #[allow(dead_code, unused_imports)]
 pub(crate) mod expressions;
 pub(crate) mod late;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod service_account;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -15,13 +17,16 @@ use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Resource};
 use serde_json::Value;
 
+use crate::authorization::{Chain, before_rbac};
 use crate::rbac::{Escalation, Rbac};
 use late::Late;
+pub use webhooks::Webhooks;
 
 /// The chain, and the handles to give it once the resources that it reads have started.
 pub struct Plugins {
     pub chain: Vec<Arc<dyn Admission>>,
     pub lookups: Arc<Lookups>,
+    pub webhooks: Webhooks,
 }
 
 /// What of the API is looked up by name while a request is admitted or its token checked.
@@ -59,17 +64,20 @@ impl Lookups {
     }
 }
 
-/// In upstream's order; the check of grants, which upstream makes before admission, comes last of ours.
+/// In upstream's order; the check of grants, which upstream makes before admission, comes last of this server's own.
 pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
     let lookups = Arc::new(Lookups::default());
+    let webhooks = Webhooks::new(lookups.namespaces.clone(), Arc::new(Chain::new(before_rbac(), rbac.clone())));
     let chain: Vec<Arc<dyn Admission>> = vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lookups.namespaces.clone())),
         Arc::new(service_account::ServiceAccount::new(lookups.service_accounts.clone())),
-        Arc::new(node_restriction::NodeRestriction),
+        Arc::new(node_restriction::NodeRestriction::new(lookups.pods.clone())),
         Arc::new(default_tolerations::DefaultTolerationSeconds),
         Arc::new(Escalation(rbac.clone())),
+        webhooks.mutating(),
+        webhooks.validating(),
     ];
-    Plugins { chain, lookups }
+    Plugins { chain, lookups, webhooks }
 }
 
 /// A refusal that names the object, as upstream finds its name before one is generated.

@@ -1,17 +1,37 @@
 //! A node changes its own Node, its own Lease and its own pods, and nothing that would let it reach further.
 
+use std::sync::Arc;
+
 use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::Value;
 
-use super::{forbidden, is, text};
+use super::{Late, forbidden, is, text};
 use crate::authorization::node::{LEASE_NAMESPACE, name_of};
 
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Labels with this prefix are for administrators to fence nodes off with.
 const RESTRICTED_LABELS: &str = "node-restriction.kubernetes.io/";
 
-pub(super) struct NodeRestriction;
+pub(super) struct NodeRestriction {
+    pods: Arc<Late>,
+}
+
+impl NodeRestriction {
+    pub(super) fn new(pods: Arc<Late>) -> Self {
+        Self { pods }
+    }
+
+    /// What is evicted is not in the request.
+    async fn evict(&self, node: &str, attributes: &Attributes<'_>) -> Result<Option<String>, Status> {
+        let namespace = attributes.ctx.namespace.as_deref();
+        let pod = self.pods.find(attributes.ctx, namespace, attributes.name).await?;
+        let pod = pod.ok_or_else(|| Status::not_found(attributes.gvr, attributes.name))?;
+        let pod = pod.to_value().map_err(Status::internal)?;
+        let mine = text(&pod, "/spec/nodeName") == node;
+        Ok((!mine).then(|| format!("node {node:?} can only evict pods with spec.nodeName set to itself")))
+    }
+}
 
 #[async_trait::async_trait]
 impl Admission for NodeRestriction {
@@ -26,7 +46,10 @@ impl Admission for NodeRestriction {
 
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
         let Some(node) = name_of(&attributes.ctx.user) else { return Ok(()) };
+        let evicts =
+            attributes.operation == Operation::Create && attributes.ctx.subresource.as_deref() == Some("eviction");
         let problem = match &*attributes.gvr.resource {
+            "pods" if evicts => self.evict(node, attributes).await?,
             "pods" => pod(node, attributes, object),
             "nodes" => own_node(node, attributes, object),
             _ => lease(node, attributes, object),
@@ -106,8 +129,14 @@ fn lease(node: &str, attributes: &Attributes<'_>, object: Option<&Value>) -> Opt
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::Asked;
+    use super::super::Lookups;
+    use super::super::testing::{Asked, accounts, fill};
     use super::*;
+
+    /// In a world without pods.
+    fn plugin() -> NodeRestriction {
+        NodeRestriction::new(accounts(&[]))
+    }
 
     async fn refused(
         asked: (Gvr, &'static str, &'static str, Operation),
@@ -118,7 +147,7 @@ mod tests {
         let (gvr, namespace, name, operation) = asked;
         let asked = Asked::new(gvr, namespace, name, operation).by("system:node:n1", &["system:nodes"]).of(subresource);
         let old = (!old.is_null()).then_some(&old);
-        NodeRestriction.validate(&asked.attributes(old), Some(&object)).await.err().map(|status| status.message)
+        plugin().validate(&asked.attributes(old), Some(&object)).await.err().map(|status| status.message)
     }
 
     #[tokio::test]
@@ -134,6 +163,28 @@ mod tests {
         assert!(refused(pods(Operation::Delete), "", Value::Null, on("n2")).await.is_some());
         assert!(refused(pods(Operation::Create), "", on("n1"), Value::Null).await.is_some());
         assert!(refused(pods(Operation::Update), "", on("n1"), on("n1")).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_node_evicts_its_own_pods() {
+        let lookups = Lookups::default();
+        let on = |node: &str| json!({"metadata": {}, "spec": {"nodeName": node}});
+        fill(&lookups, &[("pods", "a", "mine", on("n1")), ("pods", "a", "other", on("n2"))]);
+        let plugin = NodeRestriction::new(lookups.pods.clone());
+        let evict = |name: &'static str| {
+            let plugin = &plugin;
+            async move {
+                let asked = Asked::new(Gvr::of("", "v1", "pods"), "a", name, Operation::Create);
+                let asked = asked.by("system:node:n1", &["system:nodes"]).of("eviction");
+                plugin.validate(&asked.attributes(None), Some(&json!({}))).await
+            }
+        };
+        assert_eq!(evict("mine").await, Ok(()));
+        assert_eq!(
+            evict("other").await.expect_err("refused").message,
+            "pods \"other\" is forbidden: node \"n1\" can only evict pods with spec.nodeName set to itself"
+        );
+        assert_eq!(evict("gone").await.expect_err("missing").code, 404);
     }
 
     #[tokio::test]
@@ -158,6 +209,6 @@ mod tests {
     #[tokio::test]
     async fn others_are_not_restricted() {
         let asked = Asked::new(Gvr::of("", "v1", "nodes"), "", "n2", Operation::Update);
-        assert_eq!(NodeRestriction.validate(&asked.attributes(None), Some(&json!({}))).await, Ok(()));
+        assert_eq!(plugin().validate(&asked.attributes(None), Some(&json!({}))).await, Ok(()));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use base_meta::{Gvk, Gvr, Status};
+use base_meta::{GroupVersion, Gvk, Gvr, Status};
+use machinery_registry::admission::{Options, Rounds, Version, Versions, Writing};
+use machinery_registry::request::Warnings;
 use machinery_registry::{Attributes, Operation, RequestContext, UserInfo};
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
@@ -15,6 +17,28 @@ pub(super) struct Asked {
     gvk: Gvk,
     name: &'static str,
     operation: Operation,
+    versions: Known,
+    rounds: Rounds,
+    dry_run: bool,
+}
+
+/// A kind whose versions differ in their names alone.
+struct Known(Vec<Version>);
+
+#[async_trait::async_trait]
+impl Versions for Known {
+    fn all(&self) -> Vec<Version> {
+        self.0.clone()
+    }
+
+    async fn convert(&self, mut object: Value, to: &GroupVersion) -> Result<Value, Status> {
+        object["apiVersion"] = json!(to.to_string());
+        Ok(object)
+    }
+
+    fn settle(&self, object: Value) -> Result<Value, Status> {
+        Ok(object)
+    }
 }
 
 impl Asked {
@@ -23,7 +47,8 @@ impl Asked {
         let gvk = gvr.group_version().with_kind("Any");
         let ctx =
             RequestContext { user: Arc::default(), gvr, subresource: None, namespace, warnings: Default::default() };
-        Self { ctx, gvk, name, operation }
+        let versions = Known(vec![Version { gvr: ctx.gvr.clone(), gvk: gvk.clone() }]);
+        Self { ctx, gvk, name, operation, versions, rounds: Rounds::default(), dry_run: false }
     }
 
     pub(super) fn by(mut self, user: &str, groups: &[&str]) -> Self {
@@ -37,6 +62,27 @@ impl Asked {
         self
     }
 
+    /// The kind has this version too.
+    pub(super) fn also(mut self, gvr: Gvr) -> Self {
+        let gvk = gvr.group_version().with_kind("Any");
+        self.versions.0.push(Version { gvr, gvk });
+        self
+    }
+
+    pub(super) fn dry(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// Whether the plug-ins want to be asked once more; if so, they are.
+    pub(super) fn begins_second(&self) -> bool {
+        self.rounds.begin_second()
+    }
+
+    pub(super) fn told(&self) -> &Warnings {
+        &self.ctx.warnings
+    }
+
     pub(super) fn attributes<'a>(&'a self, old: Option<&'a Value>) -> Attributes<'a> {
         Attributes {
             ctx: &self.ctx,
@@ -44,8 +90,11 @@ impl Asked {
             gvk: &self.gvk,
             gvr: &self.ctx.gvr,
             name: self.name,
-            dry_run: false,
+            dry_run: self.dry_run,
             old,
+            options: Options::Create(Writing::default()),
+            versions: &self.versions,
+            rounds: &self.rounds,
         }
     }
 }
@@ -88,6 +137,20 @@ pub(super) fn namespaces(all: &[(&str, &str)]) -> Arc<Late> {
             })
             .collect(),
     )
+}
+
+/// Name and labels of each.
+pub(super) fn labelled(all: &[(&str, &[(&str, &str)])]) -> Arc<Late> {
+    let made = all.iter().map(|(name, labels)| {
+        let labels = labels.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect();
+        let meta = Meta { name: (*name).into(), labels, ..Meta::default() };
+        let json = json!({"metadata": {"name": name}}).to_string();
+        let object = Object::new("key".into(), Revision(1), meta, json.into()).expect("an object");
+        ((String::new(), (*name).to_owned()), Arc::new(object))
+    });
+    let late = Late::new("namespaces");
+    late.bind_lookup(Box::new(Fixed(made.collect())));
+    Arc::new(late)
 }
 
 /// Namespace, name and imagePullSecrets of each.

@@ -1,5 +1,6 @@
 //! One request's events.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -95,7 +96,14 @@ impl Record {
         }
         self.event.insert("responseStatus".into(), response);
         let decision = if code == 403 { "forbid" } else { "allow" };
-        self.event.insert("annotations".into(), json!({ "authorization.k8s.io/decision": decision }));
+        self.annotate([("authorization.k8s.io/decision".to_owned(), decision.to_owned())].into());
+    }
+
+    pub(crate) fn annotate(&mut self, annotations: BTreeMap<String, String>) {
+        let known = self.event.entry("annotations").or_insert_with(|| json!({}));
+        for (key, value) in annotations {
+            known[key] = value.into();
+        }
     }
 
     pub(crate) fn started(&self) {

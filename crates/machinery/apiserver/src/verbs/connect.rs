@@ -1,39 +1,119 @@
-//! Subresources that serve themselves: the whole request goes to the resource's handler, upgrade and all.
+//! Subresources that serve themselves: the whole request goes to the resource's handler, upgrade and all, once admission
+//! has seen what it is about: the options of a connection, or the body.
 
 use base_meta::Status;
+use base_meta::schema::{SchemaRef, Shape};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
-use machinery_registry::{Body, SubresourceHandler};
+use http_body_util::{BodyExt, Full};
+use machinery_registry::admission::{Operation, Options, Writing};
+use machinery_registry::{Body, MediaType, Payload, SubresourceDef, SubresourceHandler, Verb};
+use serde_json::{Map, Value, json};
 
 use super::Call;
 use crate::negotiate::{self, Encoding};
-use crate::{body, protobuf};
+use crate::options::{self, Change};
+use crate::query::Query;
+use crate::{body, limits};
 
 pub(super) async fn handle(
     call: &Call<'_>,
     handler: &dyn SubresourceHandler,
+    sub: &SubresourceDef,
+    verb: Verb,
     body: Body,
 ) -> Result<Response<Body>, Status> {
     // The extensions hold the connection's upgrade.
     let mut parts = call.parts.clone();
-    // Streams may be long; the plain bodies (Binding, Eviction) may not, and reach the handler as text.
-    let body = if crate::limits::streams(call.path.subresource) {
+    let streams = limits::streams(call.path.subresource);
+    // Streams may be long; the plain bodies (Binding, Eviction) may not, and reach the handler as JSON.
+    let body = if streams {
+        if sub.gvk.kind.ends_with("Options") {
+            let asked = connection(call, sub);
+            call.resource.admit_body(&call.ctx, call.path.name, Operation::Connect, asked, Options::None).await?;
+        }
         body
-    } else if body::media_type(&parts.headers) == protobuf::MEDIA_TYPE {
+    } else if matches!(verb, Verb::Create | Verb::Update) {
         let payload = body::object(&parts.headers, body, call.body_schema()).await?;
+        let bytes = admitted(call, verb, payload).await?;
         parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(payload.bytes.len()));
-        Full::new(payload.bytes).map_err(|never| match never {}).boxed_unsync()
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
     } else {
-        Limited::new(body, body::LIMIT).boxed_unsync()
+        http_body_util::Limited::new(body, body::LIMIT).boxed_unsync()
     };
     let request = Request::from_parts(parts, body);
     let response = handler.handle(&call.ctx, call.path.name, request).await?;
-    if crate::limits::streams(call.path.subresource) || !negotiate::prefers_protobuf(&call.parts.headers) {
+    if streams || !negotiate::prefers_protobuf(&call.parts.headers) {
         return Ok(response);
     }
     as_protobuf(call, response).await
+}
+
+/// The body as admission leaves it. One that is not JSON is the handler's to refuse.
+async fn admitted(call: &Call<'_>, verb: Verb, payload: Payload) -> Result<bytes::Bytes, Status> {
+    let value: Result<Value, String> = match payload.media {
+        MediaType::Json => serde_json::from_slice(&payload.bytes).map_err(|error| error.to_string()),
+        MediaType::Yaml => serde_norway::from_slice(&payload.bytes).map_err(|error| error.to_string()),
+    };
+    let value = match value {
+        Ok(value) if value.is_object() => value,
+        _ => return Ok(payload.bytes),
+    };
+    let create;
+    let update;
+    let (operation, options) = match verb {
+        Verb::Create => {
+            create = options::create(call.query, call.user_agent())?;
+            let (dry_run, manager) = (create.dry_run, create.field_manager.as_deref());
+            (Operation::Create, Options::Create(Writing { dry_run, manager, validation: create.field_validation }))
+        }
+        _ => {
+            update = options::update(call.query, call.user_agent(), Change::Update)?;
+            let (dry_run, manager) = (update.dry_run, update.field_manager.as_deref());
+            (Operation::Update, Options::Update(Writing { dry_run, manager, validation: update.field_validation }))
+        }
+    };
+    let admitted = call.resource.admit_body(&call.ctx, call.path.name, operation, value, options).await?;
+    Ok(admitted.to_string().into())
+}
+
+/// `PodExecOptions` and its like: what the query says, by the fields of the kind.
+fn connection(call: &Call<'_>, sub: &SubresourceDef) -> Value {
+    let mut asked = call.body_schema().map(|schema| parameters(schema, call.query)).unwrap_or_default();
+    let path = call.parts.uri.path();
+    if call.path.rest
+        && let Some((_, rest)) = path.split_once(&format!("/{}/", call.path.subresource))
+    {
+        asked.insert("path".into(), format!("/{rest}").into());
+    }
+    asked.insert("kind".into(), json!(sub.gvk.kind));
+    asked.insert("apiVersion".into(), json!(sub.gvk.api_version()));
+    Value::Object(asked)
+}
+
+fn parameters(schema: SchemaRef, query: &Query<'_>) -> Map<String, Value> {
+    let mut found = Map::new();
+    for field in schema.root_type().fields {
+        let value = match (query.get(field.name), field.shape) {
+            (None, _) => continue,
+            (Some(_), Shape::Bool) => query.flag(field.name).then_some(Value::Bool(true)),
+            (Some(_), Shape::List(items)) => {
+                let numbers = matches!(schema.table.nested(items), Shape::Int(_));
+                let item = |text: &str| match text.parse::<i64>() {
+                    Ok(number) if numbers => json!(number),
+                    _ => json!(text),
+                };
+                Some(query.all(field.name).map(item).collect())
+            }
+            (Some(text), Shape::Int(_)) => text.parse::<i64>().ok().map(Value::from),
+            (Some(text), _) => Some(text.into()),
+        };
+        if let Some(value) = value {
+            found.insert(field.name.to_owned(), value);
+        }
+    }
+    found
 }
 
 /// Handlers answer in JSON; what they answer is of a kind that the table knows.

@@ -118,7 +118,7 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         return Err(Status::method_not_allowed());
     }
     if let Some(handler) = call.resource.handler(name) {
-        return connect::handle(call, &*handler, body).await;
+        return connect::handle(call, &*handler, sub, verb, body).await;
     }
     if call.path.rest {
         return Err(Status::no_such_path());

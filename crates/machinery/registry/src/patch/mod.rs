@@ -1,7 +1,7 @@
 //! PATCH: parsed once, applied to each version the write races against. A patch that fails changes nothing.
 
 mod apply;
-mod json;
+pub mod json;
 mod lists;
 mod strategic;
 #[cfg(test)]
@@ -44,7 +44,7 @@ impl Parsed {
     /// `schema` is that of the document; `None` where it has no merge lists.
     pub(crate) fn apply(&self, mut document: Value, schema: Option<SchemaRef>) -> Result<Value, Status> {
         match self {
-            Self::Json(patch) => json::apply(document, patch),
+            Self::Json(patch) => json::apply(document, patch).map_err(|problem| inapplicable(&problem)),
             Self::Merge(patch) => {
                 json_patch::merge(&mut document, patch);
                 Ok(document)
@@ -123,7 +123,8 @@ impl Core {
         }
         let api_version = dialect.def.gvk.api_version();
         let manager = options.field_manager.as_deref();
-        let how = How { dry_run: options.dry_run, manager, api_version: &api_version };
+        let how =
+            How { dry_run: options.dry_run, manager, api_version: &api_version, validation: options.field_validation };
         if let Patch::Apply(bytes) = patch {
             return self.apply_object(dialect, ctx, name, part, bytes, how, options).await;
         }

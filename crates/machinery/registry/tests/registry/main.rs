@@ -1,6 +1,7 @@
 //! The registry over a real (in-memory) store, with a kind made for the purpose.
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
+mod admission;
 mod create;
 mod custom;
 mod delete;

@@ -47,9 +47,9 @@ impl Conversion for Colours {
     }
 }
 
-struct Both {
-    new: Setup,
-    old: Arc<View>,
+pub(crate) struct Both {
+    pub(crate) new: Setup,
+    pub(crate) old: Arc<View>,
     conversion: Arc<Colours>,
     ctx: RequestContext,
 }
@@ -58,7 +58,7 @@ async fn both() -> Both {
     over(setup().await)
 }
 
-fn over(new: Setup) -> Both {
+pub(crate) fn over(new: Setup) -> Both {
     let stored = new.registry.strategy().def();
     let gvk = Gvk::of("example.io", "v1beta1", "Widget");
     let def = ResourceDef { gvk, fields: &["spec.colour"], schema: schema::OLD_WIDGET, ..stored };

@@ -4,8 +4,10 @@ use std::sync::OnceLock;
 
 use base_meta::{Gvk, Gvr};
 use machinery_cel::{Key, ResourceCheck, Val, untyped};
-use machinery_registry::{Attributes, Operation, UserInfo};
+use machinery_registry::{Attributes, UserInfo};
 use serde_json::Value;
+
+use super::super::matching::{Request, namespace_of};
 
 /// A JSON document that expressions may read; nothing where there is none.
 pub(crate) struct Document<'a> {
@@ -70,25 +72,10 @@ impl<'a> Facts<'a> {
             group: gvr.group.to_string(),
             resource: gvr.resource.to_string(),
             subresource: ctx.subresource.as_deref().unwrap_or_default().to_owned(),
-            namespace: place(self.attributes).to_owned(),
+            namespace: namespace_of(self.attributes).to_owned(),
             name: (*name).to_owned(),
             ..ResourceCheck::default()
         }
-    }
-}
-
-/// The namespace of a request; a Namespace is in itself.
-fn place<'a>(attributes: &'a Attributes<'_>) -> &'a str {
-    let itself = super::super::is(attributes.gvr, "", "namespaces") && attributes.operation != Operation::Create;
-    if itself { attributes.name } else { attributes.ctx.namespace.as_deref().unwrap_or_default() }
-}
-
-pub(crate) fn operation(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
     }
 }
 
@@ -107,31 +94,25 @@ fn request(attributes: &Attributes<'_>, kind: &Gvk, resource: &Gvr) -> Val {
             ("resource", Val::from(&*gvr.resource)),
         ])
     };
-    let options = match attributes.operation {
-        Operation::Create => "CreateOptions",
-        Operation::Delete => "DeleteOptions",
-        Operation::Update | Operation::Connect => "UpdateOptions",
-    };
-    let mut options = vec![("apiVersion", Val::from("meta.k8s.io/v1")), ("kind", Val::from(options))];
-    if attributes.dry_run {
-        options.push(("dryRun", Val::list(vec![Val::from("All")])));
-    }
+    let own = Request::of(attributes, None);
+    let own = own.requested();
+    let options = attributes.options.to_value();
     let mut fields = vec![
         ("kind", gvk(kind)),
         ("resource", gvr(resource)),
-        ("requestKind", gvk(attributes.gvk)),
-        ("requestResource", gvr(attributes.gvr)),
-        ("operation", Val::from(operation(attributes.operation))),
+        ("requestKind", gvk(&own.gvk)),
+        ("requestResource", gvr(&own.gvr)),
+        ("operation", Val::from(attributes.operation.as_str())),
         ("userInfo", user(&attributes.ctx.user)),
         ("dryRun", Val::Bool(attributes.dry_run)),
-        ("options", Val::fields(options)),
+        ("options", options.as_ref().map_or(Val::Null, untyped)),
     ];
     let subresource = attributes.ctx.subresource.as_deref().unwrap_or_default();
     for (name, text) in [
         ("subResource", subresource),
         ("requestSubResource", subresource),
         ("name", attributes.name),
-        ("namespace", place(attributes)),
+        ("namespace", namespace_of(attributes)),
     ] {
         if !text.is_empty() {
             fields.push((name, Val::from(text)));
