@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use machinery_registry::{CreateOptions, MediaType, Payload, RequestContext, Resource};
+use machinery_registry::{CreateOptions, MediaType, Payload, RequestContext, Resource, UpdateOptions};
 use machinery_storage::embedded::Embedded;
 use serde_json::{Value, json};
 
@@ -173,20 +173,26 @@ async fn a_signing_request_says_who_asked_and_is_approved_apart() {
     assert_eq!((&value["spec"]["username"], &value["spec"]["groups"]), (&json!("jane"), &json!(["devs"])));
     assert_eq!(requests.row(&made).expect("a row")[2..], ["a.example/b", "jane", "60m", "Pending"]);
 
-    use http_body_util::BodyExt as _;
     let mut approved = value.clone();
     approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "ok"}]});
     approved["spec"]["usages"] = json!(["server auth"]);
-    let body = http_body_util::Full::new(bytes::Bytes::from(approved.to_string()));
-    let body = body.map_err(|never| match never {}).boxed_unsync();
-    let put = http::Request::builder().method("PUT").uri("/").body(body).expect("a request");
-    let handler = requests.handler("approval").expect("a handler");
-    let answer = handler.handle(&ctx, "a", put).await.expect("approved");
-    assert_eq!(answer.status(), 200);
+    let approval = RequestContext { subresource: Some("approval".into()), ..ctx.clone() };
+    requests.update(&approval, "a", payload(&approved), UpdateOptions::default()).await.expect("approved");
     let now: Value = requests.get(&ctx, "a", "").await.expect("there").to_value().expect("JSON");
     assert_eq!(now["spec"]["usages"], json!(["client auth"]), "what was asked stays");
     let condition = &now["status"]["conditions"][0];
     assert_eq!(condition["type"], "Approved");
     let updated: Timestamp = condition["lastUpdateTime"].as_str().expect("a time").parse().expect("a time");
     assert!(updated <= Timestamp::now());
+
+    // As a JSON Patch, too; a signer's condition is not an approver's to set.
+    let patch = json!([{"op": "add", "path": "/status/conditions/-", "value": {"type": "Failed", "status": "True"}}]);
+    let patch = machinery_registry::Patch::Json(patch.to_string().into());
+    requests.patch(&approval, "a", patch, UpdateOptions::default()).await.expect("nothing changes");
+    let now: Value = requests.get(&ctx, "a", "").await.expect("there").to_value().expect("JSON");
+    assert_eq!(now["status"]["conditions"].as_array().map(Vec::len), Some(1));
+    let denied = json!([{"op": "add", "path": "/status/conditions/-", "value": {"type": "Denied", "status": "True"}}]);
+    let denied = machinery_registry::Patch::Json(denied.to_string().into());
+    let both = requests.patch(&approval, "a", denied, UpdateOptions::default()).await.expect_err("both");
+    assert_eq!(both.code, 422);
 }

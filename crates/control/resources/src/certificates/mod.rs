@@ -1,6 +1,5 @@
 //! `certificates.k8s.io/v1`.
 
-pub(crate) mod approval;
 pub(crate) mod signing_request;
 
 use std::sync::Arc;
@@ -11,6 +10,5 @@ use crate::{Error, Load};
 
 pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     let requests = load.kind("certificatesigningrequests", signing_request::SigningRequestStrategy).await?;
-    requests.handle("approval", Arc::new(approval::Approval(Arc::downgrade(&requests))));
     Ok(vec![requests])
 }

@@ -20,6 +20,12 @@ const COLUMNS: &[Column] = &[
     columns::text("Condition", "What has become of it."),
 ];
 
+const APPROVAL: &str = "approval";
+
+fn approves(ctx: &RequestContext) -> bool {
+    ctx.subresource.as_deref() == Some(APPROVAL)
+}
+
 pub struct SigningRequestStrategy;
 
 impl Strategy for SigningRequestStrategy {
@@ -27,7 +33,7 @@ impl Strategy for SigningRequestStrategy {
 
     fn def(&self) -> ResourceDef {
         let gvk = Gvk::of("certificates.k8s.io", "v1", "CertificateSigningRequest");
-        let approval = define::subresource("approval", gvk, &[Verb::Get, Verb::Patch, Verb::Update]);
+        let approval = define::subresource(APPROVAL, gvk, &[Verb::Get, Verb::Patch, Verb::Update]);
         ResourceDef {
             short_names: &["csr"],
             scope: Scope::Cluster,
@@ -39,6 +45,10 @@ impl Strategy for SigningRequestStrategy {
                 COLUMNS,
             )
         }
+    }
+
+    fn changes_status(&self, subresource: &str) -> bool {
+        matches!(subresource, "status" | APPROVAL)
     }
 
     fn prepare_for_create(&self, ctx: &RequestContext, object: &mut CertificateSigningRequest) {
@@ -60,12 +70,21 @@ impl Strategy for SigningRequestStrategy {
 
     fn prepare_for_status_update(
         &self,
-        _: &RequestContext,
+        ctx: &RequestContext,
         new: &mut CertificateSigningRequest,
         old: &CertificateSigningRequest,
     ) {
-        // Whether it is approved is not the signer's to say.
-        keep(new, old, |kind| matches!(kind, "Approved" | "Denied"));
+        let decides = |kind: &str| matches!(kind, "Approved" | "Denied");
+        if approves(ctx) {
+            let conditions = new.status.take().and_then(|status| status.conditions);
+            new.status.clone_from(&old.status);
+            new.status.get_or_insert_default().conditions = conditions;
+            // What the signer says is not the approver's to change.
+            keep(new, old, |kind| !decides(kind));
+        } else {
+            // Whether it is approved is not the signer's to say.
+            keep(new, old, decides);
+        }
         stamp(new, old);
     }
 
@@ -88,10 +107,13 @@ impl Strategy for SigningRequestStrategy {
 
     fn validate_status_update(
         &self,
-        _: &RequestContext,
+        ctx: &RequestContext,
         new: &CertificateSigningRequest,
         old: &CertificateSigningRequest,
     ) -> Vec<field::Error> {
+        if approves(ctx) {
+            return api::validation::signing_request::approval_update(new, old);
+        }
         api::validation::signing_request::status_update(new, old)
     }
 
@@ -128,7 +150,7 @@ fn condition(request: &CertificateSigningRequest) -> String {
 }
 
 /// Conditions of some types are as they were, whatever the new object says of them.
-pub(super) fn keep(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest, kept: impl Fn(&str) -> bool) {
+fn keep(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest, kept: impl Fn(&str) -> bool) {
     let old: Vec<_> = old.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
     let mut same: Vec<CertificateSigningRequestCondition> =
         old.into_iter().filter(|condition| kept(&condition.type_)).cloned().collect();
@@ -151,7 +173,7 @@ pub(super) fn keep(new: &mut CertificateSigningRequest, old: &CertificateSigning
 }
 
 /// Times that the client left out.
-pub(super) fn stamp(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
+fn stamp(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
     let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH));
     let old: Vec<_> = old.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
     for condition in new.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten()) {
