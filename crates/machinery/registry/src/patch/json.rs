@@ -29,6 +29,9 @@ pub fn parse(bytes: &[u8]) -> Result<json_patch::Patch, Status> {
 pub fn apply(mut document: Value, patch: &json_patch::Patch) -> Result<Value, String> {
     let mut copied = 0;
     for (index, operation) in patch.0.iter().enumerate() {
+        if is_absence(&document, operation) {
+            continue;
+        }
         allowed(&document, operation, &mut copied)?;
         json_patch::patch_unsafe(&mut document, std::slice::from_ref(operation)).map_err(|mut error| {
             error.operation = index;
@@ -36,6 +39,14 @@ pub fn apply(mut document: Value, patch: &json_patch::Patch) -> Result<Value, St
         })?;
     }
     Ok(document)
+}
+
+/// A test that holds as Go's library has it and controllers rely on: a member that is absent is null.
+fn is_absence(document: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let Some((parent, member)) = test.path.split_back() else { return false };
+    let parent = at(document, parent).and_then(Value::as_object);
+    test.value.is_null() && parent.is_some_and(|parent| !parent.contains_key(member.decoded().as_ref()))
 }
 
 /// What is wrong with the sizes of an operation. Whether it finds what it is about is not looked at.

@@ -9,7 +9,6 @@ mod tests;
 
 pub(crate) use apply::read as read_config;
 use base_meta::schema::SchemaRef;
-use base_meta::status::Cause;
 use base_meta::{Gvk, Reason, Status, field};
 use serde_json::Value;
 
@@ -74,11 +73,11 @@ fn object(patch: Value) -> Result<Value, Status> {
     }
 }
 
-/// 422, with upstream's blank message; the cause says what it was.
+/// 422, with upstream's blank message: what it was stays in the log.
 fn inapplicable(problem: &str) -> Status {
-    Status::new(Reason::Invalid, "the server rejected our request due to an error in our request").with_causes(vec![
-        Cause { reason: "UnexpectedServerResponse".into(), message: problem.into(), field: "patch".into() },
-    ])
+    tracing::debug!(problem, "a JSON patch does not apply");
+    Status::new(Reason::Invalid, "the server rejected our request due to an error in our request")
+        .with_causes(Vec::new())
 }
 
 /// A patch of the document that the dialect shows.

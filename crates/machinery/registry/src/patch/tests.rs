@@ -69,6 +69,29 @@ fn patch(document: Value, patch: Value) -> Result<Value, Error> {
 }
 
 #[test]
+fn a_json_patch_may_test_for_absence() {
+    let apply = |patch: Value| {
+        let patch = super::Parsed::new(&crate::Patch::Json(patch.to_string().into())).unwrap();
+        patch.apply(json!({"metadata": {"name": "x"}, "list": [1]}), None)
+    };
+    let test = |path: &str, value: Value| json!({"op": "test", "path": path, "value": value});
+    let add = json!({"op": "add", "path": "/metadata/finalizers", "value": ["f"]});
+    let patched = apply(json!([test("/metadata/finalizers", Value::Null), add])).unwrap();
+    assert_eq!(patched["metadata"], json!({"name": "x", "finalizers": ["f"]}));
+    for (path, value) in [
+        ("/metadata/name", Value::Null),
+        ("/metadata/name", json!("y")),
+        ("/metadata/labels", json!({})),
+        ("/status/phase", Value::Null),
+        ("/list/1", Value::Null),
+    ] {
+        let refused = apply(json!([test(path, value)])).unwrap_err();
+        assert_eq!(refused.code, 422, "{path}");
+        assert_eq!(refused.message, "the server rejected our request due to an error in our request");
+    }
+}
+
+#[test]
 fn maps_merge_and_null_deletes() {
     let document = json!({"text": "x", "labels": {"a": "1", "b": "2"}});
     let patched = patch(document, json!({"labels": {"a": null, "c": "3", "d": null}, "text": null})).unwrap();

@@ -86,11 +86,12 @@ where
     first.and_then(Result::ok)
 }
 
-/// Closes, and ends the connection once the client has answered that. Going earlier, with something of the client's
-/// unread, would reset it, and the reset overtakes what the client has not read yet.
+/// Closes, says that nothing more comes, and ends the connection once the client has answered. Going earlier, with
+/// something of the client's unread, would reset it, and the reset overtakes what the client has not read yet. Saying it
+/// late leaves a client asleep that waits on its socket while the last frames lie decrypted in its TLS layer (Python's does).
 pub(crate) async fn part<S>(
     mut sink: SplitSink<WebSocketStream<S>, Message>,
-    mut stream: SplitStream<WebSocketStream<S>>,
+    stream: SplitStream<WebSocketStream<S>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -98,11 +99,11 @@ pub(crate) async fn part<S>(
     if sink.send(Message::Close(Some(close))).await.is_err() {
         return;
     }
-    let unread = async { while let Some(Ok(_)) = stream.next().await {} };
-    // Late is gone.
-    let _ = tokio::time::timeout(PARTING, unread).await;
-    if let Ok(mut socket) = sink.reunite(stream) {
-        let _ = socket.get_mut().shutdown().await;
+    let Ok(mut socket) = sink.reunite(stream) else { return };
+    if socket.get_mut().shutdown().await.is_ok() {
+        let unread = async { while let Some(Ok(_)) = socket.next().await {} };
+        // Late is gone.
+        let _ = tokio::time::timeout(PARTING, unread).await;
     }
 }
 

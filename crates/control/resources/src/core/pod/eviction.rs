@@ -19,7 +19,7 @@ use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget, PodDisruptionB
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions as Asked, Time};
 use machinery_registry::request::Propagation;
 use machinery_registry::{Body, DeleteOptions, Registry, RequestContext, Resource as _, SubresourceHandler};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::PodStrategy;
 use crate::define;
@@ -39,7 +39,7 @@ impl SubresourceHandler for Evict {
     async fn handle(&self, ctx: &RequestContext, name: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
         let pods = self.pods.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
         let dry_run = define::is_dry_run(&request);
-        let eviction: Eviction = define::body(request).await?;
+        let eviction = read(define::body(request).await?)?;
         if eviction.metadata.name.as_deref().unwrap_or("") != name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
@@ -96,6 +96,24 @@ impl Evict {
         }
         self.budgets.update_with(ctx, budget, |budget| take_one(budget, pod, define::now())).await.map(drop)
     }
+}
+
+/// Of either version that upstream takes: v1beta1, which kubectl before 1.22 drains with, outlived the rest of its group.
+fn read(mut body: Value) -> Result<Eviction, Status> {
+    if !body.is_object() {
+        return Err(Status::bad_request("the body does not decode: it is no object"));
+    }
+    match body["apiVersion"].as_str().unwrap_or_default() {
+        "" | "policy/v1" | "policy/v1beta1" => {}
+        other => {
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({other}) does not match the expected API version (policy/v1)"
+            )));
+        }
+    }
+    body["apiVersion"] = "policy/v1".into();
+    body["kind"] = "Eviction".into();
+    serde_json::from_value(body).map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))
 }
 
 fn options(asked: Option<&Asked>, dry_run: bool) -> Result<DeleteOptions, Status> {
@@ -245,8 +263,6 @@ fn mark(pod: &mut Pod) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn pod(ready: bool) -> Pod {
@@ -265,6 +281,28 @@ mod tests {
 
     fn cause(status: &Status) -> String {
         status.details.as_ref().expect("details").causes[0].message.clone()
+    }
+
+    #[test]
+    fn evictions_of_both_versions_are_read() {
+        for version in ["policy/v1", "policy/v1beta1", ""] {
+            let body = json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": "p"},
+                "deleteOptions": {"gracePeriodSeconds": 3}});
+            let read = read(body).expect("an eviction");
+            assert_eq!(read.metadata.name.as_deref(), Some("p"), "{version}");
+            assert_eq!(read.delete_options.and_then(|options| options.grace_period_seconds), Some(3), "{version}");
+        }
+        for (body, message) in [
+            (
+                json!({"apiVersion": "v1", "kind": "Eviction"}),
+                "the API version in the data (v1) does not match the expected API version (policy/v1)",
+            ),
+            (json!({"metadata": {"name": 1}}), "the body does not decode: "),
+            (json!([]), "the body does not decode: it is no object"),
+        ] {
+            let refused = read(body).expect_err(message);
+            assert!(refused.code == 400 && refused.message.starts_with(message), "{}", refused.message);
+        }
     }
 
     #[test]
