@@ -33,6 +33,21 @@ impl Style {
         Self { encoding, pretty: pretty(headers, query), gzip: negotiate::gzip(headers) }
     }
 
+    /// Compact JSON is sent as it is.
+    pub(crate) fn is_plain(self) -> bool {
+        self.encoding == Encoding::Json && !self.pretty && !self.gzip
+    }
+
+    /// Sends what is encoded already, and may be long.
+    pub(crate) fn stream(self, code: StatusCode, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = code;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.encoding.mime()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        response
+    }
+
     /// Sends compact JSON in this style.
     pub(crate) async fn send(self, code: StatusCode, json: Bytes) -> Response<Body> {
         let plain = self.encoding == Encoding::Json && !self.pretty;

@@ -1,5 +1,6 @@
 //! The forms an object is sent in, written from its stored bytes.
 
+pub(crate) mod long;
 pub(crate) mod table;
 
 use base_meta::{Gvk, Status};
@@ -91,9 +92,14 @@ fn write_items<E>(
     Ok(())
 }
 
+/// About how long [`list`] is.
+pub(crate) fn list_size(list: &List) -> usize {
+    list.items.iter().map(|item| item.json().len() + 48).sum()
+}
+
 /// The list with its objects whole: their stored bytes, without decoding.
 pub(crate) fn list(gvk: &Gvk, list: &List) -> BytesMut {
-    let size: usize = list.items.iter().map(|item| item.json().len() + 48).sum();
+    let size = list_size(list);
     let mut out = BytesMut::with_capacity(size + 256);
     write_list_head(&mut out, &format!("{}List", gvk.kind), &gvk.api_version(), list);
     let prefix = TypePrefix::of(gvk);

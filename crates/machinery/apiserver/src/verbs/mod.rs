@@ -189,17 +189,22 @@ impl Call<'_> {
     async fn send_list(
         &self,
         accepted: Accepted,
-        list: &machinery_registry::resource::List,
+        list: machinery_registry::resource::List,
     ) -> Result<Response<Body>, Status> {
+        let style = self.style(accepted.encoding);
         if let Some(part) = accepted.protobuf() {
-            let bytes = protobuf::list(self.resource.def(), part, list)?;
-            return Ok(self.style(accepted.encoding).deliver(StatusCode::OK, bytes.into()).await);
+            let bytes = protobuf::list(self.resource.def(), part, &list)?;
+            return Ok(style.deliver(StatusCode::OK, bytes.into()).await);
         }
+        let gvk = &self.resource.def().gvk;
         let json = match accepted.transform {
-            Transform::None => forms::list(&self.resource.def().gvk, list),
-            Transform::Metadata => forms::metadata_list(list)?,
-            Transform::Table => forms::table::list(&**self.resource, Include::parse(self.query)?, list)?,
+            Transform::None if style.is_plain() && forms::list_size(&list) >= forms::long::LONG => {
+                return Ok(style.stream(StatusCode::OK, forms::long::list(gvk, list)));
+            }
+            Transform::None => forms::list(gvk, &list),
+            Transform::Metadata => forms::metadata_list(&list)?,
+            Transform::Table => forms::table::list(&**self.resource, Include::parse(self.query)?, &list)?,
         };
-        Ok(self.style(accepted.encoding).send(StatusCode::OK, json.freeze()).await)
+        Ok(style.send(StatusCode::OK, json.freeze()).await)
     }
 }

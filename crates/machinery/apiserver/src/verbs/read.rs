@@ -31,7 +31,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(true)?;
     let options = options::list(call.query, call.resource.def(), false)?;
     let list = call.resource.list(&call.ctx, &options).await?;
-    call.send_list(accepted, &list).await
+    call.send_list(accepted, list).await
 }
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {

@@ -88,5 +88,5 @@ pub(super) async fn delete_collection(call: &Call<'_>, request: Body) -> Result<
     let json = body::delete_options(&call.parts.headers, request, call.resource.def().schema.table).await?;
     let options = options::delete(call.query, json.as_deref())?;
     let deleted = call.resource.delete_collection(&call.ctx, &list, options).await?;
-    call.send_list(accepted, &deleted).await
+    call.send_list(accepted, deleted).await
 }
