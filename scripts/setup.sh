@@ -2,6 +2,11 @@
 # Installs what the build, the demo and the tests need from Debian's packages. Does nothing the second time.
 set -euo pipefail
 packages=(pkg-config libseccomp-dev nftables iproute2 conntrack dnsutils curl wrk procps busybox-static docker-registry)
+if [ "${1:-}" = tests ]; then
+    # For the clients of other languages, unless the machine has them from elsewhere.
+    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+    command -v npm >/dev/null || packages+=(nodejs npm)
+fi
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -24,4 +29,5 @@ if [ "${1:-}" = tests ] && ! cargo nextest --version >/dev/null 2>&1; then
 fi
 if [ "${1:-}" = tests ]; then
     "$here/kubectl.sh" bookworm "$here/../target/kubectl/bookworm"
+    "$here/clients.sh"
 fi
