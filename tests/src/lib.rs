@@ -24,7 +24,7 @@ pub use api::{Api, Reply};
 pub use backend::{Asked, Backend, Trust, authority};
 pub use cluster::{Cluster, Options, with_every_kubectl};
 
-pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository};
+pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository, run};
 pub use kubectl::{Answer, kubectl_1_20, kubectls, spdy_kubectls};
 pub use place::{Place, first_process, processes};
 pub use session::Session;

@@ -10,6 +10,8 @@ mod drain;
 mod idle;
 mod inside;
 mod kernel;
+mod many;
+mod memory;
 mod path;
 mod programmed;
 mod rates;
@@ -67,7 +69,9 @@ const GROUPS: &[(&[&str], Measure)] = &[
     (&["apply-ready", "apply-answer"], apply::two),
     (&["deploy-30"], apply::thirty),
     (&["get", "list", "create"], rates::measure),
-    (&["watch-1", "watch-50"], watchers::measure),
+    (&["watch-1", "watch-50"], watchers::few),
+    (&["watchers-memory", "watchers-p99", "watchers-last"], watchers::thousand),
+    (&["list-pods", "list-pods-bytes", "list-pods-memory"], many::measure),
     (&["withdrawal"], withdrawal::measure),
     (&["drain"], drain::measure),
     (&["service-programmed"], programmed::measure),

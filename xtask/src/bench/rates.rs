@@ -14,6 +14,7 @@ use super::stats::median;
 use super::wrk::{Create, Load, Wrk};
 
 const RUNS: usize = 3;
+const CONNECTIONS: u32 = 32;
 const GET_BYTES: usize = 1300;
 const LIST_ITEMS: usize = 500;
 const LIST_ITEM_BYTES: usize = 800;
@@ -27,17 +28,23 @@ pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
 
     let get = "/api/v1/namespaces/default/configmaps/one";
     rate(report, "get", &format!("{one} bytes"), |_| {
-        wrk.run(&cluster, &Load { url: api.url(get), seconds: 3, create: None })
+        wrk.run(&cluster, &Load { url: api.url(get), connections: CONNECTIONS, seconds: 3, create: None })
     })?;
     rate(report, "list", &format!("{all} bytes"), |_| {
-        wrk.run(&cluster, &Load { url: api.url(&collection("list")), seconds: 3, create: None })
+        wrk.run(
+            &cluster,
+            &Load { url: api.url(&collection("list")), connections: CONNECTIONS, seconds: 3, create: None },
+        )
     })?;
     let filler = "x".repeat(CREATE_BYTES - config_map(&"n".repeat(12), 0).to_string().len());
     let disk = durable_write(&cluster.data_dir())?;
     let size = format!("{CREATE_BYTES} bytes; a durable write of the disk alone {disk:.2} ms");
     rate(report, "create", &size, |tag| {
         let create = Create { collection: collection("create"), filler: filler.clone(), tag };
-        wrk.run(&cluster, &Load { url: api.url(&collection("create")), seconds: 2, create: Some(create) })
+        wrk.run(
+            &cluster,
+            &Load { url: api.url(&collection("create")), connections: CONNECTIONS, seconds: 2, create: Some(create) },
+        )
     })
 }
 

@@ -7,6 +7,9 @@ pub(super) enum Unit {
     Milliseconds,
     /// 10^6 bytes.
     Megabytes,
+    /// 10^3 bytes.
+    Kilobytes,
+    MegabytesPerSecond,
     PercentOfCore,
     PerSecond,
     Times,
@@ -19,6 +22,8 @@ impl Unit {
             Self::Seconds => " s",
             Self::Milliseconds => " ms",
             Self::Megabytes => " MB",
+            Self::Kilobytes => " KB",
+            Self::MegabytesPerSecond => " MB/s",
             Self::PercentOfCore => " %",
             Self::PerSecond => "/s",
             Self::Times => " ×",
@@ -78,7 +83,7 @@ pub(super) struct Row {
 }
 
 use Budget::{Above, AtMost, Below};
-use Unit::{Count, Megabytes, Milliseconds, PerSecond, PercentOfCore, Seconds, Times};
+use Unit::{Count, Kilobytes, Megabytes, MegabytesPerSecond, Milliseconds, PerSecond, PercentOfCore, Seconds, Times};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -184,6 +189,54 @@ pub(super) const ROWS: &[Row] = &[
         unit: Milliseconds,
         budget: Below(2.0),
         command: "PUT a ConfigMap; 50 × GET /api/v1/namespaces/watched/configmaps?watch=1",
+    },
+    Row {
+        name: "list-pods",
+        what: "LIST 10,000 pods over TLS, 4 connections",
+        upstream: "–",
+        unit: PerSecond,
+        budget: Above(10.0),
+        command: "wrk -t2 -c4 -d5s https://NODE:6443/api/v1/namespaces/many/pods",
+    },
+    Row {
+        name: "list-pods-bytes",
+        what: "the same: bytes of JSON",
+        upstream: "–",
+        unit: MegabytesPerSecond,
+        budget: Above(200.0),
+        command: "requests a second × the list's length",
+    },
+    Row {
+        name: "list-pods-memory",
+        what: "the same: the server's memory at its highest over what it was",
+        upstream: "–",
+        unit: Megabytes,
+        budget: Below(200.0),
+        command: "VmHWM of /proc/PID/status, reset by writing 5 to clear_refs, less VmRSS before",
+    },
+    Row {
+        name: "watchers-memory",
+        what: "1,000 watchers of one kind, a TLS connection each: the server's memory for one",
+        upstream: "–",
+        unit: Kilobytes,
+        budget: Below(100.0),
+        command: "1,000 × GET /api/v1/namespaces/watched/configmaps?watch=1; Pss before and after",
+    },
+    Row {
+        name: "watchers-p99",
+        what: "write → a watcher of 1,000 sees it, p99 of all",
+        upstream: "–",
+        unit: Milliseconds,
+        budget: Below(50.0),
+        command: "PUT a ConfigMap; 1,000 × GET /api/v1/namespaces/watched/configmaps?watch=1",
+    },
+    Row {
+        name: "watchers-last",
+        what: "write → the last of 1,000 watchers sees it, p50",
+        upstream: "–",
+        unit: Milliseconds,
+        budget: Below(40.0),
+        command: "PUT a ConfigMap; 1,000 × GET /api/v1/namespaces/watched/configmaps?watch=1",
     },
     Row {
         name: "withdrawal",

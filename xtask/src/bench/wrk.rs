@@ -19,6 +19,7 @@ pub(super) struct Wrk {
 /// What one run of wrk is asked for.
 pub(super) struct Load {
     pub(super) url: String,
+    pub(super) connections: u32,
     pub(super) seconds: u32,
     /// For a load that creates: the script's variables.
     pub(super) create: Option<Create>,
@@ -54,7 +55,7 @@ impl Wrk {
         self.directory.path().join(name)
     }
 
-    /// Runs wrk with 32 connections in the cluster's namespace. Any failed request fails the run.
+    /// Runs wrk in the cluster's namespace. Any failed request fails the run.
     pub(super) fn run(&self, cluster: &Cluster, load: &Load) -> Result<Rates> {
         let mut command = cluster.namespace.command("env");
         // Not set for nsenter itself, which has no OpenSSL.
@@ -65,8 +66,8 @@ impl Wrk {
             command.arg(format!("COLLECTION={}", create.collection));
             command.arg(format!("FILLER={}", create.filler)).arg(format!("TAG={}", create.tag));
         }
-        command.args(["wrk", "--threads", "2", "--connections", "32", "--latency", "--duration"]);
-        command.arg(format!("{}s", load.seconds));
+        command.args(["wrk", "--threads", "2", "--latency", "--timeout", "20s"]);
+        command.arg(format!("--connections={}", load.connections)).arg(format!("--duration={}s", load.seconds));
         if load.create.is_some() {
             command.arg("--script").arg(self.path("create.lua"));
         }
