@@ -215,8 +215,19 @@ fn an_aggregated_server_is_used_as_any_group() {
         // The others are still known, and so is that the group exists.
         in_order(&cluster.kubectl(&["api-resources"])?.stdout, &["configmaps"]);
         in_order(&cluster.kubectl(&["get", "--raw", "/apis"])?.ok(), &["wardle.example.com/v1alpha1"]);
+        // A namespace stays while it may hold what nobody can see; all else in it goes.
+        cluster.kubectl(&["create", "namespace", "held"])?.ok();
+        cluster.kubectl(&["create", "configmap", "c", "-n", "held"])?.ok();
+        cluster.kubectl(&["delete", "namespace", "held", "--wait=false"])?.ok();
+        let told = "--for=condition=NamespaceDeletionDiscoveryFailure";
+        cluster.kubectl(&["wait", told, "namespace/held", "--timeout=20s"])?.ok();
+        assert_eq!(
+            cluster.kubectl(&["get", "configmap", "c", "-n", "held", "--ignore-not-found", "-o", "name"])?.ok(),
+            ""
+        );
         let _again = start()?;
         shown(&cluster, "True");
+        cluster.kubectl(&["wait", "--for=delete", "namespace/held", "--timeout=30s"])?.ok();
         cluster.kubectl(&["get", "flunders"])?.ok();
 
         // What a namespace holds there goes with it.

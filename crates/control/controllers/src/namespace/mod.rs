@@ -1,11 +1,14 @@
 //! Empties a namespace that is being deleted, then lets it go.
 
 use base_tasks::Tasks;
-use k8s_openapi::api::core::v1::Namespace;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery_client::kube::api::{Api, DeleteParams, DynamicObject, ListParams, PartialObjectMeta};
 use machinery_client::kube::core::ApiResource;
 use machinery_client::kube::discovery::{Discovery, Scope, verbs};
 use machinery_client::kube::{Client, ResourceExt};
+use serde_json::Value;
 use std::time::Duration;
 
 use crate::reconcile::{self, Again, During, Error, is_code};
@@ -55,20 +58,84 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
 
 async fn empty(client: &Client, namespace: &Namespace) -> Result<Again, Error> {
     let name = namespace.name_any();
-    let discovery = Discovery::new(client.clone()).run().await.during("discovering what a namespace may hold")?;
+    let silent = silent(client).await?;
+    let discovery = Discovery::new(client.clone()).run_aggregated().await;
+    let discovery = discovery.during("discovering what a namespace may hold")?;
     let mut remaining = 0;
     for group in discovery.groups() {
         for (resource, capabilities) in group.recommended_resources() {
-            if capabilities.scope != Scope::Namespaced || !capabilities.supports_operation(verbs::DELETE_COLLECTION) {
+            if silent.contains(&resource.api_version)
+                || capabilities.scope != Scope::Namespaced
+                || !capabilities.supports_operation(verbs::DELETE_COLLECTION)
+            {
                 continue;
             }
             remaining += delete_all(client, &name, &resource).await?;
         }
     }
+    if !silent.is_empty() {
+        // What is there cannot be seen, so it may not be left behind either.
+        tell(client, namespace, &silent).await?;
+        return Ok(Some(AGAIN));
+    }
     if remaining > 0 {
         return Ok(Some(AGAIN));
     }
     finalize(client, namespace).await
+}
+
+/// Group versions of aggregated servers that do not answer.
+async fn silent(client: &Client) -> Result<Vec<String>, Error> {
+    const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let request = http::Request::get("/apis").header("accept", AGGREGATED).body(Vec::new()).unwrap_or_default();
+    let document: Value = client.request(request).await.during("asking which servers answer")?;
+    Ok(stale(&document))
+}
+
+/// Pure: of aggregated discovery, what is marked stale.
+fn stale(document: &Value) -> Vec<String> {
+    let groups = document["items"].as_array().into_iter().flatten();
+    let versions = groups.flat_map(|group| {
+        let name = group["metadata"]["name"].as_str().unwrap_or("");
+        let versions = group["versions"].as_array().into_iter().flatten();
+        let stale = versions.filter(|version| version["freshness"] == "Stale");
+        stale.map(move |version| format!("{name}/{}", version["version"].as_str().unwrap_or("")))
+    });
+    versions.collect()
+}
+
+/// Says in the namespace's status why it stays.
+async fn tell(client: &Client, namespace: &Namespace, silent: &[String]) -> Result<(), Error> {
+    let each: Vec<String> = silent.iter().map(|gv| format!("{gv}: stale GroupVersion discovery: {gv}")).collect();
+    let message = format!(
+        "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {}",
+        silent.len(),
+        each.join(", ")
+    );
+    let kind = "NamespaceDeletionDiscoveryFailure";
+    let mut namespace = namespace.clone();
+    let conditions = namespace.status.get_or_insert_default().conditions.get_or_insert_default();
+    let said = conditions.iter().find(|condition| condition.type_ == kind);
+    if said.is_some_and(|said| said.status == "True" && said.message.as_deref() == Some(&message)) {
+        return Ok(());
+    }
+    conditions.retain(|condition| condition.type_ != kind);
+    conditions.push(NamespaceCondition {
+        type_: kind.to_owned(),
+        status: "True".to_owned(),
+        reason: Some("DiscoveryFailed".to_owned()),
+        message: Some(message),
+        last_transition_time: Some(Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default())),
+    });
+    let name = namespace.name_any();
+    let request = http::Request::put(format!("/api/v1/namespaces/{name}/status"))
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&namespace).unwrap_or_default())
+        .unwrap_or_default();
+    match client.request::<Value>(request).await {
+        Err(error) if is_code(&error, 404) || is_code(&error, 409) => Ok(()),
+        other => other.map(drop).during("saying why a namespace stays"),
+    }
 }
 
 /// Deletes every object of a kind; returns how many are still there.
@@ -103,8 +170,25 @@ async fn finalize(client: &Client, namespace: &Namespace) -> Result<Again, Error
         .header("content-type", "application/json")
         .body(body)
         .unwrap_or_default();
-    match client.request::<serde_json::Value>(request).await {
+    match client.request::<Value>(request).await {
         Err(error) if is_code(&error, 404) => Ok(None),
         other => other.map(|_| None).during("finalizing a namespace"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_servers_that_do_not_answer_are_stale() {
+        let version = |version: &str, freshness: &str| json!({"version": version, "freshness": freshness});
+        let document = json!({"items": [
+            {"metadata": {"name": "apps"}, "versions": [version("v1", "Current")]},
+            {"metadata": {"name": "a.example"}, "versions": [version("v2", "Current"), version("v1", "Stale")]}]});
+        assert_eq!(stale(&document), ["a.example/v1"]);
+        assert!(stale(&json!({"items": [{}, 7]})).is_empty() && stale(&Value::Null).is_empty());
     }
 }
