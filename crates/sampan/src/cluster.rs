@@ -114,10 +114,17 @@ impl ControlPlane {
             advertise_address,
             documents,
         };
+        plugins
+            .policies
+            .follow(&config.resources, &tasks.child("policies"))
+            .await
+            .map_err(|status| anyhow!("reading the admission policies: {}", status.message))?;
+        let served = plugins.policies.served.clone();
         let api = ApiServer::with_audit(config, audit(options)?);
         let (published, (told, groups)) = (api.clone(), tokio::sync::mpsc::unbounded_channel());
         let publish = move |group: &str, kinds: Vec<Arc<dyn Resource>>| {
             let versions = kinds.iter().map(|kind| kind.def().gvk.version.to_string()).collect();
+            served.set_custom(group, &kinds);
             published.set_resources(group, kinds);
             // Nobody follows them any more when the server ends.
             let _ = told.send((group.to_owned(), versions));

@@ -8,6 +8,7 @@ mod crd;
 mod kinds_cluster;
 mod kinds_workloads;
 mod lifecycle;
+mod policies;
 mod port_forward;
 mod reading;
 mod rollout;

@@ -57,6 +57,21 @@ pub fn validating(policy: &ValidatingAdmissionPolicy) -> Errors {
     errors
 }
 
+pub fn validating_status(policy: &ValidatingAdmissionPolicy) -> Errors {
+    let mut errors = Errors::new();
+    let checked = policy.status.as_ref().and_then(|status| status.type_checking.as_ref());
+    let warnings = checked.and_then(|checked| checked.expression_warnings.as_deref()).unwrap_or_default();
+    let path = Path::new("status").child("typeChecking").child("expressionWarnings");
+    for (index, warning) in warnings.iter().enumerate() {
+        for (field, text) in [("warning", warning.warning.as_str()), ("fieldRef", warning.field_ref.trim())] {
+            if text.is_empty() {
+                errors.push(Error::required(&path.index(index).child(field), ""));
+            }
+        }
+    }
+    errors
+}
+
 pub fn mutating(policy: &MutatingAdmissionPolicy) -> Errors {
     let mut errors = Errors::new();
     let none = Default::default();
@@ -411,6 +426,21 @@ mod tests {
         }
         let none = made(&[("/spec/validations", json!([])), ("/spec/auditAnnotations", json!([]))]);
         assert_eq!(validating(&none).len(), 2);
+    }
+
+    #[test]
+    fn warnings_say_what_and_where() {
+        let warned = |warning: Value| {
+            validating_status(&object(json!({"status": {"typeChecking": {"expressionWarnings": [warning]}}})))
+        };
+        assert_eq!(printed(warned(json!({"fieldRef": "spec.validations[0].expression", "warning": "w"}))), [""; 0]);
+        assert_eq!(
+            printed(warned(json!({"fieldRef": " ", "warning": ""}))),
+            [
+                "status.typeChecking.expressionWarnings[0].warning: Required value",
+                "status.typeChecking.expressionWarnings[0].fieldRef: Required value"
+            ]
+        );
     }
 
     #[test]

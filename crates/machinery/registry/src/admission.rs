@@ -142,6 +142,10 @@ pub trait Versions: Send + Sync {
 
     /// What decoding makes of an object of the stored version that a plug-in has changed: unknown fields gone, defaults set.
     fn settle(&self, object: Value) -> Result<Value, Status>;
+
+    /// An applied configuration merged into an object of the same version, and nobody recorded as its owner. `Err` has
+    /// upstream's words for what is wrong with the configuration.
+    fn overlay(&self, object: &Value, configuration: &Value) -> Result<Value, String>;
 }
 
 /// Mutating plug-ins are asked once more, all of them, where one that came late has changed what the first had seen.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::admission::{Options, Rounds, Version, Versions};
 use crate::codec::{Stored, plain};
 use crate::core::Core;
+use crate::managed::{Place, overlay};
 use crate::object::Erased;
 use crate::scale::{at_mut, view};
 use crate::{Admission, Attributes, DeleteOptions, Operation, RequestContext, ResourceDef};
@@ -238,5 +239,15 @@ impl Versions for Told<'_> {
         let mut value = plain(&*self.core.typed_value(known.value)?)?;
         schema::normalise(self.core.def().schema, &mut value);
         Ok(value)
+    }
+
+    fn overlay(&self, object: &Value, configuration: &Value) -> Result<Value, String> {
+        if self.own {
+            return overlay(Place::Deduced, object, configuration);
+        }
+        let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let views = self.core.views();
+        let view = views.iter().find(|view| view.def.gvk.api_version() == version);
+        view.map_or(&self.core.dialect, |view| view).overlay(object, configuration)
     }
 }

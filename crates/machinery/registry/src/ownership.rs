@@ -11,7 +11,8 @@ use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
 use crate::managed::{
-    Applied, Grown, Ledger, OneVersion, Operation, Place, Set, Versions, Write, Writer, applied, created, updated,
+    Applied, Grown, Ledger, OneVersion, Operation, Place, Set, Versions, Write, Writer, applied, created, overlay,
+    updated,
 };
 use crate::update::Part;
 use crate::{FieldValidation, RequestContext, UserInfo};
@@ -67,6 +68,14 @@ impl Dialect {
                 with(&Alike(OneVersion { api_version, place: Place::Run(&grown) }))
             }
         }
+    }
+
+    /// Merges `configuration` into `object`, with upstream's words for what is wrong with it.
+    pub(crate) fn overlay(&self, object: &Value, configuration: &Value) -> Result<Value, String> {
+        self.with_schema(&[object, configuration], |kind| {
+            let place = kind.place(&self.def.gvk.api_version()).unwrap_or(Place::Deduced);
+            overlay(place, object, configuration)
+        })
     }
 
     /// An object of the kind before anything is set.

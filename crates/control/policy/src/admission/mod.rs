@@ -1,14 +1,15 @@
 //! The last word on a write: upstream's built-in plug-ins, in upstream's order.
 
 mod default_tolerations;
-// What asks them comes next.
-#[allow(dead_code, unused_imports)]
 pub(crate) mod expressions;
 pub(crate) mod late;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod policies;
+mod rounds;
 mod service_account;
+mod shown;
 mod webhooks;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use crate::authorization::{Chain, before_rbac};
 use crate::rbac::{Escalation, Rbac};
 use late::Late;
+pub use policies::{Policies, Served};
 pub use webhooks::Webhooks;
 
 /// The chain, and the handles to give it once the resources that it reads have started.
@@ -27,6 +29,7 @@ pub struct Plugins {
     pub chain: Vec<Arc<dyn Admission>>,
     pub lookups: Arc<Lookups>,
     pub webhooks: Webhooks,
+    pub policies: Policies,
 }
 
 /// What of the API is looked up by name while a request is admitted or its token checked.
@@ -67,17 +70,21 @@ impl Lookups {
 /// In upstream's order; the check of grants, which upstream makes before admission, comes last of this server's own.
 pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
     let lookups = Arc::new(Lookups::default());
-    let webhooks = Webhooks::new(lookups.namespaces.clone(), Arc::new(Chain::new(before_rbac(), rbac.clone())));
+    let authorizers = Arc::new(Chain::new(before_rbac(), rbac.clone()));
+    let webhooks = Webhooks::new(lookups.namespaces.clone(), authorizers.clone());
+    let policies = Policies::new(&lookups.namespaces, &authorizers);
     let chain: Vec<Arc<dyn Admission>> = vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lookups.namespaces.clone())),
         Arc::new(service_account::ServiceAccount::new(lookups.service_accounts.clone())),
         Arc::new(node_restriction::NodeRestriction::new(lookups.pods.clone())),
         Arc::new(default_tolerations::DefaultTolerationSeconds),
         Arc::new(Escalation(rbac.clone())),
+        policies.mutating(),
         webhooks.mutating(),
+        policies.validating(),
         webhooks.validating(),
     ];
-    Plugins { chain, lookups, webhooks }
+    Plugins { chain, lookups, webhooks, policies }
 }
 
 /// A refusal that names the object, as upstream finds its name before one is generated.

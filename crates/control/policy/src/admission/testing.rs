@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use base_meta::{GroupVersion, Gvk, Gvr, Status};
 use machinery_registry::admission::{Options, Rounds, Version, Versions, Writing};
+use machinery_registry::managed::{Place, overlay};
 use machinery_registry::request::Warnings;
 use machinery_registry::{Attributes, Operation, RequestContext, UserInfo};
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
 
-use super::Late;
 use super::late::Lookup;
+use super::{Late, text};
 
 pub(super) struct Asked {
     ctx: RequestContext,
@@ -38,6 +39,12 @@ impl Versions for Known {
 
     fn settle(&self, object: Value) -> Result<Value, Status> {
         Ok(object)
+    }
+
+    fn overlay(&self, object: &Value, configuration: &Value) -> Result<Value, String> {
+        let gvk = Gvk::parse(text(object, "/apiVersion"), text(object, "/kind"));
+        let schema = gvk.and_then(|gvk| api::schema::by_gvk(&gvk));
+        overlay(schema.map_or(Place::Deduced, Place::from), object, configuration)
     }
 }
 
@@ -142,10 +149,10 @@ pub(super) fn namespaces(all: &[(&str, &str)]) -> Arc<Late> {
 /// Name and labels of each.
 pub(super) fn labelled(all: &[(&str, &[(&str, &str)])]) -> Arc<Late> {
     let made = all.iter().map(|(name, labels)| {
+        let value = json!({"metadata": {"name": name, "labels": labels.iter().copied().collect::<std::collections::BTreeMap<_, _>>()}});
         let labels = labels.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect();
         let meta = Meta { name: (*name).into(), labels, ..Meta::default() };
-        let json = json!({"metadata": {"name": name}}).to_string();
-        let object = Object::new("key".into(), Revision(1), meta, json.into()).expect("an object");
+        let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
         ((String::new(), (*name).to_owned()), Arc::new(object))
     });
     let late = Late::new("namespaces");

@@ -59,6 +59,15 @@ impl Strategy for ValidatingPolicyStrategy {
         errors
     }
 
+    fn validate_status_update(
+        &self,
+        _: &RequestContext,
+        new: &ValidatingAdmissionPolicy,
+        _: &ValidatingAdmissionPolicy,
+    ) -> Vec<field::Error> {
+        api::validation::admission_policy::validating_status(new)
+    }
+
     fn row(&self, object: &ValidatingAdmissionPolicy) -> Vec<Value> {
         let spec = object.spec.as_ref();
         vec![

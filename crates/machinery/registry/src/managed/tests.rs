@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod laws;
+mod overlay;
 mod ownership;
 mod stories;
 

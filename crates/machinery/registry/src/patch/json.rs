@@ -1,7 +1,8 @@
 //! RFC 6902, kept from making more of a document than a client could send.
 
 use base_meta::Status;
-use json_patch::{PatchOperation, jsonptr::Pointer};
+pub use json_patch::Patch;
+use json_patch::{PatchErrorKind, PatchOperation, jsonptr::Pointer};
 use serde_json::Value;
 
 /// As upstream's: more operations than this are an attack or a mistake.
@@ -25,17 +26,30 @@ pub fn parse(bytes: &[u8]) -> Result<json_patch::Patch, Status> {
     Ok(patch)
 }
 
-/// The document as the patch leaves it, or what of the patch cannot be done.
-pub fn apply(mut document: Value, patch: &json_patch::Patch) -> Result<Value, String> {
+/// What of a patch cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undone {
+    /// A `test` found something else.
+    #[error("{0}")]
+    Test(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The document as the patch leaves it.
+pub fn apply(mut document: Value, patch: &json_patch::Patch) -> Result<Value, Undone> {
     let mut copied = 0;
     for (index, operation) in patch.0.iter().enumerate() {
         if is_absence(&document, operation) {
             continue;
         }
-        allowed(&document, operation, &mut copied)?;
+        allowed(&document, operation, &mut copied).map_err(Undone::Other)?;
         json_patch::patch_unsafe(&mut document, std::slice::from_ref(operation)).map_err(|mut error| {
             error.operation = index;
-            error.to_string()
+            match error.kind {
+                PatchErrorKind::TestFailed => Undone::Test(error.to_string()),
+                _ => Undone::Other(error.to_string()),
+            }
         })?;
     }
     Ok(document)
@@ -94,7 +108,7 @@ mod tests {
 
     fn problem(document: Value, operations: &Value) -> String {
         let patch = parse(operations.to_string().as_bytes()).unwrap_or_else(|status| panic!("{}", status.message));
-        apply(document, &patch).expect_err("too much")
+        apply(document, &patch).expect_err("too much").to_string()
     }
 
     #[test]
@@ -134,5 +148,7 @@ mod tests {
         assert_eq!(parse(many.to_string().as_bytes()).expect_err("too many").code, 413);
         let told = problem(json!({"a": 1}), &json!([{"op": "remove", "path": "/a"}, {"op": "remove", "path": "/b"}]));
         assert!(told.contains("'/1'"), "{told}");
+        let patch = parse(br#"[{"op": "test", "path": "/a", "value": 2}]"#).expect("a patch");
+        assert!(matches!(apply(json!({"a": 1}), &patch), Err(Undone::Test(_))));
     }
 }

@@ -43,7 +43,7 @@ impl Parsed {
     /// `schema` is that of the document; `None` where it has no merge lists.
     pub(crate) fn apply(&self, mut document: Value, schema: Option<SchemaRef>) -> Result<Value, Status> {
         match self {
-            Self::Json(patch) => json::apply(document, patch).map_err(|problem| inapplicable(&problem)),
+            Self::Json(patch) => json::apply(document, patch).map_err(|problem| inapplicable(&problem.to_string())),
             Self::Merge(patch) => {
                 json_patch::merge(&mut document, patch);
                 Ok(document)

@@ -93,7 +93,7 @@ mod tests {
         let attributes = asked.attributes(None);
         let namespace = json!({"metadata": {"name": "here", "labels": {"team": "a"}, "managedFields": []},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        let facts = Facts::new(&attributes, &kind, &resource, None, Some(namespace));
+        let facts = Facts::new(&attributes, &kind, &resource, None, Some(&namespace));
         let object = json!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"replicas": 3}});
         let asking = asking("jane");
         conditions.hold(&facts, &Document::new(Some(&object)), &asking).await

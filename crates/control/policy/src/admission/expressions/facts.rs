@@ -20,10 +20,6 @@ impl<'a> Document<'a> {
         Self { json, value: OnceLock::new() }
     }
 
-    pub(crate) fn json(&self) -> Option<&'a Value> {
-        self.json
-    }
-
     pub(super) fn value(&self) -> Val {
         self.value.get_or_init(|| self.json.map_or(Val::Null, untyped)).clone()
     }
@@ -36,7 +32,7 @@ pub(crate) struct Facts<'a> {
     resource: &'a Gvr,
     old: Document<'a>,
     request: OnceLock<Val>,
-    namespace: Option<Value>,
+    namespace: Option<&'a Value>,
     namespace_value: OnceLock<Val>,
 }
 
@@ -47,7 +43,7 @@ impl<'a> Facts<'a> {
         kind: &'a Gvk,
         resource: &'a Gvr,
         old: Option<&'a Value>,
-        namespace: Option<Value>,
+        namespace: Option<&'a Value>,
     ) -> Self {
         let (request, namespace_value) = (OnceLock::new(), OnceLock::new());
         Self { attributes, kind, resource, old: Document::new(old), request, namespace, namespace_value }
@@ -62,7 +58,7 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn namespace(&self) -> Val {
-        self.namespace_value.get_or_init(|| self.namespace.as_ref().map_or(Val::Null, namespace)).clone()
+        self.namespace_value.get_or_init(|| self.namespace.map_or(Val::Null, namespace)).clone()
     }
 
     /// What `authorizer.requestResource` asks about.

@@ -7,7 +7,7 @@ use machinery_registry::new_uid;
 use serde_json::Value;
 
 use super::super::matching::Request;
-use super::asked::Shown;
+use super::super::shown::Shown;
 use super::failure::{Failure, denied, unexpected};
 use super::hook::{Flavour, Hook, ReviewVersion};
 use super::review::{self, Response};
