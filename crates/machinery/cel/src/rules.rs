@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use base_meta::field::{Error, Path};
-use machinery_structural::{Additional, ListType, Rule, Schema, Type};
+use machinery_structural::{Additional, Before, Rule, Schema};
 use serde_json::Value;
 
 use crate::program::Program;
@@ -178,9 +178,9 @@ impl Run {
             }
             Value::Array(items) => {
                 let (Some(rules), Some(inner)) = (&rules.items, &schema.items) else { return Ok(()) };
+                let before = Before::new(schema, old);
                 for (index, item) in items.iter().enumerate() {
-                    let old = counterpart(schema, old, item);
-                    self.node(rules, inner, inner.embedded, &path.index(index), item, old)?;
+                    self.node(rules, inner, inner.embedded, &path.index(index), item, before.of(item))?;
                 }
             }
             _ => {}
@@ -317,11 +317,4 @@ fn below(path: &Path, field: &str) -> Path {
         }
     }
     path
-}
-
-/// The item of the old list that is this one.
-fn counterpart<'a>(schema: &Schema, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
-    let (ListType::Map(keys), Type::Array) = (&schema.list, schema.kind) else { return None };
-    let same = |old: &&Value| keys.iter().all(|key| old.get(key) == item.get(key));
-    old?.as_array()?.iter().find(same)
 }

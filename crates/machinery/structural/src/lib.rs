@@ -16,6 +16,7 @@ mod publish;
 mod schema;
 mod validate;
 
+pub use lists::Before;
 pub use parse::ParseError;
 pub use publish::GroupVersionKind;
 pub use schema::{Additional, Checks, ListType, Rule, Schema, Type};

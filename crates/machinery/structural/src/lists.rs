@@ -1,9 +1,10 @@
 //! Lists that are sets or maps: nothing twice.
 
+use std::collections::BTreeMap;
+
 use base_meta::field::{Error, Path};
 use serde_json::{Map, Value};
 
-use crate::number::same;
 use crate::schema::{ListType, Schema};
 
 /// The place of each item that repeats an earlier one; an item's key as a value.
@@ -38,11 +39,32 @@ pub(crate) fn key_of(schema: &Schema, keys: &[String], item: &Value) -> Value {
     Value::Object(key)
 }
 
-/// The item of the old list that is this one, where the list says how to tell.
-pub(crate) fn old_item<'a>(schema: &Schema, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
-    let ListType::Map(keys) = &schema.list else { return None };
-    let wanted = key_of(schema, keys, item);
-    old?.as_array()?.iter().find(|old| same(&key_of(schema, keys, old), &wanted))
+/// The items that a list had before, found by what its schema says tells them apart; of no other list is anything found.
+pub struct Before<'a> {
+    schema: &'a Schema,
+    /// By the text of the key: a long list is not gone through for each item of another.
+    items: BTreeMap<String, &'a Value>,
+}
+
+impl<'a> Before<'a> {
+    pub fn new(schema: &'a Schema, old: Option<&'a Value>) -> Self {
+        let mut items = BTreeMap::new();
+        if let (ListType::Map(keys), Some(Value::Array(old))) = (&schema.list, old) {
+            for item in old {
+                items.entry(text_of(schema, keys, item)).or_insert(item);
+            }
+        }
+        Self { schema, items }
+    }
+
+    pub fn of(&self, item: &Value) -> Option<&'a Value> {
+        let ListType::Map(keys) = &self.schema.list else { return None };
+        if self.items.is_empty() { None } else { self.items.get(&text_of(self.schema, keys, item)).copied() }
+    }
+}
+
+fn text_of(schema: &Schema, keys: &[String], item: &Value) -> String {
+    normal(&key_of(schema, keys, item)).to_string()
 }
 
 /// One spelling for numbers that are the same.

@@ -172,6 +172,21 @@ fn odd_documents_are_refused() {
 }
 
 #[test]
+fn a_long_list_is_compared_with_what_it_was() {
+    let schema = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+        "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "maximum": 5}}}});
+    let schema = Schema::parse(&schema).unwrap();
+    let mut new: Vec<Value> = (0..20_000).map(|n| json!({"k": n.to_string(), "v": 9})).collect();
+    let old = Value::from(new.clone());
+    // Moved as they are, and one made wrong anew; a square of the length would take minutes.
+    new.reverse();
+    new[7]["v"] = json!(8);
+    let errors = schema.validate_update(&Path::default(), &new.into(), &old);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].field, "[7].v");
+}
+
+#[test]
 fn version_two_says_less() {
     let kind = GroupVersionKind { group: "stable.example.com", version: "v1", kind: "CronTab" };
     let two = kind.publish_v2(&cron_tab(), "#/definitions/meta");

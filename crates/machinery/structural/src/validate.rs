@@ -5,6 +5,7 @@
 use base_meta::field::{Error, Path};
 use serde_json::{Map, Value};
 
+use crate::lists::Before;
 use crate::number::{is_multiple, is_whole, same};
 use crate::schema::{Additional, Schema, Type};
 use crate::{format, lists};
@@ -181,9 +182,9 @@ impl Judge<'_> {
     fn items(&self, schema: &Schema, items: &[Value], errors: &mut Vec<Error>) {
         let checks = &schema.checks;
         if let Some(inner) = &schema.items {
+            let before = Before::new(schema, self.old);
             for (index, item) in items.iter().enumerate() {
-                let old = lists::old_item(schema, self.old, item);
-                Judge { path: self.path.index(index), old }.value(inner, item, errors);
+                Judge { path: self.path.index(index), old: before.of(item) }.value(inner, item, errors);
             }
         }
         let count = items.len() as u64;

@@ -1,5 +1,7 @@
 //! Lists in a strategic merge: elements found by their merge key (or by value), then put in order.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::strategic::{Error, MARKER, Rule, merge_map, strip as strip_value};
@@ -18,25 +20,27 @@ pub(super) fn merge(field: &str, old: Vec<Value>, new: Vec<Value>, rule: &Rule) 
         return Err(Error::MixedList { field: field.to_owned() });
     }
     if !maps {
-        let mut merged: Vec<Value> = Vec::with_capacity(old.len() + new.len());
-        for item in old.iter().chain(&new) {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
+        let mut seen = HashSet::new();
+        let merged = old.iter().chain(&new).filter(|item| seen.insert(item.to_string())).cloned().collect();
         return arrange(merged, &new, &old, None);
     }
     let key = rule.key.ok_or_else(|| Error::NoDeclaredKey { field: field.to_owned() })?;
     let (mut merged, patches) = apply_directives(old, new, key)?;
     let before = merged.clone();
+    let mut places = places(&merged, Some(key));
     for patch in &patches {
-        let at = position(&merged, key, key_of(patch, key)?);
-        match at {
+        let name = key_of(patch, key)?.to_string();
+        match places.get(&name).copied() {
             Some(at) => {
                 let old = std::mem::take(&mut merged[at]);
                 merged[at] = Value::Object(merge_map(into_map(old), into_map(patch.clone()), rule.place.element())?);
             }
-            None => merged.extend(strip_value(patch.clone())),
+            None => {
+                if let Some(item) = strip_value(patch.clone()) {
+                    places.insert(name, merged.len());
+                    merged.push(item);
+                }
+            }
         }
     }
     arrange(merged, &patches, &before, Some(key))
@@ -45,20 +49,21 @@ pub(super) fn merge(field: &str, old: Vec<Value>, new: Vec<Value>, rule: &Rule) 
 /// Carries out elements like `{$patch: delete, name: x}` and takes them out of the patch.
 fn apply_directives(mut old: Vec<Value>, new: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let mut patches = Vec::with_capacity(new.len());
+    let mut gone = HashSet::new();
     let mut replace = false;
     for item in new {
         match item.get(MARKER) {
             None => patches.push(item),
             Some(directive) => match directive.as_str() {
-                Some("delete") => {
-                    let gone = key_of(&item, key)?;
-                    old.retain(|present| present.get(key) != Some(gone));
-                }
+                Some("delete") => drop(gone.insert(key_of(&item, key)?.to_string())),
                 Some("replace") => replace = true,
                 Some("merge") => return Err(Error::MergeDirective),
                 _ => return Err(Error::Directive { directive: directive.to_string(), map: item.to_string() }),
             },
         }
+    }
+    if !gone.is_empty() {
+        old.retain(|present| present.get(key).is_none_or(|name| !gone.contains(&name.to_string())));
     }
     Ok(if replace { (strip(patches), Vec::new()) } else { (old, patches) })
 }
@@ -73,14 +78,18 @@ pub(super) fn arrange(
     if let Some(key) = key {
         merged.iter().try_for_each(|item| key_of(item, key).map(drop))?;
     }
-    let rank = |list: &[Value], item: &Value| match key {
-        None => list.iter().position(|other| other == item),
-        Some(key) => item.get(key).and_then(|value| position(list, key, value)),
-    };
-    let (mut ordered, mut others): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|item| rank(wanted, item).is_some());
-    ordered.sort_by_key(|item| rank(wanted, item));
-    others.sort_by_key(|item| rank(before, item));
+    let (wanted, before) = (places(wanted, key), places(before, key));
+    /// An item, and where it stands in the patch and stood before.
+    type Placed = (Value, Option<usize>, Option<usize>);
+    let placed = merged.into_iter().map(|item| -> Placed {
+        let name = name_of(&item, key);
+        let at = |places: &HashMap<String, usize>| places.get(name.as_ref()?).copied();
+        let (next, last) = (at(&wanted), at(&before));
+        (item, next, last)
+    });
+    let (mut ordered, mut others): (Vec<Placed>, Vec<Placed>) = placed.partition(|(_, next, _)| next.is_some());
+    ordered.sort_by_key(|(_, next, _)| *next);
+    others.sort_by_key(|(_, _, last)| *last);
 
     let mut result = Vec::with_capacity(ordered.len() + others.len());
     let mut ordered = ordered.into_iter().peekable();
@@ -91,11 +100,12 @@ pub(super) fn arrange(
             (None, None) => return Ok(result),
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(other), Some(next)) => {
-                matches!((rank(before, other), rank(before, next)), (Some(other), Some(next)) if other < next)
+            (Some((.., other)), Some((.., next))) => {
+                matches!((other, next), (Some(other), Some(next)) if other < next)
             }
         };
-        result.extend(if other_first { others.next() } else { ordered.next() });
+        let next = if other_first { others.next() } else { ordered.next() };
+        result.extend(next.map(|(item, ..)| item));
     }
 }
 
@@ -134,8 +144,21 @@ pub(super) fn strip(items: Vec<Value>) -> Vec<Value> {
         .collect()
 }
 
-fn position(list: &[Value], key: &str, value: &Value) -> Option<usize> {
-    list.iter().position(|item| item.get(key) == Some(value))
+/// Where each item stands, by its name; of items of one name the first counts. Lists may be long, and looking one
+/// through for each item of another would take the square of that.
+fn places(list: &[Value], key: Option<&str>) -> HashMap<String, usize> {
+    let mut places = HashMap::with_capacity(list.len());
+    for (at, item) in list.iter().enumerate() {
+        if let Some(name) = name_of(item, key) {
+            places.entry(name).or_insert(at);
+        }
+    }
+    places
+}
+
+/// What tells an item from the others: its key, or all of it.
+fn name_of(item: &Value, key: Option<&str>) -> Option<String> {
+    Some(key.map_or(Some(item), |key| item.get(key))?.to_string())
 }
 
 fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, Error> {

@@ -3,6 +3,8 @@
 //! Follows apimachinery's `util/strategicpatch`, directives included:
 //! `$patch: replace|delete`, `$deleteFromPrimitiveList/<list>`, `$setElementOrder/<list>`, `$retainKeys`.
 
+use std::collections::HashSet;
+
 use base_meta::schema::{SchemaRef, Shape, Table};
 use base_meta::{Reason, Status};
 use serde_json::{Map, Value};
@@ -124,7 +126,8 @@ pub(super) fn merge_map(
         if let Some(list) = directive_target(&name, DELETE_FROM, Error::PrimitiveList)? {
             let Value::Array(gone) = value else { return Err(Error::PrimitiveList) };
             if let Some(Value::Array(present)) = original.get_mut(list) {
-                present.retain(|item| !gone.contains(item));
+                let gone: HashSet<String> = gone.iter().map(Value::to_string).collect();
+                present.retain(|item| !gone.contains(&item.to_string()));
             }
             continue;
         }

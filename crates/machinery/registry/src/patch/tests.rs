@@ -92,6 +92,21 @@ fn a_json_patch_may_test_for_absence() {
 }
 
 #[test]
+fn long_lists_take_no_square_of_their_length() {
+    const MANY: usize = 30_000;
+    let items = |from: usize| (from..from + MANY).map(|n| json!({"name": n.to_string(), "a": "1"})).collect::<Value>();
+    let words = |from: usize| (from..from + MANY).map(|n| json!(n.to_string())).collect::<Value>();
+    let document = json!({"items": items(0), "words": words(0)});
+    let change = json!({"items": items(MANY / 2), "words": words(MANY / 2), "$setElementOrder/words": words(MANY / 2)});
+    let patched = patch(document.clone(), change).unwrap();
+    assert_eq!(patched["items"].as_array().unwrap().len(), MANY / 2 * 3);
+    assert_eq!(patched["words"].as_array().unwrap().len(), MANY / 2 * 3);
+    let gone: Value = (0..MANY).map(|n| json!({"name": n.to_string(), "$patch": "delete"})).collect();
+    let patched = patch(document, json!({"items": gone, "$deleteFromPrimitiveList/words": words(0)})).unwrap();
+    assert_eq!(patched, json!({"items": [], "words": []}));
+}
+
+#[test]
 fn maps_merge_and_null_deletes() {
     let document = json!({"text": "x", "labels": {"a": "1", "b": "2"}});
     let patched = patch(document, json!({"labels": {"a": null, "c": "3", "d": null}, "text": null})).unwrap();
