@@ -72,7 +72,7 @@ pub(crate) async fn delete_options(
     }
     let value: serde_json::Value = match format(headers)? {
         Format::Plain(MediaType::Json) => return text(bytes).map(Some),
-        Format::Plain(MediaType::Yaml) => serde_norway::from_slice(&bytes)
+        Format::Plain(MediaType::Yaml) => machinery_registry::yaml::from_slice(&bytes)
             .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?,
         Format::Protobuf => {
             let schema = definitions::by_name(table, DELETE_OPTIONS)

@@ -249,7 +249,7 @@ fn readable(bytes: &[u8], schemas: Option<(SchemaRef, SchemaRef)>) -> Option<Val
             protobuf::to_json(bytes, schema).ok().filter(|value| value.as_object().is_some_and(|value| value.len() > 2))
         });
     }
-    serde_json::from_slice(bytes).or_else(|_| serde_norway::from_slice(bytes)).ok()
+    serde_json::from_slice(bytes).ok().or_else(|| machinery_registry::yaml::from_slice(bytes).ok())
 }
 
 /// The request as authorizers see it.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::core::Core;
 use crate::custom::CustomSchema;
 use crate::dialect::Dialect;
-use crate::{FieldValidation, MediaType, Payload, RequestContext, duplicates};
+use crate::{FieldValidation, MediaType, Payload, RequestContext, duplicates, yaml};
 
 #[derive(Debug, Default, Deserialize)]
 struct TypeMeta {
@@ -51,7 +51,7 @@ impl Dialect {
                 }
             }
             MediaType::Yaml => {
-                let value: Value = serde_norway::from_slice(&payload.bytes)
+                let value: Value = yaml::from_slice(&payload.bytes)
                     .map_err(|error| self.unrecognized(&format!("yaml parse error: {error}"), &payload.bytes))?;
                 let head = TypeMeta::deserialize(&value)
                     .map_err(|error| self.unrecognized(&format!("json parse error: {error}"), &payload.bytes))?;

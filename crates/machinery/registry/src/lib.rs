@@ -44,6 +44,7 @@ pub mod strategy;
 mod update;
 mod view;
 mod watch;
+pub mod yaml;
 
 pub use crate::core::Core;
 pub use admission::{Admission, Attributes, Operation};

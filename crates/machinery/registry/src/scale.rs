@@ -181,7 +181,7 @@ impl Core {
     ) -> Result<Value, Status> {
         let scale: Value = match body.media {
             MediaType::Json => serde_json::from_slice(&body.bytes).map_err(|error| error.to_string()),
-            MediaType::Yaml => serde_norway::from_slice(&body.bytes).map_err(|error| error.to_string()),
+            MediaType::Yaml => crate::yaml::from_slice(&body.bytes).map_err(|error| error.to_string()),
         }
         .map_err(|error| {
             Status::bad_request(format!("the object provided is unrecognized (must be of type Scale): {error}"))

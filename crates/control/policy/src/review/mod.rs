@@ -89,7 +89,7 @@ impl<A: Answering> Review<A> {
         let decoded = match body.media {
             MediaType::Json => schema::decode(self.def.schema, &body.bytes),
             MediaType::Yaml => {
-                let value = serde_norway::from_slice(&body.bytes).map_err(|error| refuse(&error))?;
+                let value = machinery_registry::yaml::from_slice(&body.bytes).map_err(|error| refuse(&error))?;
                 schema::conform(self.def.schema, value)
             }
         };

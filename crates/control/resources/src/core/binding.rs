@@ -43,7 +43,9 @@ impl Resource for Bindings {
             |error: &dyn std::fmt::Display| Status::bad_request(format!("the body does not decode: {error}"));
         let binding: Binding = match body.media {
             MediaType::Json => serde_json::from_slice(&body.bytes).map_err(|error| undecodable(&error))?,
-            MediaType::Yaml => serde_norway::from_slice(&body.bytes).map_err(|error| undecodable(&error))?,
+            MediaType::Yaml => {
+                machinery_registry::yaml::from_slice(&body.bytes).map_err(|error| undecodable(&error))?
+            }
         };
         let name = binding.metadata.name.clone().unwrap_or_default();
         let ctx = RequestContext { gvr: Gvr::of("", "v1", "pods"), ..ctx.clone() };

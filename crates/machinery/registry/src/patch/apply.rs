@@ -10,7 +10,7 @@ use crate::dialect::Dialect;
 use crate::ownership::{Applying, How, check_config, take_sent};
 use crate::resource::Written;
 use crate::update::{Origin, Part, RACES, Wanted};
-use crate::{FieldValidation, RequestContext, UpdateOptions};
+use crate::{FieldValidation, RequestContext, UpdateOptions, yaml};
 
 /// The configuration over whatever is stored.
 struct Applied<'a> {
@@ -99,7 +99,7 @@ pub(crate) fn read(ctx: &RequestContext, body: &[u8], validation: FieldValidatio
     let undecodable = |problem: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {problem}"));
     let config: Value = match serde_json::from_slice(body) {
         Ok(config) => config,
-        Err(_) => serde_norway::from_slice(body).map_err(|error| undecodable(&error))?,
+        Err(_) => yaml::from_slice(body).map_err(|error| undecodable(&error))?,
     };
     if !config.is_object() {
         return Err(undecodable(&"it is not an object"));
