@@ -37,7 +37,7 @@ enum Layer {
     Api,
     Machinery,
     Component,
-    /// The binary, its tests and these chores: they may use everything.
+    /// The binary, its tests, what is fuzzed and these chores: they may use everything.
     Top,
 }
 
@@ -47,7 +47,7 @@ fn layer(folder: &str) -> Option<Layer> {
         "api" => Layer::Api,
         "machinery" => Layer::Machinery,
         "control" | "node" | "net" | "cli" => Layer::Component,
-        "sampan" | "tests" | "xtask" => Layer::Top,
+        "fuzz" | "sampan" | "tests" | "xtask" => Layer::Top,
         _ => return None,
     })
 }
