@@ -31,7 +31,7 @@ pub use session::Session;
 pub use traffic::{Load, Outcome, Response, get};
 pub use wait::eventually;
 pub use webhook::Webhook;
-pub use wire::{Connector, Http, JSON, PROTOBUF, Stream, Whole};
+pub use wire::{Connector, Http, JSON, PROTOBUF, Stream, Whole, without_node};
 
 /// Panics with the whole chain of an error.
 pub fn must<T>(result: anyhow::Result<T>) -> T {

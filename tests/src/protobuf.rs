@@ -133,7 +133,8 @@ fn varint(bytes: &mut &[u8]) -> Result<u64> {
     bail!("a number of more than 64 bits")
 }
 
-fn put(out: &mut Vec<u8>, number: u8, value: &[u8]) {
+/// Appends a field of at most number 15.
+pub fn put(out: &mut Vec<u8>, number: u8, value: &[u8]) {
     out.push(number << 3 | 2);
     let mut length = value.len();
     while length >= 0x80 {

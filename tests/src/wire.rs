@@ -16,8 +16,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, Options, PATIENCE};
 use crate::kubeconfig::Kubeconfig;
+use crate::must;
+use crate::place::Place;
 
 pub const JSON: &str = "application/json";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
@@ -49,6 +51,20 @@ pub struct Whole {
 pub struct Stream {
     body: Incoming,
     buffer: BytesMut,
+}
+
+/// A test of a control plane alone, whose connections begin in its namespace.
+pub fn without_node(test: impl AsyncFnOnce(&Cluster, Connector) -> Result<()> + Send) {
+    must((|| {
+        let arguments = vec!["--disable-agent".to_owned()];
+        let cluster = Cluster::start(Options { arguments, quiet: true, ..Options::default() })?;
+        let connector = Connector::new(&cluster)?;
+        Place::node(&cluster)?.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(test(&cluster, connector))
+        })?;
+        cluster.finish()
+    })());
 }
 
 impl Connector {

@@ -2,6 +2,7 @@
 //! server goes on.
 
 mod access;
+mod bodies;
 mod host;
 mod manifests;
 mod pods;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use tests::{Cluster, Connector, Http, JSON, Options, Place, must};
+use tests::{Connector, Http, JSON, without_node};
 use tokio::task::JoinSet;
 
 use crate::entry::{Entries, GADGETS};
@@ -17,16 +17,7 @@ use crate::story::Kind;
 
 #[test]
 fn every_kind_is_written_read_and_watched_alike() {
-    must((|| {
-        let arguments = vec!["--disable-agent".to_owned()];
-        let cluster = Cluster::start(Options { arguments, quiet: true, ..Options::default() })?;
-        let connector = Connector::new(&cluster)?;
-        Place::node(&cluster)?.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(all(connector))
-        })?;
-        cluster.finish()
-    })());
+    without_node(async |_, connector| all(connector).await);
 }
 
 async fn all(connector: Connector) -> Result<()> {
