@@ -180,7 +180,8 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     let namespaces = Arc::downgrade(&resources.namespaces);
     resources.namespaces.handle("finalize", Arc::new(namespace::Finalize(namespaces)));
     let pods = Arc::downgrade(&resources.pods);
-    resources.pods.handle("binding", Arc::new(pod::binding::Bind(pods.clone())));
+    let bind = pod::binding::Bind { pods: pods.clone(), nodes: resources.nodes.clone() };
+    resources.pods.handle("binding", Arc::new(bind.clone()));
     let proxy = NodeProxy { tls: deps.kubelet_tls, tasks: deps.tasks };
     for (name, kind) in
         [("log", Stream::Log), ("exec", Stream::Exec), ("attach", Stream::Attach), ("portforward", Stream::PortForward)]
@@ -199,7 +200,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     resources.nodes.handle("proxy", behind(Behind::Nodes));
     resources.services.handle("proxy", behind(Behind::Services(services, resources.endpoints.clone())));
     resources.pods.handle("proxy", behind(Behind::Pods(pods.clone())));
-    resources.others.push(Arc::new(Bindings::new(pods)));
+    resources.others.push(Arc::new(Bindings::new(bind)));
     resources.repair().await.map_err(Error::Repair)?;
     Ok(resources)
 }

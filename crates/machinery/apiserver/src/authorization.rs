@@ -50,7 +50,8 @@ pub trait Authorizer: Send + Sync + 'static {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
 }
 
-pub(crate) async fn authorize(authorizers: &[Arc<dyn Authorizer>], attributes: &Attributes<'_>) -> Result<(), Status> {
+/// `Err` has the reasons of those who would not.
+async fn decide(authorizers: &[Arc<dyn Authorizer>], attributes: &Attributes<'_>) -> Result<(), String> {
     let mut reasons = Vec::new();
     for authorizer in authorizers {
         match authorizer.authorize(attributes).await {
@@ -63,7 +64,26 @@ pub(crate) async fn authorize(authorizers: &[Arc<dyn Authorizer>], attributes: &
         }
     }
     reasons.retain(|reason| !reason.is_empty());
-    Err(forbidden(attributes, &reasons.join("\n")))
+    Err(reasons.join("\n"))
+}
+
+pub(crate) async fn authorize(authorizers: &[Arc<dyn Authorizer>], attributes: &Attributes<'_>) -> Result<(), Status> {
+    decide(authorizers, attributes).await.map_err(|reason| forbidden(attributes, &reason))
+}
+
+/// What is answered to an update of an object that does not exist, where the kind would make it: `None` if the caller
+/// may create it as well.
+pub(crate) async fn no_create(
+    authorizers: &[Arc<dyn Authorizer>],
+    user: &UserInfo,
+    gvr: &Gvr,
+    namespace: &str,
+    name: &str,
+) -> Option<Box<Status>> {
+    let (group, version, resource) = (&*gvr.group, &*gvr.version, &*gvr.resource);
+    let action = Action::Resource { group, version, resource, subresource: "", namespace, name };
+    let reason = decide(authorizers, &Attributes { user, verb: "create", action }).await.err()?;
+    Some(Box::new(Status::forbidden(gvr, name, &reason)))
 }
 
 /// In upstream's words.
@@ -139,6 +159,18 @@ mod tests {
             status.message,
             r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#
         );
+    }
+
+    #[tokio::test]
+    async fn an_update_that_would_create_is_told_so() {
+        let gvr = Gvr::of("coordination.k8s.io", "v1", "leases");
+        let ask = async |decision: Decision| {
+            let chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Fixed(decision))];
+            no_create(&chain, &UserInfo::default(), &gvr, "a", "x").await.map(|status| status.message)
+        };
+        assert_eq!(ask(Decision::Allow).await, None);
+        let refused = ask(Decision::NoOpinion { reason: "only updates".into() }).await;
+        assert_eq!(refused.as_deref(), Some("leases.coordination.k8s.io \"x\" is forbidden: only updates"));
     }
 
     #[tokio::test]

@@ -178,7 +178,14 @@ impl Inner {
                     }
                     let ctx = verbs::context(&*route.resource, path, user.clone(), warnings.clone())?;
                     let (resource, ended, metrics) = (&route.resource, &route.ended, &self.metrics);
-                    let call = Call { resource, path, query: &query, parts: &parts, ctx, ended, metrics };
+                    let may_make = path.subresource.is_empty() && (path.verb == "update" || apply);
+                    let no_create = if may_make {
+                        let namespace = ctx.namespace.as_deref().unwrap_or("");
+                        authorization::no_create(&self.authorizers, &user, &ctx.gvr, namespace, path.name).await
+                    } else {
+                        None
+                    };
+                    let call = Call { resource, path, query: &query, parts: &parts, ctx, no_create, ended, metrics };
                     verbs::dispatch(&call, body).await
                 }
             }

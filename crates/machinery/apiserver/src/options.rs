@@ -40,6 +40,7 @@ pub(crate) fn update(query: &Query<'_>, user_agent: Option<&str>, change: Change
         field_manager: manager(query, &mut errors),
         field_validation: field_validation(query, &mut errors),
         force: query.flag("force"),
+        no_create: None,
     };
     match change {
         Change::Update => {}

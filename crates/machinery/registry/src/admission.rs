@@ -8,6 +8,7 @@ use base_meta::{GroupVersion, Gvk, Gvr, Status};
 use serde_json::{Map, Value, json};
 
 use crate::request::Propagation;
+use crate::strategy::Undo;
 use crate::{DeleteOptions, FieldValidation, RequestContext};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +195,7 @@ impl Rounds {
     }
 }
 
-/// One plug-in. A write passes all `mutate`s in order, is validated, then passes all `validate`s.
+/// One plug-in. A write passes all `mutate`s in order, is validated, passes all `validate`s, and at last all `reserve`s.
 #[async_trait::async_trait]
 pub trait Admission: Send + Sync {
     fn name(&self) -> &'static str;
@@ -209,6 +210,17 @@ pub trait Admission: Send + Sync {
     /// `object` is `None` for delete.
     async fn validate(&self, _attributes: &Attributes<'_>, _object: Option<&Value>) -> Result<(), Status> {
         Ok(())
+    }
+
+    /// Whether [`Self::reserve`] ever does anything.
+    fn reserves(&self) -> bool {
+        false
+    }
+
+    /// Takes what the write will use up, once nothing but the store can refuse it. The [`Undo`] runs if nothing is
+    /// stored, and is dropped once the object is. Not called for deletions.
+    async fn reserve(&self, _attributes: &Attributes<'_>, _object: &Value) -> Result<Option<Undo>, Status> {
+        Ok(None)
     }
 }
 

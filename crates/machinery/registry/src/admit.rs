@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::managed::{Place, overlay};
 use crate::object::Erased;
 use crate::scale::{at_mut, view};
+use crate::strategy::Undo;
 use crate::{Admission, Attributes, DeleteOptions, Operation, RequestContext, ResourceDef};
 
 /// The write as plug-ins are told of it.
@@ -63,6 +64,13 @@ async fn validate(chain: &Chain, attributes: &Attributes<'_>, object: Option<&Va
         plugin.validate(attributes, object).await?;
     }
     Ok(())
+}
+
+/// What was taken for a write that was not made.
+pub(crate) async fn give_back(taken: Vec<Undo>) {
+    for undo in taken {
+        undo().await;
+    }
 }
 
 impl Core {
@@ -136,6 +144,32 @@ impl Core {
         let (told, rounds) = (self.told(asked), Rounds::default());
         let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
         validate(&chain, &attributes, object.as_deref()).await
+    }
+
+    /// Lets plug-ins take what the write uses up. To be given back by [`give_back`] if nothing is stored.
+    pub(crate) async fn reserve(
+        &self,
+        asked: Asked<'_>,
+        object: &Value,
+        old: Option<&Stored>,
+    ) -> Result<Vec<Undo>, Status> {
+        let mut taken = Vec::new();
+        let subresource = asked.ctx.subresource.as_deref();
+        for plugin in self.admission.iter().filter(|plugin| plugin.reserves()) {
+            if !plugin.handles(&self.gvr, subresource, asked.operation) {
+                continue;
+            }
+            let old = self.shown_old(asked, old)?;
+            let (told, rounds) = (self.told(asked), Rounds::default());
+            match plugin.reserve(&self.attributes(asked, &told, old.as_deref(), &rounds), object).await {
+                Ok(undo) => taken.extend(undo),
+                Err(status) => {
+                    give_back(taken).await;
+                    return Err(status);
+                }
+            }
+        }
+        Ok(taken)
     }
 
     /// The whole chain over a body that a handler will act on. What it would change is not known here, so nothing is old

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::ResourceDef;
 use crate::core::Core;
+use crate::custom::CustomSchema;
 use crate::kind::Kind;
 use crate::managed::{Ledger, cut, encode};
 use crate::object::Erased;
@@ -37,8 +38,14 @@ impl Stored {
     }
 }
 
-/// What the cache reads from every object it takes in. Kinds without selectable fields are not typed for it.
-pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef, pending: Arc<Pending>) -> Arc<Extract> {
+/// What the cache reads from every object it takes in. Kinds without selectable fields are not typed for it; of a kind
+/// defined at run time, `custom` fills in what its definition has come to say since the object was stored.
+pub(crate) fn extractor(
+    kind: Arc<dyn Kind>,
+    def: &ResourceDef,
+    pending: Arc<Pending>,
+    custom: Option<Arc<dyn CustomSchema>>,
+) -> Arc<Extract> {
     #[derive(Deserialize)]
     struct Head {
         metadata: HeadMeta,
@@ -53,22 +60,35 @@ pub(crate) fn extractor(kind: Arc<dyn Kind>, def: &ResourceDef, pending: Arc<Pen
         labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
     }
     let selectable = !def.fields.is_empty();
+    let custom = custom.filter(|schema| schema.has_defaults());
     Arc::new(move |json| {
         if let Some(meta) = pending.take(json) {
-            return Ok(meta);
+            return Ok((meta, json.clone()));
         }
+        let json = match &custom {
+            Some(schema) => filled(&**schema, json)?,
+            None => json.clone(),
+        };
         if selectable {
-            return Ok(meta(&*kind, &*kind.decode(&cut(json).0)?));
+            return Ok((meta(&*kind, &*kind.decode(&cut(&json).0)?), json));
         }
-        let Head { metadata } = serde_json::from_slice(json)?;
-        Ok(Meta {
+        let Head { metadata } = serde_json::from_slice(&json)?;
+        let meta = Meta {
             namespace: metadata.namespace,
             name: metadata.name,
             uid: metadata.uid.unwrap_or_default(),
             labels: metadata.labels.unwrap_or_default(),
             fields: Vec::new(),
-        })
+        };
+        Ok((meta, json))
     })
+}
+
+fn filled(schema: &dyn CustomSchema, json: &Bytes) -> serde_json::Result<Bytes> {
+    let mut value: Value = serde_json::from_slice(json)?;
+    schema.default(&mut value);
+    let filled = encode(&value)?;
+    Ok(if filled == *json { json.clone() } else { filled.into() })
 }
 
 pub(crate) fn meta(kind: &dyn Kind, object: &dyn Erased) -> Meta {

@@ -46,10 +46,11 @@ impl Core {
     ) -> Result<Arc<Self>, machinery_storage::Error> {
         let prefix = def.storage_prefix();
         let pending = Arc::new(Pending::default());
-        let extract = codec::extractor(kind.clone(), &def, pending.clone());
+        let custom = kind.custom_schema();
+        let extract = codec::extractor(kind.clone(), &def, pending.clone(), custom.clone());
         let cache = Arc::new(Cache::start(storage.clone(), prefix.clone(), extract).await?);
         let (gvr, scale_paths) = (def.gvr(), kind.scale_paths());
-        let dialect = Dialect::stored(def, kind.custom_schema());
+        let dialect = Dialect::stored(def, custom);
         let handlers = RwLock::new(handlers);
         let blank = OnceLock::new();
         Ok(Arc::new(Self {

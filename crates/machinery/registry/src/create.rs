@@ -7,7 +7,7 @@ use machinery_storage::{Expect, Freshness, Op, Revision};
 use serde_json::Value;
 
 use crate::admission::Options;
-use crate::admit::Asked;
+use crate::admit::{Asked, give_back};
 use crate::codec::{bytes, plain};
 use crate::core::Core;
 use crate::dialect::Dialect;
@@ -136,13 +136,19 @@ impl Core {
         if self.find(&key, Freshness::Latest).await?.is_some() {
             return Ok(None);
         }
-        let undo = self.kind.begin_create(ctx, &mut *object, dry_run).await?;
-        if undo.is_some() || self.kind.allocates() {
-            value = self.canonical(&*object)?;
-        }
-        let stored = self.put_new(&key, &*object, &value, ledger, dry_run).await;
-        if let (Ok(None) | Err(_), Some(undo)) = (&stored, undo) {
-            undo().await;
+        let mut taken = self.reserve(asked, &value, None).await?;
+        let stored = match self.kind.begin_create(ctx, &mut *object, dry_run).await {
+            Ok(undo) => {
+                if undo.is_some() || self.kind.allocates() {
+                    value = self.canonical(&*object)?;
+                }
+                taken.extend(undo);
+                self.put_new(&key, &*object, &value, ledger, dry_run).await
+            }
+            Err(status) => Err(status),
+        };
+        if let Ok(None) | Err(_) = &stored {
+            give_back(taken).await;
         }
         stored
     }

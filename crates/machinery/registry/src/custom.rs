@@ -97,6 +97,9 @@ pub trait CustomSchema: Debug + Send + Sync + 'static {
     /// so in [`Strategy::default`](crate::Strategy::default).
     fn default(&self, object: &mut Value);
 
+    /// Whether [`Self::default`] ever changes anything: stored objects of a kind that has none are not decoded to be read.
+    fn has_defaults(&self) -> bool;
+
     /// Of the value that `path` leads to; the empty path is the object.
     fn topology(&self, path: &[Step<'_>]) -> Topology;
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base_meta::Gvr;
 use base_meta::selector::{FieldSelector, LabelSelector};
+use base_meta::{Gvr, Status};
 use bytes::Bytes;
 
 /// Bodies of requests and responses inside the server; streams are cancelled by being dropped.
@@ -107,6 +107,8 @@ pub struct UpdateOptions {
     pub field_validation: FieldValidation,
     /// Server-side apply only.
     pub force: bool,
+    /// Why the caller may not create what it updates; `None`: it may.
+    pub no_create: Option<Box<Status>>,
 }
 
 #[derive(Clone, Debug)]

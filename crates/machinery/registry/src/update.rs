@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admission::Options;
-use crate::admit::Asked;
+use crate::admit::{Asked, give_back};
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
@@ -90,6 +90,9 @@ impl Core {
             && self.kind.allow_create_on_update()
             && self.find(&self.key(ctx, name)?, Freshness::Latest).await?.is_none()
         {
+            if let Some(refusal) = &options.no_create {
+                return Err((**refusal).clone());
+            }
             match self.create_named(ctx, name, value.clone(), how).await {
                 // Another was first: what it made is updated.
                 Err(status) if status.reason == Reason::AlreadyExists => {}
@@ -185,18 +188,25 @@ impl Core {
         }
         self.admit(asked, Some(&value), Some(stored)).await?;
 
-        let undo = match part {
-            Part::Whole => self.kind.begin_update(ctx, &mut *new, old, dry_run).await?,
-            Part::Status => None,
+        let mut taken = self.reserve(asked, &value, Some(stored)).await?;
+        let begun = match part {
+            Part::Whole => self.kind.begin_update(ctx, &mut *new, old, dry_run).await,
+            Part::Status => Ok(None),
         };
-        if undo.is_some() || (part == Part::Whole && self.kind.allocates()) {
-            value = self.canonical(&*new)?;
-        }
-        let written = self.put(stored, &*new, &value, ownership, dry_run).await;
-        match (&written, undo) {
-            (Ok(None) | Err(_), Some(undo)) => undo().await,
-            (Ok(Some(_)), _) if !dry_run && part == Part::Whole => self.kind.after_update(old, &*new).await,
-            _ => {}
+        let written = match begun {
+            Ok(undo) => {
+                if undo.is_some() || (part == Part::Whole && self.kind.allocates()) {
+                    value = self.canonical(&*new)?;
+                }
+                taken.extend(undo);
+                self.put(stored, &*new, &value, ownership, dry_run).await
+            }
+            Err(status) => Err(status),
+        };
+        match &written {
+            Ok(None) | Err(_) => give_back(taken).await,
+            Ok(Some(_)) if !dry_run && part == Part::Whole => self.kind.after_update(old, &*new).await,
+            Ok(Some(_)) => {}
         }
         written
     }

@@ -41,7 +41,7 @@ async fn main() {
         println!("{writers:>3} writers: {rate:>8.0} durable writes/s");
     }
 
-    let extract: Arc<Extract> = Arc::new(|_| Ok(Meta::default()));
+    let extract: Arc<Extract> = Arc::new(|json| Ok((Meta::default(), json.clone())));
     let cache = Cache::start(store.clone(), "/watched/", extract).await.unwrap();
     let mut watchers = Vec::new();
     for _ in 0..WATCHERS {

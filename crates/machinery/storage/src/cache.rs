@@ -9,6 +9,7 @@ mod watcher;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::WatchStream;
 
@@ -19,8 +20,9 @@ use shared::Shared;
 use watcher::Origin;
 pub use watcher::Watcher;
 
-/// Reads from an encoded object what selectors need; an error leaves the object out of the cache, logged.
-pub type Extract = dyn Fn(&[u8]) -> Result<Meta, Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
+/// Reads from a stored object what selectors need, and says how the object reads: as it is stored, unless the kind has
+/// learnt of something since. An error leaves the object out of the cache, logged.
+pub type Extract = dyn Fn(&Bytes) -> Result<(Meta, Bytes), Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
 
 /// How new a read's answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,16 @@ impl Schema {
         }
     }
 
+    /// Whether any node says one.
+    pub fn has_defaults(&self) -> bool {
+        let additional = match &self.additional {
+            Some(Additional::Schema(schema)) => Some(&**schema),
+            _ => None,
+        };
+        let below = self.properties.values().chain(additional).chain(self.items.as_deref());
+        self.default.is_some() || below.into_iter().any(Self::has_defaults)
+    }
+
     fn schema_of(&self, name: &str) -> Option<&Self> {
         match (self.properties.get(name), &self.additional) {
             (Some(schema), _) => Some(schema),

@@ -1,19 +1,19 @@
 //! Bindings: made only, and never kept. `POST …/bindings` does what `POST …/pods/NAME/binding` does.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use base_meta::{Gvr, Status};
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Binding;
 use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
 use machinery_registry::{
-    Column, CreateOptions, DeleteOptions, ListOptions, MediaType, Patch, Payload, Registry, RequestContext, Resource,
+    Column, CreateOptions, DeleteOptions, ListOptions, MediaType, Patch, Payload, RequestContext, Resource,
     ResourceDef, SubresourceHandler, UpdateOptions, Verb,
 };
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
 
-use super::pod::{PodStrategy, binding};
+use super::pod::binding::Bind;
 use crate::columns::{AGE, NAME};
 use crate::define;
 
@@ -21,13 +21,13 @@ const COLUMNS: &[Column] = &[NAME, AGE];
 
 pub(crate) struct Bindings {
     def: ResourceDef,
-    pods: Weak<Registry<PodStrategy>>,
+    bind: Bind,
 }
 
 impl Bindings {
-    pub(crate) fn new(pods: Weak<Registry<PodStrategy>>) -> Self {
+    pub(crate) fn new(bind: Bind) -> Self {
         let def = ResourceDef { verbs: &[Verb::Create], ..define::resource::<Binding>("bindings", "binding", COLUMNS) };
-        Self { def, pods }
+        Self { def, bind }
     }
 }
 
@@ -38,7 +38,6 @@ impl Resource for Bindings {
     }
 
     async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status> {
-        let pods = self.pods.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
         let undecodable =
             |error: &dyn std::fmt::Display| Status::bad_request(format!("the body does not decode: {error}"));
         let binding: Binding = match body.media {
@@ -49,7 +48,7 @@ impl Resource for Bindings {
         };
         let name = binding.metadata.name.clone().unwrap_or_default();
         let ctx = RequestContext { gvr: Gvr::of("", "v1", "pods"), ..ctx.clone() };
-        binding::bind(&pods, &ctx, &name, &binding, options.dry_run).await?;
+        self.bind.bind(&ctx, &name, binding, options.dry_run).await?;
         let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         let meta = Meta { name: name.as_str().into(), ..Meta::default() };
         let json = serde_json::to_vec(&success).map_err(Status::internal)?;

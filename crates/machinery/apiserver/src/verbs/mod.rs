@@ -33,6 +33,8 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a Query<'a>,
     pub(crate) parts: &'a http::request::Parts,
     pub(crate) ctx: RequestContext,
+    /// Why the caller may not create what it updates or applies; `None`: it may.
+    pub(crate) no_create: Option<Box<Status>>,
     /// Ends watches.
     pub(crate) ended: &'a CancellationToken,
     pub(crate) metrics: &'a Metrics,

@@ -20,7 +20,8 @@ pub(super) async fn create(call: &Call<'_>, request: Body) -> Result<Response<Bo
 
 pub(super) async fn update(call: &Call<'_>, request: Body) -> Result<Response<Body>, Status> {
     let accepted = call.accepted(false)?;
-    let options = options::update(call.query, call.user_agent(), Change::Update)?;
+    let mut options = options::update(call.query, call.user_agent(), Change::Update)?;
+    options.no_create.clone_from(&call.no_create);
     let payload = body::object(&call.parts.headers, request, call.body_schema()).await?;
     let answer = call.resource.update(&call.ctx, call.path.name, payload, options).await?;
     changed(call, accepted, answer).await
@@ -43,7 +44,8 @@ pub(super) async fn patch(call: &Call<'_>, request: Body) -> Result<Response<Bod
     } else {
         Change::Patch
     };
-    let options = options::update(call.query, call.user_agent(), change)?;
+    let mut options = options::update(call.query, call.user_agent(), change)?;
+    options.no_create.clone_from(&call.no_create);
     let patch = wrap(body::patch(&call.parts.headers, request).await?);
     let answer = call.resource.patch(&call.ctx, call.path.name, patch, options).await?;
     changed(call, accepted, answer).await

@@ -67,6 +67,9 @@ impl Core {
                 return self.modify(ctx, name, part, how, &mut applied).await;
             }
             self.check_named(ctx, name, &config)?;
+            if let Some(refusal) = &options.no_create {
+                return Err((**refusal).clone());
+            }
             let new = self.apply_config(dialect, ctx, how, applying, None)?;
             let object = applied.conform(new.object.unwrap_or_else(|| config.clone()))?;
             let object = dialect.to_stored(object).await?;

@@ -14,8 +14,8 @@ use machinery_registry::{
     Registry, Renamed, RequestContext, Resource, ResourceDef, ScalePaths, Scope, Strategy, SubresourceDef,
     UpdateOptions, Verb, View, intern, intern_texts, migrate,
 };
-use machinery_storage::Storage;
 use machinery_storage::embedded::Embedded;
+use machinery_storage::{Expect, Op, Storage};
 use serde_json::{Value, json};
 
 use crate::widget::{STRICT, json_patch, merge, payload, strategic};
@@ -44,6 +44,10 @@ impl CustomSchema for Sizes {
         if let Some(spec) = object["spec"].as_object_mut() {
             spec.entry("count").or_insert(3.into());
         }
+    }
+
+    fn has_defaults(&self) -> bool {
+        true
     }
 
     fn topology(&self, path: &[Step<'_>]) -> Topology {
@@ -244,6 +248,24 @@ async fn a_kind_that_is_stopped_ends_its_watches() {
     assert!(matches!(dropped.next().await, Some(WatchEvent::Deleted(_))));
     drop(setup);
     assert!(dropped.next().await.is_none());
+}
+
+#[tokio::test]
+async fn what_was_stored_before_a_default_was_declared_reads_as_if_it_had_been() {
+    let storage: Arc<dyn Storage> = Arc::new(Embedded::in_memory().await.unwrap());
+    let mut before = gizmo("one");
+    before["metadata"]["namespace"] = "default".into();
+    before["metadata"]["uid"] = "1".into();
+    let key = "/registry/example.io/gizmos/default/one";
+    let stored = storage.write(key, Expect::Absent, Op::Put(before.to_string().into())).await.unwrap();
+    let gizmos = Gizmos { kind: "Gizmo".into() };
+    let registry = Registry::start(gizmos, storage, Vec::new().into(), BTreeMap::new()).await.unwrap();
+    let setup = Setup { registry, ..setup().await };
+    let read = setup.registry.get(&setup.ctx, "one", "").await.unwrap();
+    assert_eq!(read.to_value().unwrap()["spec"], json!({"size": "big", "count": 3}));
+    assert_eq!(read.revision, stored, "nothing was written");
+    let patched = setup.patch(merge(json!({"spec": {"size": "small"}}))).await.unwrap();
+    assert_eq!(patched["spec"], json!({"size": "small", "count": 3}));
 }
 
 #[tokio::test]

@@ -224,8 +224,13 @@ pub(crate) fn payload(value: &Value) -> Payload {
     Payload { media: MediaType::Json, bytes: Bytes::from(value.to_string()) }
 }
 
-pub(crate) const STRICT: UpdateOptions =
-    UpdateOptions { dry_run: false, field_manager: None, field_validation: FieldValidation::Strict, force: false };
+pub(crate) const STRICT: UpdateOptions = UpdateOptions {
+    dry_run: false,
+    field_manager: None,
+    field_validation: FieldValidation::Strict,
+    force: false,
+    no_create: None,
+};
 
 impl Setup {
     /// After a restart: another registry over the same store, which remembers only what the store does.

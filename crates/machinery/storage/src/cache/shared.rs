@@ -121,8 +121,8 @@ impl Shared {
 
 /// `None`, with a line in the log, for stored bytes that no object can be made of.
 fn decode(extract: &Extract, key: Arc<str>, revision: Revision, json: Bytes) -> Option<Arc<Object>> {
-    let meta = match extract(&json) {
-        Ok(meta) => meta,
+    let (meta, json) = match extract(&json) {
+        Ok(read) => read,
         Err(error) => {
             tracing::error!(%key, %revision, error = &*error as &dyn std::error::Error, "stored object is unreadable");
             return None;

@@ -20,10 +20,10 @@ async fn store() -> Arc<Embedded> {
 }
 
 fn extract() -> Arc<Extract> {
-    Arc::new(|json| {
+    Arc::new(|json: &Bytes| {
         let value: serde_json::Value = serde_json::from_slice(json)?;
         let name = value["metadata"]["name"].as_str().ok_or("no name")?;
-        Ok(Meta { name: name.into(), ..Meta::default() })
+        Ok((Meta { name: name.into(), ..Meta::default() }, json.clone()))
     })
 }
 

@@ -144,6 +144,10 @@ impl CustomSchema for Version {
         self.schema.apply_defaults(object);
     }
 
+    fn has_defaults(&self) -> bool {
+        self.schema.has_defaults()
+    }
+
     fn topology(&self, path: &[Step<'_>]) -> Topology {
         let mut schema = Some(&self.schema);
         for step in path {

@@ -1,45 +1,68 @@
 //! `pods/binding`: gives a pod to a node, once.
 
-use std::sync::Weak;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use base_meta::field::{self, Path};
 use base_meta::{Gvk, Gvr, Status};
 use http::{Request, Response, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
-use machinery_registry::{Body, Registry, RequestContext, SubresourceHandler};
+use machinery_registry::{Body, Registry, RequestContext, Resource as _, SubresourceHandler};
 use serde_json::json;
 
 use super::PodStrategy;
+use crate::core::node::NodeStrategy;
 use crate::define;
 
-pub(crate) struct Bind(pub(crate) Weak<Registry<PodStrategy>>);
+#[derive(Clone)]
+pub(crate) struct Bind {
+    pub(crate) pods: Weak<Registry<PodStrategy>>,
+    pub(crate) nodes: Arc<Registry<NodeStrategy>>,
+}
 
 #[async_trait::async_trait]
 impl SubresourceHandler for Bind {
     async fn handle(&self, ctx: &RequestContext, name: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let registry = self.0.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
         let dry_run = define::is_dry_run(&request);
         let binding: Binding = define::body(request).await?;
-        bind(&registry, ctx, name, &binding, dry_run).await?;
+        self.bind(ctx, name, binding, dry_run).await?;
         let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         define::answer(StatusCode::CREATED, &success)
     }
 }
 
-pub(crate) async fn bind(
-    pods: &Registry<PodStrategy>,
-    ctx: &RequestContext,
-    name: &str,
-    binding: &Binding,
-    dry_run: bool,
-) -> Result<(), Status> {
-    check(binding, name)?;
-    if dry_run {
-        let mut pod = pods.get_typed(ctx, name).await?;
-        return assign(&mut pod, binding, name);
+impl Bind {
+    pub(crate) async fn bind(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        mut binding: Binding,
+        dry_run: bool,
+    ) -> Result<(), Status> {
+        let pods = self.pods.upgrade().ok_or_else(|| Status::service_unavailable("the server is shutting down"))?;
+        check(&binding, name)?;
+        let node = binding.target.name.clone().unwrap_or_default();
+        let of_nodes = RequestContext { gvr: self.nodes.def().gvr(), namespace: None, ..ctx.clone() };
+        if let Ok(node) = self.nodes.get(&of_nodes, &node, "0").await {
+            locate(&mut binding, &node.meta.labels);
+        }
+        if dry_run {
+            let mut pod = pods.get_typed(ctx, name).await?;
+            return assign(&mut pod, &binding, name);
+        }
+        pods.update_with(ctx, name, |pod| assign(pod, &binding, name)).await.map(drop)
     }
-    pods.update_with(ctx, name, |pod| assign(pod, binding, name)).await.map(drop)
+}
+
+/// The pod is to say where its node is: upstream's PodTopologyLabels.
+fn locate(binding: &mut Binding, node: &BTreeMap<Arc<str>, Arc<str>>) {
+    for label in ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"] {
+        if let Some(value) = node.get(label) {
+            let labels = binding.metadata.labels.get_or_insert_default();
+            labels.entry(label.to_owned()).or_insert_with(|| value.to_string());
+        }
+    }
 }
 
 fn check(binding: &Binding, name: &str) -> Result<(), Status> {
@@ -121,6 +144,20 @@ mod tests {
         assert_eq!(
             again.message,
             "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+        );
+    }
+
+    #[test]
+    fn a_bound_pod_says_where_its_node_is() {
+        let mut to =
+            binding(json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "own"}}, "target": {"name": "n"}}));
+        let node = [("topology.kubernetes.io/zone", "z"), ("topology.kubernetes.io/region", "r"), ("other", "x")];
+        locate(&mut to, &node.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect());
+        let mut pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}})).expect("a pod");
+        assign(&mut pod, &to, "p").expect("bound");
+        assert_eq!(
+            json!(pod.metadata.labels),
+            json!({"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "own"})
         );
     }
 
