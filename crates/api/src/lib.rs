@@ -9,6 +9,7 @@ pub mod defaults;
 pub mod flowcontrol;
 pub mod owner;
 pub mod pod;
+pub mod quota;
 pub mod rbac;
 pub mod schema;
 pub mod service;

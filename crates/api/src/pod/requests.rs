@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base_meta::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use serde_json::Value;
 
 use super::containers::is_sidecar;
 
@@ -17,15 +18,48 @@ pub fn amounts(list: Option<&BTreeMap<String, Text>>) -> Amounts {
     list.into_iter().flatten().filter_map(parse).collect()
 }
 
-/// What the scheduler reserves: the containers' sum with sidecars, or what the start of any one init container needs
-/// beside the sidecars before it, whichever is more; plus the pod's overhead. As upstream's `PodRequests`.
-pub fn requests(spec: &PodSpec) -> Amounts {
-    total(spec, |container| container.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
+/// The same of an object that is not decoded.
+pub fn amounts_of(list: Option<&Value>) -> Amounts {
+    let parse = |(name, text): (&String, &Value)| Some((name.clone(), text.as_str()?.parse().ok()?));
+    list.and_then(Value::as_object).into_iter().flatten().filter_map(parse).collect()
 }
 
-/// The same sum over limits.
+/// Whether the pod as a whole may say how much it takes of this.
+fn of_whole_pods(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// Whether requests or limits are set for the pod as a whole.
+pub fn set_for_pod(spec: &PodSpec) -> bool {
+    let resources = spec.resources.as_ref();
+    let lists = resources.into_iter().flat_map(|all| [all.requests.as_ref(), all.limits.as_ref()]).flatten();
+    lists.flat_map(BTreeMap::keys).any(|name| of_whole_pods(name))
+}
+
+/// What the scheduler reserves: the containers' sum with sidecars, or what the start of any one init container needs
+/// beside the sidecars before it, whichever is more; what is said for the pod as a whole instead; plus the pod's
+/// overhead. As upstream's `PodRequests`.
+pub fn requests(spec: &PodSpec) -> Amounts {
+    let mut sum = total(spec, |container| container.resources.as_ref().and_then(|all| all.requests.as_ref()));
+    sum.extend(whole(spec.resources.as_ref().and_then(|all| all.requests.as_ref())));
+    add(&mut sum, &amounts(spec.overhead.as_ref()));
+    sum
+}
+
+/// The same sum over limits; overhead counts towards a limit that there is.
 pub fn limits(spec: &PodSpec) -> Amounts {
-    total(spec, |container| container.resources.as_ref().and_then(|resources| resources.limits.as_ref()))
+    let mut sum = total(spec, |container| container.resources.as_ref().and_then(|all| all.limits.as_ref()));
+    sum.extend(whole(spec.resources.as_ref().and_then(|all| all.limits.as_ref())));
+    let mut overhead = amounts(spec.overhead.as_ref());
+    overhead.retain(|name, _| sum.get(name).is_some_and(|limit| !limit.is_zero()));
+    add(&mut sum, &overhead);
+    sum
+}
+
+fn whole(list: Option<&BTreeMap<String, Text>>) -> Amounts {
+    let mut all = amounts(list);
+    all.retain(|name, _| of_whole_pods(name));
+    all
 }
 
 fn total<'a>(spec: &'a PodSpec, list: impl Fn(&'a Container) -> Option<&'a BTreeMap<String, Text>>) -> Amounts {
@@ -47,7 +81,6 @@ fn total<'a>(spec: &'a PodSpec, list: impl Fn(&'a Container) -> Option<&'a BTree
         }
     }
     raise(&mut running, &starting);
-    add(&mut running, &amounts(spec.overhead.as_ref()));
     running
 }
 
@@ -91,5 +124,18 @@ mod tests {
         assert_eq!(cpu(json!({"containers": [asks("100m")], "initContainers": [sidecar, asks("1")]})), 1500);
         assert_eq!(cpu(json!({"containers": [asks("1")], "overhead": {"cpu": "250m"}})), 1250);
         assert_eq!(cpu(json!({"containers": [{"name": "c"}]})), 0);
+        let whole =
+            json!({"containers": [asks("1")], "resources": {"requests": {"cpu": "3"}}, "overhead": {"cpu": "1"}});
+        assert_eq!(cpu(whole), 4000);
+    }
+
+    #[test]
+    fn overhead_makes_no_limit() {
+        let spec: PodSpec = serde_json::from_value(json!({"overhead": {"cpu": "1", "memory": "1Mi"},
+            "containers": [{"name": "c", "resources": {"limits": {"cpu": "2"}}}]}))
+        .expect("a pod spec");
+        assert_eq!(limits(&spec), amounts_of(Some(&json!({"cpu": "3"}))));
+        assert!(!set_for_pod(&spec));
+        assert_eq!(amounts_of(Some(&json!({"cpu": "x", "memory": 1}))), Amounts::new());
     }
 }
