@@ -10,7 +10,7 @@ use machinery_registry::{Attributes, Operation, RequestContext, UserInfo};
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
 
-use super::late::Lookup;
+use super::late::{Fresh, Lookup};
 use super::{Late, text};
 
 pub(super) struct Asked {
@@ -90,6 +90,11 @@ impl Asked {
         &self.ctx.warnings
     }
 
+    /// What was warned of.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.ctx.warnings.take()
+    }
+
     pub(super) fn attributes<'a>(&'a self, old: Option<&'a Value>) -> Attributes<'a> {
         Attributes {
             ctx: &self.ctx,
@@ -120,6 +125,15 @@ impl Lookup for Fixed {
         let wanted = (namespace.unwrap_or("").to_owned(), name.to_owned());
         Ok(self.0.iter().find(|(key, _)| *key == wanted).map(|(_, object)| object.clone()))
     }
+
+    async fn list(&self, _: &RequestContext, namespace: Option<&str>, _: Fresh) -> Result<Vec<Arc<Object>>, Status> {
+        let fits = |key: &(String, String)| namespace.is_none_or(|namespace| key.0 == namespace);
+        Ok(self.0.iter().filter(|(key, _)| fits(key)).map(|(_, object)| object.clone()).collect())
+    }
+
+    async fn put_status(&self, _: Option<&str>, name: &str, _: &Value) -> Result<(), Status> {
+        Err(Status::internal(format!("{name} is fixed")))
+    }
 }
 
 type Fields = Vec<(&'static str, Arc<str>)>;
@@ -130,7 +144,22 @@ fn late(objects: Vec<(&str, &str, Value, Fields)>) -> Arc<Late> {
         let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
         ((namespace.to_owned(), name.to_owned()), Arc::new(object))
     });
-    let late = Late::new("things");
+    let late = Late::new("", "things");
+    late.bind_lookup(Box::new(Fixed(made.collect())));
+    Arc::new(late)
+}
+
+/// Objects as they are: namespace and name are read from their metadata.
+pub(super) fn objects(all: &[Value]) -> Arc<Late> {
+    let late = Late::new("", "things");
+    let made = all.iter().map(|value| {
+        let metadata = |field: &str| super::text(value, &format!("/metadata/{field}")).to_owned();
+        let labels = value.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let labels = labels.map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str().unwrap_or(""))));
+        let meta = Meta { name: metadata("name").into(), labels: labels.collect(), ..Meta::default() };
+        let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
+        ((metadata("namespace"), metadata("name")), Arc::new(object))
+    });
     late.bind_lookup(Box::new(Fixed(made.collect())));
     Arc::new(late)
 }
@@ -155,7 +184,7 @@ pub(super) fn labelled(all: &[(&str, &[(&str, &str)])]) -> Arc<Late> {
         let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
         ((String::new(), (*name).to_owned()), Arc::new(object))
     });
-    let late = Late::new("namespaces");
+    let late = Late::new("", "namespaces");
     late.bind_lookup(Box::new(Fixed(made.collect())));
     Arc::new(late)
 }
@@ -173,7 +202,7 @@ pub(super) fn accounts(all: &[(&str, &str, Value)]) -> Arc<Late> {
 
 /// Gives each lookup its objects: plural, namespace, name, object.
 pub(crate) fn fill(lookups: &super::Lookups, objects: &[(&str, &str, &str, Value)]) {
-    for late in [&lookups.namespaces, &lookups.service_accounts, &lookups.pods, &lookups.secrets, &lookups.nodes] {
+    for late in lookups.all() {
         let mine = objects.iter().filter(|(plural, ..)| *plural == late.name());
         let made = mine.map(|(_, namespace, name, value)| {
             let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or("");
