@@ -13,7 +13,9 @@ mod gc;
 mod namespace;
 mod reconcile;
 mod replicaset;
+mod resource_quota;
 mod serviceaccount;
+mod storage_protection;
 mod token_cleaner;
 mod world;
 
@@ -42,7 +44,9 @@ pub fn start(
     endpoints::start(&tasks.child("endpoints"), client, &world);
     serviceaccount::start(&tasks.child("serviceaccount"), client, &world, ca_pem);
     namespace::start(&tasks.child("namespace"), client, &world);
-    gc::start(&tasks.child("gc"), client);
+    let quotas = resource_quota::start(&tasks.child("resourcequota"), client, &world);
+    gc::start(&tasks.child("gc"), client, quotas);
+    storage_protection::start(&tasks.child("storage-protection"), client, &world);
     event::start(&tasks.child("event"), client);
     certificates::start(&tasks.child("certificates"), client, authority);
     authentication_trust::start(&tasks.child("authentication_trust"), client, trust);

@@ -35,6 +35,8 @@ pub struct PodFacts {
     pub subdomain: Option<String>,
     /// Named container ports: (name, protocol) → number.
     pub ports: Vec<(String, String, i32)>,
+    /// Names of the claims it uses.
+    pub claims: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,12 @@ impl PodFacts {
         let key = ObjectKey::of(&pod);
         let controller = controller_of(&pod.metadata);
         let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
+        let claims = spec.volumes.iter().flatten().filter_map(|volume| {
+            let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
+            // The claim that is made for it.
+            named.or_else(|| volume.ephemeral.as_ref().map(|_| format!("{}-{}", key.name, volume.name)))
+        });
+        let claims = claims.collect();
         let ready_since = status
             .conditions
             .iter()
@@ -104,6 +112,7 @@ impl PodFacts {
             hostname: spec.hostname,
             subdomain: spec.subdomain,
             ports,
+            claims,
         }
     }
 

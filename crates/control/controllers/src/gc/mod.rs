@@ -51,8 +51,22 @@ struct Followed {
     watch: Tasks,
 }
 
+/// Another look at an object: it changed, or is gone.
+pub struct Seen<'a> {
+    pub group: &'a str,
+    /// The plural.
+    pub resource: &'a str,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: &'a str,
+    pub gone: bool,
+}
+
+/// Who else wants to know: the collector alone watches every kind.
+type Tell = Box<dyn Fn(&Seen<'_>) + Send + Sync>;
+
 struct Collector {
     client: Client,
+    tell: Tell,
     kinds: Mutex<Vec<Followed>>,
     /// Kinds may have come or gone.
     changed: Notify,
@@ -60,9 +74,10 @@ struct Collector {
     queue: WorkQueue<Uid>,
 }
 
-pub fn start(tasks: &Tasks, client: &Client) {
+pub fn start(tasks: &Tasks, client: &Client, tell: impl Fn(&Seen<'_>) + Send + Sync + 'static) {
     let collector = Arc::new(Collector {
         client: client.clone(),
+        tell: Box::new(tell),
         kinds: Mutex::default(),
         changed: Notify::new(),
         graph: Mutex::default(),
@@ -126,7 +141,7 @@ impl Collector {
         for (index, followed) in kinds.iter().enumerate().filter(|(_, followed)| !followed.watch.is_cancelled()) {
             if !served.iter().any(|kind| same(kind, &followed.kind)) {
                 followed.watch.cancel();
-                self.forget_all_but(index, &HashSet::new());
+                self.forget_all_but(index, &followed.kind, &HashSet::new());
             }
         }
         let mut synced = Vec::new();
@@ -144,9 +159,17 @@ impl Collector {
         synced
     }
 
-    fn forget_all_but(&self, index: usize, listed: &HashSet<Uid>) {
+    fn told(&self, kind: &Kind, namespace: &str, gone: bool) {
+        let ApiResource { group, plural, .. } = &kind.resource;
+        (self.tell)(&Seen { group, resource: plural, namespace, gone });
+    }
+
+    fn forget_all_but(&self, index: usize, kind: &Kind, listed: &HashSet<Uid>) {
         let mut graph = self.graph();
         let gone = graph.missing(index, listed);
+        for node in gone.iter().filter_map(|uid| graph.get(uid)) {
+            self.told(kind, &node.place.namespace, true);
+        }
         for uid in gone.iter().flat_map(|uid| graph.remove(uid)).collect::<Vec<_>>() {
             self.queue.add(uid);
         }
@@ -167,6 +190,10 @@ impl Collector {
         let mut listed = HashSet::new();
         let defines = kind.resource.kind == DEFINITION;
         while let Some(event) = events.next().await {
+            if let Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) = &event {
+                let namespace = object.metadata.namespace.as_deref().unwrap_or("");
+                self.told(&kind, namespace, matches!(event, Ok(Event::Delete(_))));
+            }
             if defines && !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
                 self.changed.notify_one();
             }
@@ -185,7 +212,7 @@ impl Collector {
                 Ok(Event::Delete(object)) => self.graph().remove(&object.uid().unwrap_or_default()),
                 Ok(Event::InitDone) => {
                     synced.send_replace(true);
-                    self.forget_all_but(index, &listed);
+                    self.forget_all_but(index, &kind, &listed);
                     Vec::new()
                 }
                 Err(error) => {
