@@ -1,6 +1,7 @@
 //! Every verb of kubectl on every kind, with every kubectl at hand, against the real binary.
 
 mod access;
+mod admission;
 mod aggregation;
 mod apply;
 mod certificates;
