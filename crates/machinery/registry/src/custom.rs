@@ -32,6 +32,10 @@ impl ApiObject for Custom {
     fn metadata_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
     }
+
+    fn of_value(value: Value) -> serde_json::Result<Self> {
+        serde_json::from_value(value)
+    }
 }
 
 impl Serialize for Custom {

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::custom::CustomSchema;
-use crate::object::{Erased, of, of_mut};
+use crate::object::{ApiObject, Erased, of, of_mut};
 use crate::scale::ScalePaths;
 use crate::strategy::{Graceful, Undo};
 use crate::{DeleteOptions, RequestContext, Strategy};
@@ -61,7 +61,7 @@ impl<S: Strategy> Kind for S {
     }
 
     fn take(&self, value: Value) -> serde_json::Result<Box<dyn Erased>> {
-        let mut object: S::Object = serde_json::from_value(value)?;
+        let mut object = S::Object::of_value(value)?;
         Strategy::default(self, &mut object);
         Ok(Box::new(object))
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 pub trait ApiObject: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     fn metadata(&self) -> &ObjectMeta;
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
+    fn of_value(value: Value) -> serde_json::Result<Self>;
 }
 
 impl<T> ApiObject for T
@@ -23,6 +24,12 @@ where
 
     fn metadata_mut(&mut self) -> &mut ObjectMeta {
         k8s_openapi::Metadata::metadata_mut(self)
+    }
+
+    /// By way of text: decoding of all types from values would be compiled beside that from bytes, megabytes of it,
+    /// to save a few microseconds.
+    fn of_value(value: Value) -> serde_json::Result<Self> {
+        serde_json::from_slice(&serde_json::to_vec(&value)?)
     }
 }
 
