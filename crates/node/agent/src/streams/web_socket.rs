@@ -89,10 +89,8 @@ where
 /// Closes, says that nothing more comes, and ends the connection once the client has answered. Going earlier, with
 /// something of the client's unread, would reset it, and the reset overtakes what the client has not read yet. Saying it
 /// late leaves a client asleep that waits on its socket while the last frames lie decrypted in its TLS layer (Python's does).
-pub(crate) async fn part<S>(
-    mut sink: SplitSink<WebSocketStream<S>, Message>,
-    stream: SplitStream<WebSocketStream<S>>,
-) where
+pub(crate) async fn part<S>(mut sink: SplitSink<WebSocketStream<S>, Message>, stream: SplitStream<WebSocketStream<S>>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
