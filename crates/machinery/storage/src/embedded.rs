@@ -1,9 +1,7 @@
 //! The embedded engine: SQLite behind one writer thread (`README.md` beside the crate shows a write's path).
 //!
-//! Whoever has the writer decides: it checks each write's expectation against its index of current keys, commits, tells
-//! the watches, then answers. Its thread does so for all that is queued in one transaction; a write that finds nothing
-//! queued and the writer free is committed by the thread that asks for it, which spares waking another and being woken
-//! by it. Reads have a connection of their own.
+//! The thread alone decides: it checks each write's expectation against its index of current keys, commits all that
+//! is queued in one transaction, tells the watches, then answers. Reads have a connection of their own.
 
 mod hub;
 mod index;
@@ -17,7 +15,6 @@ mod watch;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,10 +35,7 @@ use writer::Request;
 pub struct Embedded(Arc<Handle>);
 
 struct Handle {
-    writer: writer::Shared,
     queue: Mutex<Option<Sender<Request>>>,
-    /// What the writer's thread has not taken yet.
-    queued: Arc<AtomicUsize>,
     thread: Mutex<Option<JoinHandle<()>>>,
     reader: Reader,
     hub: Arc<Hub>,
@@ -72,7 +66,11 @@ impl Embedded {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(request(answer))?;
+        {
+            let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = queue.as_ref().ok_or(Error::Closed)?;
+            queue.send(request(answer)).map_err(|_| Error::Closed)?;
+        }
         answered.await.map_err(|_| Error::Closed)?
     }
 
@@ -88,29 +86,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 impl Handle {
-    fn send(&self, request: Request) -> Result<()> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = queue.as_ref().ok_or(Error::Closed)?;
-        self.queued.fetch_add(1, Ordering::AcqRel);
-        queue.send(request).map_err(|_| Error::Closed)
-    }
-
-    /// Writes in this thread, or gives back what is to be queued: behind other writes, which then share a commit, or
-    /// because the disk is slow.
-    fn write_at_once(&self, key: &Arc<str>, expect: Expect, op: Op) -> Result<Result<Revision>, Op> {
-        if self.queued.load(Ordering::Acquire) != 0 {
-            return Err(op);
-        }
-        let Ok(mut writer) = self.writer.try_lock() else { return Err(op) };
-        let Some(writer) = writer.as_mut().filter(|writer| writer.is_quick()) else { return Err(op) };
-        let (outcome, tend) = writer.write(key, expect, op);
-        if tend {
-            // Refused only when the store closes, which settles everything.
-            let _ = self.send(Request::Tend);
-        }
-        Ok(outcome)
-    }
-
     /// The thread serves what is queued before it sees the queue's end.
     fn shut(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -150,10 +125,7 @@ impl Storage for Embedded {
 
     async fn write(&self, key: &str, expect: Expect, op: Op) -> Result<Revision> {
         let key: Arc<str> = key.into();
-        match self.0.write_at_once(&key, expect, op) {
-            Ok(outcome) => outcome,
-            Err(op) => self.ask(|answer| Request::Write { key, expect, op, answer }).await,
-        }
+        self.ask(|answer| Request::Write { key, expect, op, answer }).await
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>> {

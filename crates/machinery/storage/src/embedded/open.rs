@@ -3,9 +3,8 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -15,7 +14,7 @@ use super::lock::DirLock;
 use super::log::{self, Log};
 use super::read::Reader;
 use super::retention::{Marks, Retention};
-use super::writer::{self, Writer};
+use super::writer::Writer;
 use super::{Embedded, Handle, schema};
 
 const FILE: &str = "store.db";
@@ -121,19 +120,13 @@ fn run(path: &Path, flags: OpenFlags, lock: Option<DirLock>, retention: Retentio
         marks: Marks::default(),
         superseded,
         hub: hub.clone(),
-        took: Duration::ZERO,
-        untended: 0,
         _lock: lock,
     };
-    let (writer, queued) = (Arc::new(Mutex::new(Some(writer))), Arc::new(AtomicUsize::new(0)));
-    let (shared, taken) = (writer.clone(), queued.clone());
     let thread = std::thread::Builder::new()
         .name("store-writer".into())
-        .spawn(move || writer::run(&shared, &requests, &taken))
+        .spawn(move || writer.run(&requests))
         .map_err(|source| OpenError::Thread { path: path.into(), source })?;
     Ok(Embedded(Arc::new(Handle {
-        writer,
-        queued,
         queue: Mutex::new(Some(queue)),
         thread: Mutex::new(Some(thread)),
         reader: Reader::new(reading),

@@ -32,39 +32,6 @@ async fn a_store_in_memory_conforms() {
     conformance::suite(async || Embedded::in_memory().await.unwrap()).await;
 }
 
-/// Some of these writes are committed by their own threads, some by the writer's.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writes_of_many_threads_have_one_order() {
-    const WRITERS: usize = 8;
-    const EACH: usize = 100;
-    let store = Embedded::in_memory().await.unwrap();
-    let from = store.revision().await.unwrap();
-    let watch = store.watch("/", from).await.unwrap();
-    let writers = (0..WRITERS).map(|writer| {
-        let store = store.clone();
-        tokio::spawn(async move {
-            let key = format!("/{writer}");
-            let mut last = store.write(&key, Expect::Absent, put("0")).await.unwrap();
-            for n in 1..EACH {
-                let next = store.write(&key, Expect::At(last), put(n.to_string())).await.unwrap();
-                assert!(next > last);
-                last = next;
-            }
-        })
-    });
-    for written in join_all(writers).await {
-        written.unwrap();
-    }
-    let seen: Vec<Revision> = watch
-        .flat_map(|batch| futures::stream::iter(batch.unwrap().changes))
-        .map(|change| change.revision)
-        .take(WRITERS * EACH)
-        .collect()
-        .await;
-    let all: Vec<Revision> = (1..=(WRITERS * EACH) as u64).map(|n| Revision(from.0 + n)).collect();
-    assert_eq!(seen, all);
-}
-
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();

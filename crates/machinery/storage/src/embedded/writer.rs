@@ -1,9 +1,8 @@
-//! The writer: group commit, in a thread of its own or in that of the only one who writes.
+//! The writer thread: group commit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
@@ -19,30 +18,10 @@ use crate::{Change, ChangeKind, Error, Expect, Op, Result, Revision};
 /// Writes in one transaction at most: what waits longer than such a batch takes would wait on the disk anyway.
 const BATCH: usize = 512;
 
-/// A disk that takes longer than this for a commit must not hold up a caller's thread.
-const QUICK: Duration = Duration::from_millis(2);
-
-/// After so many commits outside of its thread, the thread is asked to see to what a commit leaves to do. They fill a
-/// fraction of the log's spare room.
-const UNTENDED: usize = 32;
-
 pub(super) enum Request {
-    Write {
-        key: Arc<str>,
-        expect: Expect,
-        op: Op,
-        answer: oneshot::Sender<Result<Revision>>,
-    },
-    Compact {
-        before: Revision,
-        answer: oneshot::Sender<Result<()>>,
-    },
-    /// Nothing but what follows every batch.
-    Tend,
+    Write { key: Arc<str>, expect: Expect, op: Op, answer: oneshot::Sender<Result<Revision>> },
+    Compact { before: Revision, answer: oneshot::Sender<Result<()>> },
 }
-
-/// The writer, its thread's and its callers': `None` once it is closed.
-pub(super) type Shared = Arc<Mutex<Option<Writer>>>;
 
 /// Whom to tell what, once the batch is on disk.
 type Answers = Vec<(oneshot::Sender<Result<Revision>>, Result<Revision>)>;
@@ -57,10 +36,6 @@ pub(super) struct Writer {
     pub(super) marks: Marks,
     pub(super) superseded: Superseded,
     pub(super) hub: Arc<Hub>,
-    /// What the last commit took.
-    pub(super) took: Duration,
-    /// Commits since the thread last had the writer.
-    pub(super) untended: usize,
     /// Last, so that it is let go after the connection is closed.
     pub(super) _lock: Option<DirLock>,
 }
@@ -73,79 +48,29 @@ struct Planned {
     replaced: Option<Revision>,
 }
 
-/// A commit that did not happen, for everyone who waits for it.
-struct Failed {
-    full: bool,
-    message: String,
-}
-
-impl Failed {
-    fn error(&self) -> Error {
-        match self.full {
-            true => Error::Full { operation: "write" },
-            false => Error::Engine { operation: "write", source: self.message.clone().into() },
-        }
-    }
-}
-
-/// The thread: until every sender is gone. `queued` counts what it has not taken yet.
-pub(super) fn run(shared: &Shared, requests: &Receiver<Request>, queued: &AtomicUsize) {
-    let _end = End(shared);
-    while let Ok(first) = requests.recv() {
-        // Whoever panicked with the writer in its hands may have left it half done: nobody goes on with it.
-        let Ok(mut writer) = shared.lock() else { return };
-        let Some(writer) = writer.as_mut() else { return };
-        let batch: Vec<Request> = std::iter::once(first).chain(requests.try_iter().take(BATCH - 1)).collect();
-        queued.fetch_sub(batch.len(), Ordering::AcqRel);
-        writer.batch(batch);
-    }
-}
-
-/// However the thread ends, the writer is closed with it.
-struct End<'a>(&'a Shared);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
 impl Writer {
-    fn batch(&mut self, requests: Vec<Request>) {
-        let mut compactions = Vec::new();
-        let (mut changes, mut answers) = (Vec::new(), Answers::new());
-        for request in requests {
-            match request {
-                Request::Write { key, expect, op, answer } => {
-                    let outcome = self.plan(&key, expect, op, &mut changes);
-                    answers.push((answer, outcome));
+    /// Until every sender is gone.
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        while let Ok(first) = requests.recv() {
+            let queued = std::iter::once(first).chain(requests.try_iter().take(BATCH - 1));
+            let mut compactions = Vec::new();
+            let (mut changes, mut answers) = (Vec::new(), Answers::new());
+            for request in queued {
+                match request {
+                    Request::Write { key, expect, op, answer } => {
+                        let outcome = self.plan(&key, expect, op, &mut changes);
+                        answers.push((answer, outcome));
+                    }
+                    Request::Compact { before, answer } => compactions.push((before, answer)),
                 }
-                Request::Compact { before, answer } => compactions.push((before, answer)),
-                Request::Tend => {}
             }
+            self.commit(changes, answers);
+            for (before, answer) in compactions {
+                let _ = answer.send(self.compact(before));
+            }
+            self.forget_what_is_due();
+            self.log.keep_short(&self.connection);
         }
-        self.answer(changes, answers);
-        for (before, answer) in compactions {
-            let _ = answer.send(self.compact(before));
-        }
-        self.untended = 0;
-        self.forget_what_is_due();
-        self.log.keep_short(&self.connection);
-    }
-
-    /// Whether the disk is quick enough for a caller's thread to wait for it.
-    pub(super) fn is_quick(&self) -> bool {
-        self.took < QUICK
-    }
-
-    /// One write, in the thread of who asks for it; and whether the writer's own thread should see to what follows.
-    pub(super) fn write(&mut self, key: &Arc<str>, expect: Expect, op: Op) -> (Result<Revision>, bool) {
-        let mut changes = Vec::with_capacity(1);
-        let outcome = self.plan(key, expect, op, &mut changes);
-        let outcome = self.commit(changes).map_err(|failed| failed.error()).and(outcome);
-        self.untended += 1;
-        let tend = self.untended.is_multiple_of(UNTENDED) || self.due().is_some();
-        (outcome, tend)
     }
 
     /// Decides one write against the index; the next of the batch sees it as done.
@@ -170,32 +95,38 @@ impl Writer {
         Ok(revision)
     }
 
-    /// Also the conflicts of a batch that failed: they may be with writes of it that did not happen.
-    fn answer(&mut self, changes: Vec<Planned>, answers: Answers) {
-        let failure = self.commit(changes).err();
-        for (answer, outcome) in answers {
-            let _ = answer.send(failure.as_ref().map_or(outcome, |failed| Err(failed.error())));
+    /// Disk, then watches, then answers: who is answered finds its write wherever it looks.
+    fn commit(&mut self, changes: Vec<Planned>, answers: Answers) {
+        let failure = if changes.is_empty() { None } else { self.insert(&changes).err() };
+        match failure {
+            None => {
+                self.index.commit();
+                if let Some(last) = changes.last() {
+                    self.head = last.change.revision;
+                    self.log.wrote(changes.iter().map(|planned| &planned.change));
+                    self.supersede(&changes);
+                    self.hub.publish(changes.into_iter().map(|planned| planned.change));
+                }
+                for (answer, outcome) in answers {
+                    let _ = answer.send(outcome);
+                }
+            }
+            // Also the conflicts: they may be with writes of this batch that did not happen.
+            Some(error) => {
+                self.index.roll_back();
+                tracing::error!(error = &error as &dyn std::error::Error, writes = changes.len(), "commit failed");
+                let (full, message) =
+                    (error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull), error.to_string());
+                for (answer, _) in answers {
+                    let error = if full {
+                        Error::Full { operation: "write" }
+                    } else {
+                        Error::Engine { operation: "write", source: message.clone().into() }
+                    };
+                    let _ = answer.send(Err(error));
+                }
+            }
         }
-    }
-
-    /// Disk, then watches: who is answered after this finds its write wherever it looks.
-    fn commit(&mut self, changes: Vec<Planned>) -> Result<(), Failed> {
-        let Some(last) = changes.last().map(|last| last.change.revision) else { return Ok(()) };
-        let began = Instant::now();
-        let inserted = self.insert(&changes);
-        self.took = began.elapsed();
-        if let Err(error) = inserted {
-            self.index.roll_back();
-            tracing::error!(error = &error as &dyn std::error::Error, writes = changes.len(), "commit failed");
-            let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
-            return Err(Failed { full, message: error.to_string() });
-        }
-        self.index.commit();
-        self.head = last;
-        self.log.wrote(changes.iter().map(|planned| &planned.change));
-        self.supersede(&changes);
-        self.hub.publish(changes.into_iter().map(|planned| planned.change));
-        Ok(())
     }
 
     fn supersede(&mut self, changes: &[Planned]) {
@@ -239,13 +170,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Up to where history should go now.
-    fn due(&mut self) -> Option<Revision> {
-        self.marks.due(&self.retention, Instant::now(), self.head, self.compacted)
-    }
-
     fn forget_what_is_due(&mut self) {
-        if let Some(target) = self.due()
+        if let Some(target) = self.marks.due(&self.retention, Instant::now(), self.head, self.compacted)
             && let Err(error) = self.compact(target)
         {
             // Tried again after the next write; a full disk ends up here too.
@@ -254,7 +180,7 @@ impl Writer {
     }
 }
 
-/// Nobody is left waiting for it.
+/// However the thread ends, nobody is left waiting for it.
 impl Drop for Writer {
     fn drop(&mut self) {
         self.hub.close();
