@@ -26,8 +26,8 @@ where
         k8s_openapi::Metadata::metadata_mut(self)
     }
 
-    /// By way of text: decoding of all types from values would be compiled beside that from bytes, megabytes of it,
-    /// to save a few microseconds.
+    /// By way of text: decoding of all types from values would be compiled beside that from bytes, to save a few
+    /// microseconds of a write.
     fn of_value(value: Value) -> serde_json::Result<Self> {
         serde_json::from_slice(&serde_json::to_vec(&value)?)
     }
