@@ -179,7 +179,7 @@ fn every_kind_is_described() {
             .ok();
         let slice = slice.trim();
         let endpoint = format!("{ip}:80");
-        let table: [(&str, &[&str]); 12] = [
+        let table: [(&str, &[&str]); 13] = [
             (
                 pod,
                 &[
@@ -255,7 +255,9 @@ fn every_kind_is_described() {
                     "NodeName:   one",
                 ],
             ),
-            ("cm/settings", &["color:\n----\nred", "size:\n----\n10"]),
+            // Its data comes in no order.
+            ("cm/settings", &["Data\n====", "color:\n----\nred"]),
+            ("cm/settings", &["Data\n====", "size:\n----\n10"]),
             ("secret/password", &["Type:  Opaque", "word:  6 bytes"]),
             ("sa/default", &["Name:                default"]),
             ("ns/default", &["kubernetes.io/metadata.name=default", "Status:       Active"]),
