@@ -37,3 +37,15 @@ pub use wire::{Connector, Http, JSON, PROTOBUF, Stream, Whole, without_node};
 pub fn must<T>(result: anyhow::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("{error:#}"))
 }
+
+/// Asserts that a text has all of these in it, in this order.
+#[track_caller]
+pub fn in_order(text: &str, needles: &[&str]) {
+    let mut rest = text;
+    for needle in needles {
+        let Some(at) = rest.find(needle) else {
+            panic!("{needle:?} is missing, or not where it should be, in:\n{text}")
+        };
+        rest = &rest[at + needle.len()..];
+    }
+}

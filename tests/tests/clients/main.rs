@@ -9,7 +9,7 @@ mod workloads;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tests::{Cluster, Options, kubectl_1_20, kubectls};
+use tests::{Cluster, Options, in_order, kubectl_1_20, kubectls};
 
 /// A cluster of its own for each kubectl, the oldest first, with the minor number of its version: 20, 32 and 36.
 fn each_kubectl(options: &Options, test: impl Fn(&Cluster, u32) -> Result<()>) -> Result<()> {
@@ -40,16 +40,4 @@ fn refused(cluster: &Cluster, command: &str) -> Result<String> {
 
 fn field(cluster: &Cluster, object: &str, path: &str) -> Result<String> {
     Ok(cluster.kubectl(&["get", object, "-o", &format!("jsonpath={{{path}}}")])?.ok())
-}
-
-/// Asserts that a text has all of these in it, in this order.
-#[track_caller]
-fn in_order(text: &str, needles: &[&str]) {
-    let mut rest = text;
-    for needle in needles {
-        let Some(at) = rest.find(needle) else {
-            panic!("{needle:?} is missing, or not where it should be, in:\n{text}")
-        };
-        rest = &rest[at + needle.len()..];
-    }
 }
