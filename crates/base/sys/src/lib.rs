@@ -1,10 +1,11 @@
-//! The kernel's interfaces behind safe types: netlink, nftables, network namespaces, kernel parameters, connection
+//! The kernel's interfaces behind safe types: netlink, nftables, network namespaces, kernel parameters, echoes, connection
 //! tracking. Pure mechanism: nothing here knows Kubernetes. Any component may depend on it.
 // Here and in node/oci only: system calls without a safe wrapper. Every block says why it is sound.
 #![allow(unsafe_code)]
 
 pub mod conntrack;
 pub mod fdpass;
+pub mod icmp;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -1,6 +1,7 @@
 //! Links: what the kernel says of one, and how a veth pair is described.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use crate::netlink::Attributes;
 
@@ -53,4 +54,18 @@ pub struct Veth<'a> {
     pub peer_mac: MacAddress,
     /// The kernel's default (1500) when absent.
     pub mtu: Option<u32>,
+}
+
+/// A link that carries Ethernet frames in UDP between hosts.
+#[derive(Clone, Debug)]
+pub struct Vxlan<'a> {
+    pub name: &'a str,
+    pub mac: MacAddress,
+    /// The network's number, 24 bits.
+    pub id: u32,
+    /// UDP, the same on all hosts.
+    pub port: u16,
+    /// This host's address, that packets leave with.
+    pub local: Ipv4Addr,
+    pub mtu: u32,
 }

@@ -7,7 +7,7 @@ mod link;
 mod request;
 
 pub use cidr::{InvalidCidr, Ipv4Cidr};
-pub use link::{Link, MacAddress, Veth};
+pub use link::{Link, MacAddress, Veth, Vxlan};
 pub use request::{Request, RouteKind, RouteSpec};
 
 use std::io;
@@ -106,6 +106,44 @@ impl Route {
             Some(libc::ENODEV) => Ok(None),
             Some(errno) => {
                 let operation = format!("look up link {name}");
+                Err(Error::Rejected { operation, source: io::Error::from_raw_os_error(errno) })
+            }
+        }
+    }
+
+    /// The IPv4 unicast routes of the main table that carry this protocol number.
+    pub fn routes(&mut self, protocol: u8) -> Result<Vec<RouteSpec>, Error> {
+        let mut found = Vec::new();
+        loop {
+            let mut header = [0; request::RTMSG];
+            header[0] = libc::AF_INET as u8;
+            let result = self.socket.dump(Message::new(libc::RTM_GETROUTE, 0, &header), |kind, body| {
+                if kind == libc::RTM_NEWROUTE {
+                    found.extend(RouteSpec::parse(body).filter(|route| route.protocol == protocol));
+                }
+            });
+            match result {
+                Err(netlink::Error::Interrupted) => found.clear(),
+                other => return other.map(|()| found).map_err(Error::from),
+            }
+        }
+    }
+
+    /// The link and the gateway by which this host would send to `address`.
+    pub fn way_to(&mut self, address: std::net::Ipv4Addr) -> Result<Option<(u32, Option<std::net::Ipv4Addr>)>, Error> {
+        let mut header = [0; request::RTMSG];
+        header[0] = libc::AF_INET as u8;
+        header[1] = 32;
+        let mut message = Message::new(libc::RTM_GETROUTE, libc::NLM_F_REQUEST as u16, &header);
+        message.put(libc::RTA_DST, &address.octets());
+        self.socket.send(std::slice::from_mut(&mut message))?;
+        let mut found = None;
+        let replies = self.socket.answers(|_, body| found = request::parse_way(body))?;
+        match replies.first().map(|reply| reply.errno) {
+            None | Some(0) => Ok(found),
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => Ok(None),
+            Some(errno) => {
+                let operation = format!("look up the route to {address}");
                 Err(Error::Rejected { operation, source: io::Error::from_raw_os_error(errno) })
             }
         }

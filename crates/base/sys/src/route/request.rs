@@ -3,11 +3,21 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::link::{MacAddress, Veth};
-use crate::netlink::Message;
+use super::link::{MacAddress, Veth, Vxlan};
+use crate::netlink::{Attributes, Message};
 
 const VETH_INFO_PEER: u16 = 1;
+/// Attributes of a VXLAN link, from `linux/if_link.h`.
+const VXLAN_ID: u16 = 1;
+const VXLAN_LOCAL: u16 = 4;
+const VXLAN_LEARNING: u16 = 7;
+const VXLAN_PORT: u16 = 15;
+const NTF_SELF: u8 = 2;
+/// `RTA_METRICS`' member for the MTU.
+const RTAX_MTU: u16 = 2;
 const RTNH_F_ONLINK: u32 = 4;
+/// Bytes of `rtmsg`.
+pub(super) const RTMSG: usize = 12;
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const REPLACE: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
 
@@ -35,13 +45,39 @@ pub struct RouteSpec {
     pub link: u32,
     /// The source address of packets sent by this host.
     pub source: Option<Ipv4Addr>,
+    /// Bytes of the largest packet; the link's own when absent.
+    pub mtu: Option<u32>,
     pub kind: RouteKind,
+    /// Who made it, as `ip route` shows it (`proto`).
+    pub protocol: u8,
 }
 
 impl RouteSpec {
     /// A unicast route straight to a link.
     pub fn to_link(destination: Ipv4Addr, prefix: u8, link: u32) -> Self {
-        Self { destination, prefix, via: None, link, source: None, kind: RouteKind::Unicast }
+        let protocol = libc::RTPROT_STATIC;
+        Self { destination, prefix, via: None, link, source: None, mtu: None, kind: RouteKind::Unicast, protocol }
+    }
+
+    /// A unicast route of the main table, as the kernel lists it.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let header = body.get(..RTMSG)?;
+        if (header[4], header[7]) != (libc::RT_TABLE_MAIN, libc::RTN_UNICAST) {
+            return None;
+        }
+        let address = |kind| Some(<[u8; 4]>::try_from(Attributes::after(body, RTMSG).find(kind)?.payload).ok()?.into());
+        let (link, via) = parse_way(body)?;
+        let metrics = Attributes::after(body, RTMSG).find(libc::RTA_METRICS);
+        Some(Self {
+            destination: address(libc::RTA_DST).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            prefix: header[1],
+            via,
+            link,
+            source: address(libc::RTA_PREFSRC),
+            mtu: metrics.and_then(|metrics| metrics.nested().find(RTAX_MTU)?.u32()),
+            kind: RouteKind::Unicast,
+            protocol: header[5],
+        })
     }
 
     fn message(&self, kind: u16, flags: i32) -> Message {
@@ -54,11 +90,11 @@ impl RouteSpec {
             (_, None) => libc::RT_SCOPE_LINK,
             (_, Some(_)) => libc::RT_SCOPE_UNIVERSE,
         };
-        let mut header = [0; 12];
+        let mut header = [0; RTMSG];
         header[0] = libc::AF_INET as u8;
         header[1] = self.prefix;
         header[4] = table;
-        header[5] = libc::RTPROT_STATIC;
+        header[5] = self.protocol;
         header[6] = scope;
         header[7] = route_type;
         if self.via.is_some() {
@@ -72,8 +108,20 @@ impl RouteSpec {
         if let Some(source) = self.source {
             message.put(libc::RTA_PREFSRC, &source.octets());
         }
+        if let Some(mtu) = self.mtu {
+            message.nest(libc::RTA_METRICS, |m| {
+                m.put_u32(RTAX_MTU, mtu);
+            });
+        }
         message
     }
+}
+
+/// Link and gateway of a listed route.
+pub(super) fn parse_way(body: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
+    let attributes = || Attributes::after(body, RTMSG);
+    let via = attributes().find(libc::RTA_GATEWAY).and_then(|a| <[u8; 4]>::try_from(a.payload).ok());
+    Some((attributes().find(libc::RTA_OIF)?.u32()?, via.map(Into::into)))
 }
 
 impl Request {
@@ -99,6 +147,54 @@ impl Request {
             });
         });
         Self { message, operation: format!("create the veth pair {} and {}", veth.name, veth.peer_name) }
+    }
+
+    /// Creates a link that carries Ethernet frames in UDP to where its forwarding entries say, and is up.
+    pub fn create_vxlan(vxlan: &Vxlan<'_>) -> Self {
+        let mut message = link_message(libc::RTM_NEWLINK, CREATE, 0, true);
+        message.put_str(libc::IFLA_IFNAME, vxlan.name).put(libc::IFLA_ADDRESS, &vxlan.mac.0);
+        message.put_u32(libc::IFLA_MTU, vxlan.mtu);
+        message.nest(libc::IFLA_LINKINFO, |m| {
+            m.put_str(libc::IFLA_INFO_KIND, "vxlan");
+            m.nest(libc::IFLA_INFO_DATA, |m| {
+                m.put_u32(VXLAN_ID, vxlan.id);
+                m.put(VXLAN_LOCAL, &vxlan.local.octets());
+                m.put(VXLAN_PORT, &vxlan.port.to_be_bytes());
+                // Nothing is learnt from packets: who is where comes from the forwarding entries alone.
+                m.put_u8(VXLAN_LEARNING, 0);
+            });
+        });
+        Self { message, operation: format!("create the VXLAN link {}", vxlan.name) }
+    }
+
+    /// Creates a bridge that is up.
+    pub fn create_bridge(name: &str) -> Self {
+        let mut message = link_message(libc::RTM_NEWLINK, CREATE, 0, true);
+        message.put_str(libc::IFLA_IFNAME, name);
+        message.nest(libc::IFLA_LINKINFO, |m| {
+            m.put_str(libc::IFLA_INFO_KIND, "bridge");
+        });
+        Self { message, operation: format!("create the bridge {name}") }
+    }
+
+    /// Makes a link a port of the bridge `master`.
+    pub fn set_master(index: u32, master: u32) -> Self {
+        let mut message = link_message(libc::RTM_NEWLINK, 0, index, false);
+        message.put_u32(libc::IFLA_MASTER, master);
+        Self { message, operation: format!("make link {index} a port of bridge {master}") }
+    }
+
+    /// Says to which host a VXLAN link sends the frames for a hardware address.
+    pub fn set_forwarding(index: u32, mac: MacAddress, host: Ipv4Addr) -> Self {
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | REPLACE) as u16;
+        let message = forwarding_message(libc::RTM_NEWNEIGH, flags, index, mac, host);
+        Self { message, operation: format!("forward {mac:?} of link {index} to {host}") }
+    }
+
+    pub fn delete_forwarding(index: u32, mac: MacAddress, host: Ipv4Addr) -> Self {
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let message = forwarding_message(libc::RTM_DELNEIGH, flags, index, mac, host);
+        Self { message, operation: format!("stop forwarding {mac:?} of link {index} to {host}") }
     }
 
     pub fn link_up(index: u32) -> Self {
@@ -159,6 +255,26 @@ impl Request {
         message.put(libc::NDA_DST, &address.octets()).put(libc::NDA_LLADDR, &mac.0);
         Self { message, operation: format!("set neighbour {address} of link {index}") }
     }
+
+    pub fn delete_neighbour(index: u32, address: Ipv4Addr) -> Self {
+        let mut header = [0; 12];
+        header[0] = libc::AF_INET as u8;
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut message = Message::new(libc::RTM_DELNEIGH, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16, &header);
+        message.put(libc::NDA_DST, &address.octets());
+        Self { message, operation: format!("delete neighbour {address} of link {index}") }
+    }
+}
+
+fn forwarding_message(kind: u16, flags: u16, index: u32, mac: MacAddress, host: Ipv4Addr) -> Message {
+    let mut header = [0; 12];
+    header[0] = libc::AF_BRIDGE as u8;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..10].copy_from_slice(&libc::NUD_PERMANENT.to_ne_bytes());
+    header[10] = NTF_SELF;
+    let mut message = Message::new(kind, flags, &header);
+    message.put(libc::NDA_LLADDR, &mac.0).put(libc::NDA_DST, &host.octets());
+    message
 }
 
 fn link_message(kind: u16, flags: i32, index: u32, up: bool) -> Message {

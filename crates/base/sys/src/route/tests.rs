@@ -51,3 +51,49 @@ fn a_refusal_names_the_request() {
     assert_eq!(error.errno(), Some(libc::ENODEV));
     assert_eq!(error.to_string(), "delete link absent0");
 }
+
+#[test]
+fn a_tunnel_leads_where_its_entries_say() {
+    let netns = NetNs::create().unwrap();
+    let mut route = netns.run(Route::open).unwrap().unwrap();
+    let (local, far) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(192, 0, 2, 7));
+    let vxlan = Vxlan { name: "vxtest", mac: POD, id: 77, port: 8472, local, mtu: 1400 };
+    route.apply([Request::link_up(1), Request::create_vxlan(&vxlan)]).unwrap();
+    let link = route.link("vxtest").unwrap().unwrap();
+    assert_eq!((link.mac, link.mtu, link.up), (Some(POD), 1400, true));
+    let gateway = Ipv4Addr::new(10, 42, 1, 0);
+    let block =
+        RouteSpec { via: Some(gateway), mtu: Some(1350), protocol: 83, ..RouteSpec::to_link(gateway, 24, link.index) };
+    route
+        .apply([
+            Request::set_neighbour(link.index, gateway, HOST),
+            Request::set_forwarding(link.index, HOST, far),
+            Request::set_route(&block),
+        ])
+        .unwrap();
+    assert_eq!(route.routes(83).unwrap(), [block]);
+    assert_eq!(route.routes(84).unwrap(), []);
+    assert_eq!(route.way_to(Ipv4Addr::new(10, 42, 1, 9)).unwrap(), Some((link.index, Some(gateway))));
+    assert_eq!(route.way_to(far).unwrap(), None);
+    route
+        .apply([
+            Request::delete_forwarding(link.index, HOST, far),
+            Request::delete_neighbour(link.index, gateway),
+            Request::delete_route(&block),
+        ])
+        .unwrap();
+    assert_eq!(route.routes(83).unwrap(), []);
+}
+
+#[test]
+fn a_bridge_takes_ports() {
+    let (netns, other) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    let mut route = netns.run(Route::open).unwrap().unwrap();
+    let veth = Veth { name: "vtest0", mac: HOST, peer_name: "eth0", peer_mac: POD, mtu: None };
+    route.apply([Request::create_bridge("btest"), Request::create_veth(&veth, other.fd())]).unwrap();
+    let index = |route: &mut Route, name| route.link(name).unwrap().unwrap().index;
+    let (port, bridge) = (index(&mut route, "vtest0"), index(&mut route, "btest"));
+    route.apply([Request::set_master(port, bridge)]).unwrap();
+    let error = route.apply([Request::set_master(bridge, port)]).unwrap_err();
+    assert!(error.to_string().contains("a port of bridge"), "{error}");
+}
