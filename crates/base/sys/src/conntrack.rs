@@ -2,7 +2,7 @@
 //! UDP flows of a withdrawn endpoint must lose theirs.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::netlink::{self, Attribute, Attributes, Message, Protocol, Socket};
 
@@ -14,8 +14,9 @@ const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
-const IP_SOURCE: u16 = 1;
-const IP_DESTINATION: u16 = 2;
+/// Source and destination have one kind per family.
+const IP_SOURCE: [u16; 2] = [1, 3];
+const IP_DESTINATION: [u16; 2] = [2, 4];
 const PROTO_NUMBER: u16 = 1;
 const PROTO_DESTINATION_PORT: u16 = 3;
 
@@ -32,23 +33,24 @@ pub enum Error {
 pub struct Flow {
     pub protocol: u8,
     /// Where the client sent to.
-    pub destination: (Ipv4Addr, u16),
+    pub destination: (IpAddr, u16),
     /// Who answers: differs from `destination` when the flow is translated.
-    pub answered_by: Ipv4Addr,
+    pub answered_by: IpAddr,
 }
 
-/// Deletes every IPv4 entry that `select` picks and returns how many. Flows that end meanwhile are not an error.
+/// Deletes every entry that `select` picks and returns how many. Flows that end meanwhile are not an error.
 pub fn delete(select: impl Fn(&Flow) -> bool) -> Result<usize, Error> {
     let mut socket = Socket::open(Protocol::Netfilter)?;
-    let header = [libc::AF_INET as u8, 0, 0, 0];
     let mut requests = Vec::new();
     // An interrupted dump needs no second try: what it missed began after the change that made us look.
-    let dumped = socket.dump(Message::new(GET, 0, &header), |_, body| {
+    let dumped = socket.dump(Message::new(GET, 0, &[libc::AF_UNSPEC as u8, 0, 0, 0]), |_, body| {
+        let Some(family) = body.first() else { return };
         let attributes = Attributes::after(body, GENMSG);
         let Some(original) = attributes.find(TUPLE_ORIGINAL) else { return };
         let Some(flow) = flow(original, attributes) else { return };
         if select(&flow) {
-            let mut request = Message::new(DELETE, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16, &header);
+            let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+            let mut request = Message::new(DELETE, flags, &[*family, 0, 0, 0]);
             // The entry is found by its tuple; the id guards against a successor with the same tuple.
             request.attribute(TUPLE_ORIGINAL | 0x8000, |m| m.raw(original.payload));
             if let Some(id) = attributes.find(ID) {
@@ -79,9 +81,9 @@ pub fn delete(select: impl Fn(&Flow) -> bool) -> Result<usize, Error> {
 fn flow(original: Attribute<'_>, attributes: Attributes<'_>) -> Option<Flow> {
     let reply = attributes.find(TUPLE_REPLY)?.nested();
     let proto = original.nested().find(TUPLE_PROTO)?.nested();
-    let address = |tuple: Attributes<'_>, kind| {
-        let octets: [u8; 4] = tuple.find(TUPLE_IP)?.nested().find(kind)?.payload.try_into().ok()?;
-        Some(Ipv4Addr::from(octets))
+    let address = |tuple: Attributes<'_>, kinds: [u16; 2]| {
+        let addresses = tuple.find(TUPLE_IP)?.nested();
+        kinds.into_iter().find_map(|kind| addresses.find(kind))?.ip()
     };
     Some(Flow {
         protocol: *proto.find(PROTO_NUMBER)?.payload.first()?,

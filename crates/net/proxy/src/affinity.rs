@@ -59,7 +59,7 @@ impl StaleClients {
         let stored = nft.elements(FAMILY, table, shape.affinities())?;
         let stale = stored.into_iter().filter(|element| self.is_stale(shape, element));
         let mut batch = Batch::new(FAMILY, table);
-        let keys = stale.map(|element| Element { key: element.key, data: None, expiry: None });
+        let keys = stale.map(|element| Element { key: element.key, data: None, expiry: None, last: None });
         batch.delete_elements(shape.affinities(), keys);
         nft.commit(batch)
     }
@@ -84,12 +84,12 @@ pub(crate) fn recover(
         return Ok(recovered);
     }
     for shape in Shape::ALL {
-        for StoredElement { key, data, expiry } in nft.elements(FAMILY, table, shape.affinities())? {
+        for StoredElement { key, data, expiry, .. } in nft.elements(FAMILY, table, shape.affinities())? {
             let known = frontend_of(&key).and_then(|frontend| allowed.get(&(shape, frontend.to_vec())));
             // One that expires now would stay for good.
             let lives = expiry.is_some_and(|expiry| !expiry.left.is_zero());
             if let Some(data) = data.filter(|data| lives && known.is_some_and(|known| known.contains(data))) {
-                recovered.push((shape, Element { key, data: Some(Data::Fields(data)), expiry }));
+                recovered.push((shape, Element { key, data: Some(Data::Fields(data)), expiry, last: None }));
             }
         }
     }

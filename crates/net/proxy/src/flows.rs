@@ -2,7 +2,7 @@
 //! one. TCP connections to a withdrawn endpoint are left alone: they end by themselves.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use base_sys::conntrack::{self, Flow};
 
@@ -12,7 +12,7 @@ use crate::frontend::{Backends, Frontend, FrontendAddress, Protocol};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StaleFlows {
     /// Per UDP address and port, who may answer.
-    answers: HashMap<(Ipv4Addr, u16), HashSet<Ipv4Addr>>,
+    answers: HashMap<(IpAddr, u16), HashSet<IpAddr>>,
 }
 
 impl StaleFlows {
@@ -25,8 +25,9 @@ impl StaleFlows {
                     FrontendAddress::Ip(ip) => ip,
                     FrontendAddress::Node => node_ip,
                 };
-                let endpoints = backends.iter().flat_map(|backends| &backends.endpoints).map(|endpoint| endpoint.ip);
-                answers.entry((address, frontend.port)).or_default().extend(endpoints);
+                let endpoints =
+                    backends.iter().flat_map(|backends| &backends.endpoints).map(|endpoint| IpAddr::V4(endpoint.ip));
+                answers.entry((address.into(), frontend.port)).or_default().extend(endpoints);
             }
         }
         Self { answers }
@@ -61,7 +62,11 @@ mod tests {
         let frontend = Frontend { origin: Origin::Cluster, address, protocol: Protocol::Udp, port: 53 };
         let endpoints = BTreeSet::from([Endpoint { ip: alive, port: 5353 }]);
         let stale = StaleFlows::of(&BTreeMap::from([(frontend, Some(endpoints.into()))]), Ipv4Addr::LOCALHOST);
-        let flow = |protocol, port, answered_by| Flow { protocol, destination: (dns, port), answered_by };
+        let flow = |protocol, port, answered_by| Flow {
+            protocol,
+            destination: (dns.into(), port),
+            answered_by: IpAddr::V4(answered_by),
+        };
         assert!(stale.is_stale(&flow(17, 53, gone)) && stale.is_stale(&flow(17, 53, dns)));
         assert!(!stale.is_stale(&flow(17, 53, alive)));
         assert!(!stale.is_stale(&flow(6, 53, gone)) && !stale.is_stale(&flow(17, 54, gone)));

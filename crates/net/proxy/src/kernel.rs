@@ -168,5 +168,5 @@ fn encode(batch: &mut Batch, step: &Step) {
 }
 
 fn element(key: Vec<u8>, data: Option<Vec<u8>>) -> Element {
-    Element { key, data: data.map(Data::Fields), expiry: None }
+    Element { key, data: data.map(Data::Fields), expiry: None, last: None }
 }

@@ -2,7 +2,8 @@
 //! in README.md.
 
 use base_sys::nft::{
-    Batch, Chain, ChainKind, Cmp, Data, DataKind, Element, Expr, Hook, NatKind, Reg, Reject, Rule, Set, Type, Verdict,
+    Batch, Chain, ChainKind, Cmp, Data, DataKind, Element, Expr, Hook, NatKind, NfProto, Reg, Reject, Rule, Set, Type,
+    Verdict,
 };
 use base_sys::route::Ipv4Cidr;
 
@@ -47,7 +48,7 @@ pub(crate) fn create(batch: &mut Batch, config: &ProxyConfig) {
     for shape in Shape::ALL {
         let refuse = Data::Verdict(Verdict::Goto(REJECT.into()));
         let none = Pick::new(0, None).code();
-        let element = Element { key: none.to_ne_bytes().to_vec(), data: Some(refuse), expiry: None };
+        let element = Element { key: none.to_ne_bytes().to_vec(), data: Some(refuse), expiry: None, last: None };
         batch.add_elements(shape.picks(), [element]);
         for count in 1..=FIRST_PICKS {
             add_pick(batch, shape, Pick::new(count, None));
@@ -64,11 +65,11 @@ fn add_maps(batch: &mut Batch) {
             (shape.slots(), slot_key, endpoint()),
             (shape.picks(), vec![Type::Mark], DataKind::Verdict),
         ] {
-            batch.add_set(&Set { name: name.into(), key, data: Some(data), dynamic: None });
+            batch.add_set(&Set { name: name.into(), key, data: Some(data), dynamic: None, ranges: false });
         }
     }
     let key = vec![Type::Ipv4Address, Type::Ipv4Address];
-    batch.add_set(&Set { name: HAIRPINS.into(), key, data: None, dynamic: None });
+    batch.add_set(&Set { name: HAIRPINS.into(), key, data: None, dynamic: None, ranges: false });
 }
 
 fn key(shape: Shape) -> Vec<Type> {
@@ -89,7 +90,13 @@ fn endpoint() -> DataKind {
 /// Adds the map in which the kernel remembers clients. It takes memory from the start: only where it is needed.
 pub(crate) fn add_affinities(batch: &mut Batch, shape: Shape) {
     let key = key_with(shape, Type::Ipv4Address);
-    batch.add_set(&Set { name: shape.affinities().into(), key, data: Some(endpoint()), dynamic: Some(CLIENTS) });
+    batch.add_set(&Set {
+        name: shape.affinities().into(),
+        key,
+        data: Some(endpoint()),
+        dynamic: Some(CLIENTS),
+        ranges: false,
+    });
 }
 
 fn add_destination_rules(batch: &mut Batch, config: &ProxyConfig) {
@@ -153,7 +160,7 @@ fn add_source_rules(batch: &mut Batch, config: &ProxyConfig) {
             vec![
                 Expr::Contains { set: HAIRPINS.into(), key: KEY, negate: false },
                 Expr::Immediate { to: KEY, value: config.node_ip.octets().to_vec() },
-                Expr::Nat { kind: NatKind::Source, address: KEY, port: None },
+                Expr::Nat { kind: NatKind::Source, family: NfProto::Ipv4, address: KEY, port: None },
             ],
         ],
     );
@@ -203,7 +210,7 @@ pub(crate) fn add_pick(batch: &mut Batch, shape: Shape, pick: Pick) {
     }
     let go = Data::Verdict(Verdict::Goto(chain));
     let key = pick.code().to_ne_bytes().to_vec();
-    batch.add_elements(shape.picks(), [Element { key, data: Some(go), expiry: None }]);
+    batch.add_elements(shape.picks(), [Element { key, data: Some(go), expiry: None, last: None }]);
 }
 
 const ENDPOINT: Reg = Reg::new(5);
@@ -247,7 +254,7 @@ fn load_random_endpoint(shape: Shape, count: u32) -> Vec<Expr> {
 }
 
 fn translate() -> Expr {
-    Expr::Nat { kind: NatKind::Destination, address: ENDPOINT, port: Some(ENDPOINT_PORT) }
+    Expr::Nat { kind: NatKind::Destination, family: NfProto::Ipv4, address: ENDPOINT, port: Some(ENDPOINT_PORT) }
 }
 
 struct Rules<'a> {

@@ -1,5 +1,7 @@
 //! Writing and reading netlink messages: a header, a family header, then nested type-length-value attributes.
 
+use std::net::IpAddr;
+
 /// Attributes whose payload is a list of attributes carry this bit.
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
@@ -113,6 +115,15 @@ pub struct Attribute<'a> {
 impl<'a> Attribute<'a> {
     pub fn nested(&self) -> Attributes<'a> {
         Attributes(self.payload)
+    }
+
+    /// `None` when the payload is no address of either family.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.payload.len() {
+            4 => Some(IpAddr::from(<[u8; 4]>::try_from(self.payload).ok()?)),
+            16 => Some(IpAddr::from(<[u8; 16]>::try_from(self.payload).ok()?)),
+            _ => None,
+        }
     }
 
     /// `None` when the payload is not four bytes long.

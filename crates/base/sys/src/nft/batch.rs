@@ -100,6 +100,21 @@ impl Batch {
         self.push(NEW_TABLE, libc::NLM_F_CREATE, ("create table", table), |_| {});
     }
 
+    /// As [`Batch::add_table`], with a note that `nft list` shows; an existing table keeps its own.
+    pub fn add_commented_table(&mut self, note: &str) {
+        let table = self.table.clone();
+        self.push(NEW_TABLE, libc::NLM_F_CREATE, ("create table", table), |m| {
+            m.put(TABLE_COMMENT, &comment(note));
+        });
+    }
+
+    /// A number that tells what this batch does from what others do; two runs of one program agree on it.
+    pub fn fingerprint(&self) -> u64 {
+        // FNV-1a: the standard library promises no hash that stays the same.
+        let bytes = self.messages.iter().flat_map(|message| message.bytes());
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
     /// Deletes the table with all its contents; refused when there is none.
     pub fn delete_table(&mut self) {
         let table = self.table.clone();
@@ -206,7 +221,9 @@ impl Batch {
     }
 }
 
-/// A rule's attribute for what its maker wants to remember.
+/// A table's attribute for what its maker wants to remember.
+pub(super) const TABLE_COMMENT: u16 = 6;
+/// A rule's attribute for the same.
 pub(super) const COMMENT: u16 = 7;
 
 /// `nft`'s encoding of a rule comment: type 0, length, text with its zero.

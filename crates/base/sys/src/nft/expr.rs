@@ -57,6 +57,13 @@ pub enum FibResult {
     AddressType = 3,
 }
 
+/// A packet's family, as [`MetaKey::NfProto`] loads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NfProto {
+    Ipv4 = 2,
+    Ipv6 = 10,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatKind {
     Source = 0,
@@ -142,6 +149,7 @@ pub enum Expr {
     },
     Nat {
         kind: NatKind,
+        family: NfProto,
         address: Reg,
         port: Option<Reg>,
     },
@@ -163,7 +171,6 @@ const EXPR_DATA: u16 = 2;
 const LIST_ELEM: u16 = 1;
 const FIB_DADDR: u32 = 1 << 1;
 const DYNSET_UPDATE: u32 = 1;
-const NAT_FAMILY_IPV4: u32 = 2;
 /// `NF_NAT_RANGE_PROTO_SPECIFIED`
 const NAT_PORT_GIVEN: u32 = 1 << 1;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: ports of masqueraded connections must not collide between CPUs.
@@ -224,8 +231,8 @@ impl Expr {
                 .put_be32(5, data.0)
                 .put_be64(6, milliseconds(*timeout)),
             Self::Random { modulus, to } => m.put_be32(1, to.0).put_be32(2, *modulus).put_be32(3, 1),
-            Self::Nat { kind, address, port } => {
-                m.put_be32(1, *kind as u32).put_be32(2, NAT_FAMILY_IPV4).put_be32(3, address.0);
+            Self::Nat { kind, family, address, port } => {
+                m.put_be32(1, *kind as u32).put_be32(2, *family as u32).put_be32(3, address.0);
                 if let Some(port) = port {
                     m.put_be32(5, port.0).put_be32(7, NAT_PORT_GIVEN);
                 }

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use super::batch::COMMENT;
+use super::batch::{COMMENT, TABLE_COMMENT};
+use super::set::KEY_END;
 use super::{Error, Expiry, Family, Nft};
 use crate::netlink::{self, Attributes, Message};
 
+const GET_TABLE: u16 = 0x0a01;
 const GET_CHAIN: u16 = 0x0a04;
 const GET_RULE: u16 = 0x0a07;
 const GET_ELEMENTS: u16 = 0x0a0d;
@@ -38,6 +40,9 @@ pub struct StoredRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredElement {
     pub key: Vec<u8>,
+    /// Of a range: each field's last value.
+    pub last: Option<Vec<u8>>,
+    /// Of a map with fields as data.
     pub data: Option<Vec<u8>>,
     pub expiry: Option<Expiry>,
 }
@@ -79,6 +84,20 @@ impl Nft {
         Ok(found)
     }
 
+    /// What the table's maker noted; `None` when there is no such table or no note.
+    pub fn table_comment(&mut self, family: Family, table: &str) -> Result<Option<String>, Error> {
+        retried(|| {
+            let mut found = None;
+            self.socket.dump(Message::new(GET_TABLE, 0, &[family.number(), 0, 0, 0]), |_, body| {
+                let attributes = Attributes::after(body, GENMSG);
+                if attributes.find(1).and_then(|name| name.str()) == Some(table) {
+                    found = attributes.find(TABLE_COMMENT).and_then(|data| comment(data.payload));
+                }
+            })?;
+            Ok(found)
+        })
+    }
+
     /// A set's or map's elements; empty when there is no such set.
     pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<StoredElement>, Error> {
         retried(|| self.elements_once(family, table, set))
@@ -93,10 +112,12 @@ impl Nft {
             for element in list.nested() {
                 let element = element.nested();
                 let Some(key) = element.find(1).and_then(|key| key.nested().find(1)) else { continue };
-                let data = element.find(2).and_then(|data| data.nested().find(1)).map(|data| data.payload.to_vec());
+                let value =
+                    |kind| element.find(kind).and_then(|data| data.nested().find(1)).map(|data| data.payload.to_vec());
+                let (data, last) = (value(2), value(KEY_END));
                 let milliseconds = |kind| element.find(kind).and_then(|time| time.be64()).map(Duration::from_millis);
                 let expiry = milliseconds(4).zip(milliseconds(5)).map(|(timeout, left)| Expiry { timeout, left });
-                found.push(StoredElement { key: key.payload.to_vec(), data, expiry });
+                found.push(StoredElement { key: key.payload.to_vec(), last, data, expiry });
             }
         });
         match result {

@@ -9,6 +9,7 @@ use crate::netlink::Message;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Ipv4Address = 7,
+    Ipv6Address = 8,
     Protocol = 12,
     Port = 13,
     Mark = 19,
@@ -18,6 +19,7 @@ impl Type {
     fn length(self) -> u32 {
         match self {
             Self::Ipv4Address | Self::Mark => 4,
+            Self::Ipv6Address => 16,
             Self::Protocol => 1,
             Self::Port => 2,
         }
@@ -40,15 +42,30 @@ pub struct Set {
     pub data: Option<DataKind>,
     /// Rules may add elements, at most so many at a time, and each expires.
     pub dynamic: Option<u32>,
+    /// Elements are ranges of keys.
+    pub ranges: bool,
 }
 
 /// One element; `key` and field data as [`concat`] pads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     pub key: Vec<u8>,
+    /// Of a set of ranges: each field's last value.
+    pub last: Option<Vec<u8>>,
     pub data: Option<Data>,
     /// Of a dynamic set; an element without it stays until deleted.
     pub expiry: Option<Expiry>,
+}
+
+impl Element {
+    pub fn new(key: Vec<u8>, data: Option<Data>) -> Self {
+        Self { key, last: None, data, expiry: None }
+    }
+
+    /// From `key` to `last`, field by field.
+    pub fn range(key: Vec<u8>, last: Vec<u8>) -> Self {
+        Self { last: Some(last), ..Self::new(key, None) }
+    }
 }
 
 /// When an element expires; the kernel counts in milliseconds.
@@ -76,6 +93,7 @@ pub fn concat(fields: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
+const FLAG_INTERVAL: u32 = 0x4;
 const FLAG_MAP: u32 = 0x8;
 const FLAG_TIMEOUT: u32 = 0x10;
 const FLAG_EVAL: u32 = 0x20;
@@ -93,6 +111,9 @@ impl Set {
         }
         if self.data.is_some() {
             flags |= FLAG_MAP;
+        }
+        if self.ranges {
+            flags |= FLAG_INTERVAL;
         }
         if self.dynamic.is_some() {
             flags |= FLAG_TIMEOUT | FLAG_EVAL;
@@ -146,12 +167,20 @@ impl Set {
     }
 }
 
+/// An element's attribute for where its range ends.
+pub(super) const KEY_END: u16 = 10;
+
 impl Element {
     pub(super) fn encode(&self, m: &mut Message) {
         m.nest(1, |m| {
             m.nest(1, |m| {
                 m.put(1, &self.key);
             });
+            if let Some(last) = &self.last {
+                m.nest(KEY_END, |m| {
+                    m.put(1, last);
+                });
+            }
             match &self.data {
                 Some(Data::Fields(value)) => {
                     m.nest(2, |m| {
@@ -211,5 +240,6 @@ mod tests {
         assert_eq!(concat(&[&[10, 0, 0, 1], &[6], &[0, 80]]), [10, 0, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0]);
         assert_eq!(length(&[Type::Ipv4Address, Type::Protocol, Type::Port]), 12);
         assert_eq!(length(&[Type::Port]), 2);
+        assert_eq!(length(&[Type::Ipv6Address, Type::Port]), 20);
     }
 }

@@ -6,11 +6,12 @@ mod cidr;
 mod link;
 mod request;
 
-pub use cidr::{InvalidCidr, Ipv4Cidr};
+pub use cidr::{Cidr, InvalidCidr, IpCidr, Ipv4Cidr, Ipv6Cidr};
 pub use link::{Link, MacAddress, Veth, Vxlan};
 pub use request::{Request, RouteKind, RouteSpec};
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::netlink::{self, Attributes, Message, Protocol, Socket};
 
@@ -130,7 +131,7 @@ impl Route {
     }
 
     /// The link and the gateway by which this host would send to `address`.
-    pub fn way_to(&mut self, address: std::net::Ipv4Addr) -> Result<Option<(u32, Option<std::net::Ipv4Addr>)>, Error> {
+    pub fn way_to(&mut self, address: Ipv4Addr) -> Result<Option<(u32, Option<Ipv4Addr>)>, Error> {
         let mut header = [0; request::RTMSG];
         header[0] = libc::AF_INET as u8;
         header[1] = 32;
@@ -150,17 +151,24 @@ impl Route {
     }
 
     /// The IPv4 addresses assigned to links of this namespace, with their link's index.
-    pub fn addresses(&mut self) -> Result<Vec<(u32, std::net::Ipv4Addr)>, Error> {
+    pub fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Addr)>, Error> {
+        let all = self.all_addresses()?.into_iter();
+        Ok(all
+            .filter_map(|(link, address)| if let IpAddr::V4(v4) = address { Some((link, v4)) } else { None })
+            .collect())
+    }
+
+    /// The addresses of both families, as [`Route::addresses`].
+    pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpAddr)>, Error> {
         const IFADDRMSG: usize = 8;
         let mut found = Vec::new();
         loop {
-            let mut header = [0; IFADDRMSG];
-            header[0] = libc::AF_INET as u8;
-            let result = self.socket.dump(Message::new(libc::RTM_GETADDR, 0, &header), |_, body| {
+            let result = self.socket.dump(Message::new(libc::RTM_GETADDR, 0, &[0; IFADDRMSG]), |_, body| {
                 let index = body.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
-                let local = Attributes::after(body, IFADDRMSG).find(libc::IFA_LOCAL);
-                let address = local.and_then(|a| <[u8; 4]>::try_from(a.payload).ok());
-                found.extend(index.zip(address.map(Into::into)));
+                let attributes = Attributes::after(body, IFADDRMSG);
+                // An IPv6 address that is not of a point-to-point link has only the second.
+                let local = attributes.find(libc::IFA_LOCAL).or_else(|| attributes.find(libc::IFA_ADDRESS));
+                found.extend(index.zip(local.and_then(|local| local.ip())));
             });
             match result {
                 Err(netlink::Error::Interrupted) => found.clear(),
