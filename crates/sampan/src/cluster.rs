@@ -104,6 +104,7 @@ impl ControlPlane {
         }
         // Bearers of service accounts last: they refuse what none has known.
         authenticators.extend([bootstrap_tokens as Arc<dyn Authenticator>, bearers]);
+        let admission_metrics = plugins.metrics.clone();
         let config = machinery_apiserver::Config {
             resources: all.into_iter().chain(reviews).collect(),
             authenticators,
@@ -113,6 +114,7 @@ impl ControlPlane {
             limits: Limits::default(),
             advertise_address,
             documents,
+            metrics: vec![Box::new(move |registry| admission_metrics.register(registry))],
         };
         plugins
             .policies

@@ -38,7 +38,7 @@ impl Server {
             .with_no_client_auth();
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage),
-            admission: Vec::new(),
+            admission: Default::default(),
             service_range: ServiceRange::parse("10.43.0.0/16")?,
             node_ports: NodePortRange::parse("30000-32767")?,
             kubelet_tls: Arc::new(tls),
@@ -54,6 +54,7 @@ impl Server {
             limits: Limits::default(),
             advertise_address: "127.0.0.1:6443".into(),
             documents: Vec::new(),
+            metrics: Vec::new(),
         });
         let ask = server.in_process(UserInfo { name: "upstream".into(), ..UserInfo::default() });
         Ok(Self { ask, _store: store })

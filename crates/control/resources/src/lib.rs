@@ -33,9 +33,11 @@ use std::sync::Arc;
 use base_meta::Status;
 use base_tasks::Tasks;
 use machinery_dial::Dialer;
-use machinery_registry::{Admission, Handlers, Registry, Resource, Strategy};
+use machinery_registry::{Chain, Handlers, Registry, Resource, Strategy};
 use machinery_storage::Storage;
 
+#[cfg(feature = "test-util")]
+pub use self::apiextensions::conversion_answer;
 pub use self::apiextensions::{CustomResourceDefinitionStrategy, Definitions};
 pub use self::apiregistration::{Aggregation, ApiServiceStrategy, Managed, Versions};
 pub use self::core::endpoints::EndpointsStrategy;
@@ -61,8 +63,7 @@ use self::core::{namespace, pod};
 /// What the kinds stand on.
 pub struct Deps {
     pub storage: Arc<dyn Storage>,
-    /// In the order they are asked.
-    pub admission: Vec<Arc<dyn Admission>>,
+    pub admission: Chain,
     pub service_range: ServiceRange,
     pub node_ports: NodePortRange,
     /// The API server as a client of the nodes: its certificate, and the authority that signs theirs.
@@ -155,7 +156,7 @@ impl Resources {
 /// Loads every kind, joins their handlers to them, and repairs the allocations.
 pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     let allocations = Arc::new(Allocations::new(deps.storage.clone(), deps.service_range, deps.node_ports));
-    let load = Load { storage: deps.storage, admission: deps.admission.into() };
+    let load = Load { storage: deps.storage, admission: deps.admission };
     let nodes = load.kind("nodes", NodeStrategy).await?;
     let services = load.kind("services", ServiceStrategy { allocations: allocations.clone() }).await?;
     let addresses = Arc::new(ServiceAddresses(Arc::downgrade(&services)));
@@ -227,7 +228,7 @@ async fn others(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
 #[derive(Clone)]
 pub(crate) struct Load {
     storage: Arc<dyn Storage>,
-    admission: Arc<[Arc<dyn Admission>]>,
+    admission: Chain,
 }
 
 impl Load {

@@ -21,7 +21,7 @@ pub(crate) async fn started(storage: Arc<dyn Storage>, range: &str) -> Resources
         .with_no_client_auth();
     let deps = Deps {
         storage,
-        admission: Vec::new(),
+        admission: Default::default(),
         service_range: ServiceRange::parse(range).expect("a range"),
         node_ports: NodePortRange::parse("30000-30015").expect("a range"),
         kubelet_tls: Arc::new(tls),

@@ -93,7 +93,7 @@ impl Inner {
         self.metrics.served(&labels, code, began.elapsed());
         match learnt.record.take() {
             Some(mut record) => {
-                record.annotate(warnings.take_annotations());
+                record.annotate(warnings.take_annotations(record.level() >= Level::Request));
                 recorded(record, learnt, response, failure.as_ref(), panicked).await
             }
             None => response,

@@ -45,6 +45,7 @@ pub use dynamic::{Delegate, Delegated};
 pub use health::HealthCheck;
 pub use in_process::InProcess;
 pub use limits::Limits;
+pub use metrics::Register;
 pub use serve::tls_config;
 pub use server::{ApiServer, Config};
 pub use version::VersionInfo;

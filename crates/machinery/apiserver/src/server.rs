@@ -13,7 +13,7 @@ use crate::flow::Flows;
 use crate::health::HealthCheck;
 use crate::in_process::InProcess;
 use crate::limits::Limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Register};
 use crate::served::{Dynamic, Fixed, Served};
 use crate::version::VersionInfo;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub advertise_address: String,
     /// Served as they are, each at its path.
     pub documents: Vec<(&'static str, serde_json::Value)>,
+    /// What other parts of the process tell `/metrics`.
+    pub metrics: Vec<Register>,
 }
 
 /// Cheap to clone; clones are one server.
@@ -78,6 +80,7 @@ impl ApiServer {
             limits,
             advertise_address,
             documents,
+            metrics,
         } = config;
         let mut checks = vec![HealthCheck::live("ping", || Ok(()))];
         checks.extend(health_checks);
@@ -96,7 +99,7 @@ impl ApiServer {
             flows: Flows::new(&limits),
             limits,
             audit,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(metrics),
             health_checks: checks,
             version,
             documents,

@@ -2,19 +2,20 @@
 
 use std::borrow::Cow;
 use std::hash::BuildHasher;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use base_meta::{GroupVersion, Gvk, Status, schema};
 use serde_json::Value;
 
 use crate::admission::{Options, Rounds, Version, Versions};
+use crate::chain::Concerned;
 use crate::codec::{Stored, plain};
 use crate::core::Core;
 use crate::managed::{Place, overlay};
 use crate::object::Erased;
 use crate::scale::{at_mut, view};
 use crate::strategy::Undo;
-use crate::{Admission, Attributes, DeleteOptions, Operation, RequestContext, ResourceDef};
+use crate::{Attributes, DeleteOptions, Operation, RequestContext, ResourceDef};
 
 /// The write as plug-ins are told of it.
 #[derive(Clone, Copy)]
@@ -45,42 +46,9 @@ fn fingerprint(value: &Value) -> u64 {
     KEYS.hash_one(value)
 }
 
-type Chain = Vec<Arc<dyn Admission>>;
-
-/// All plug-ins in order; once more where one of them asks for it.
-async fn mutate_in_rounds(chain: &Chain, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-    loop {
-        for plugin in chain {
-            plugin.mutate(attributes, object).await?;
-        }
-        if !attributes.rounds.begin_second() {
-            return Ok(());
-        }
-    }
-}
-
-async fn validate(chain: &Chain, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
-    for plugin in chain {
-        plugin.validate(attributes, object).await?;
-    }
-    Ok(())
-}
-
-/// What was taken for a write that was not made.
-pub(crate) async fn give_back(taken: Vec<Undo>) {
-    for undo in taken {
-        undo().await;
-    }
-}
-
 impl Core {
-    fn chain(&self, asked: Asked<'_>) -> Chain {
-        let subresource = asked.ctx.subresource.as_deref();
-        self.admission
-            .iter()
-            .filter(|plugin| plugin.handles(&self.gvr, subresource, asked.operation))
-            .cloned()
-            .collect()
+    fn chain(&self, asked: Asked<'_>) -> Concerned<'_> {
+        self.admission.of(&self.gvr, asked.ctx.subresource.as_deref(), asked.operation)
     }
 
     /// What plug-ins see of an object: a Scale where that is what the request writes.
@@ -113,7 +81,7 @@ impl Core {
         let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
         if asked.scales() {
             let mut scale = view(&self.scale_paths, &value)?;
-            mutate_in_rounds(&chain, &attributes, &mut scale).await?;
+            chain.mutate(&attributes, &mut scale).await?;
             let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
             let place = at_mut(&mut value, &self.scale_paths.spec_replicas);
             if place.as_i64().unwrap_or(0) == replicas {
@@ -123,7 +91,7 @@ impl Core {
             return Ok((self.typed_value(value)?, seen));
         }
         let before = fingerprint(&value);
-        mutate_in_rounds(&chain, &attributes, &mut value).await?;
+        chain.mutate(&attributes, &mut value).await?;
         let object = if fingerprint(&value) == before { object } else { self.typed_value(value)? };
         Ok((object, seen))
     }
@@ -143,33 +111,23 @@ impl Core {
         let object = object.map(|object| self.shown(asked, object)).transpose()?;
         let (told, rounds) = (self.told(asked), Rounds::default());
         let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
-        validate(&chain, &attributes, object.as_deref()).await
+        chain.validate(&attributes, object.as_deref()).await
     }
 
-    /// Lets plug-ins take what the write uses up. To be given back by [`give_back`] if nothing is stored.
+    /// Lets plug-ins take what the write uses up.
     pub(crate) async fn reserve(
         &self,
         asked: Asked<'_>,
         object: &Value,
         old: Option<&Stored>,
     ) -> Result<Vec<Undo>, Status> {
-        let mut taken = Vec::new();
-        let subresource = asked.ctx.subresource.as_deref();
-        for plugin in self.admission.iter().filter(|plugin| plugin.reserves()) {
-            if !plugin.handles(&self.gvr, subresource, asked.operation) {
-                continue;
-            }
-            let old = self.shown_old(asked, old)?;
-            let (told, rounds) = (self.told(asked), Rounds::default());
-            match plugin.reserve(&self.attributes(asked, &told, old.as_deref(), &rounds), object).await {
-                Ok(undo) => taken.extend(undo),
-                Err(status) => {
-                    give_back(taken).await;
-                    return Err(status);
-                }
-            }
+        let chain = self.admission.reserving(&self.gvr, asked.ctx.subresource.as_deref(), asked.operation);
+        if chain.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(taken)
+        let old = self.shown_old(asked, old)?;
+        let (told, rounds) = (self.told(asked), Rounds::default());
+        chain.reserve(&self.attributes(asked, &told, old.as_deref(), &rounds), object).await
     }
 
     /// The whole chain over a body that a handler will act on. What it would change is not known here, so nothing is old
@@ -191,8 +149,8 @@ impl Core {
         let old = self.shown_old(asked, old.as_ref())?.map(Cow::into_owned);
         let (told, rounds) = (self.told(asked), Rounds::default());
         let attributes = self.attributes(asked, &told, old.as_ref(), &rounds);
-        mutate_in_rounds(&chain, &attributes, &mut body).await?;
-        validate(&chain, &attributes, Some(&body)).await?;
+        chain.mutate(&attributes, &mut body).await?;
+        chain.validate(&attributes, Some(&body)).await?;
         Ok(body)
     }
 

@@ -12,7 +12,7 @@ use crate::kind::Kind;
 use crate::object::Erased;
 use crate::pending::Pending;
 use crate::scale::ScalePaths;
-use crate::{Admission, RequestContext, ResourceDef, SubresourceHandler, failure};
+use crate::{Chain, RequestContext, ResourceDef, SubresourceHandler, failure};
 
 pub type Handlers = BTreeMap<&'static str, Arc<dyn SubresourceHandler>>;
 
@@ -27,7 +27,7 @@ pub struct Core {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) pending: Arc<Pending>,
-    pub(crate) admission: Arc<[Arc<dyn Admission>]>,
+    pub(crate) admission: Chain,
     pub(crate) scale_paths: ScalePaths,
     /// An object of the kind before anything is set.
     pub(crate) blank: OnceLock<serde_json::Value>,
@@ -41,7 +41,7 @@ impl Core {
         kind: Arc<dyn Kind>,
         def: ResourceDef,
         storage: Arc<dyn Storage>,
-        admission: Arc<[Arc<dyn Admission>]>,
+        admission: Chain,
         handlers: Handlers,
     ) -> Result<Arc<Self>, machinery_storage::Error> {
         let prefix = def.storage_prefix();

@@ -7,7 +7,8 @@ use machinery_storage::{Expect, Freshness, Op, Revision};
 use serde_json::Value;
 
 use crate::admission::Options;
-use crate::admit::{Asked, give_back};
+use crate::admit::Asked;
+use crate::chain::give_back;
 use crate::codec::{bytes, plain};
 use crate::core::Core;
 use crate::dialect::Dialect;

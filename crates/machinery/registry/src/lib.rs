@@ -10,6 +10,7 @@
 
 pub mod admission;
 mod admit;
+mod chain;
 mod codec;
 mod core;
 mod create;
@@ -48,6 +49,7 @@ pub mod yaml;
 
 pub use crate::core::Core;
 pub use admission::{Admission, Attributes, Operation};
+pub use chain::{Chain, Observer, Step};
 pub use custom::{Custom, CustomSchema};
 pub use def::{Column, Published, ResourceDef, Scope, SubresourceDef, Verb};
 pub use identity::uid as new_uid;

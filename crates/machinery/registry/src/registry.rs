@@ -9,7 +9,7 @@ use crate::core::Core;
 pub use crate::core::Handlers;
 use crate::object::{into, of_mut};
 use crate::update::RACES;
-use crate::{Admission, RequestContext, Strategy, SubresourceHandler};
+use crate::{Chain, RequestContext, Strategy, SubresourceHandler};
 
 pub struct Registry<S: Strategy> {
     pub(crate) core: Arc<Core>,
@@ -21,11 +21,11 @@ impl<S: Strategy> Registry<S> {
     pub async fn start(
         strategy: S,
         storage: Arc<dyn Storage>,
-        admission: Arc<[Arc<dyn Admission>]>,
+        admission: impl Into<Chain>,
         handlers: Handlers,
     ) -> Result<Arc<Self>, machinery_storage::Error> {
         let strategy = Arc::new(strategy);
-        let core = Core::start(strategy.clone(), strategy.def(), storage, admission, handlers).await?;
+        let core = Core::start(strategy.clone(), strategy.def(), storage, admission.into(), handlers).await?;
         Ok(Arc::new(Self { core, strategy }))
     }
 

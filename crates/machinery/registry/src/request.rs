@@ -41,6 +41,8 @@ pub struct Warnings(Arc<Mutex<Said>>);
 struct Said {
     warnings: Vec<String>,
     annotations: BTreeMap<String, String>,
+    /// Those that tell what a request's body does.
+    detailed: BTreeMap<String, String>,
 }
 
 impl Warnings {
@@ -65,8 +67,19 @@ impl Warnings {
         self.lock().annotations.entry(key.into()).or_insert_with(|| value.into());
     }
 
-    pub fn take_annotations(&self) -> BTreeMap<String, String> {
-        std::mem::take(&mut self.lock().annotations)
+    /// For a record that holds the request's body, too.
+    pub fn annotate_detail(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.lock().detailed.entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    /// `detailed`: with those that are for a record of the request's body.
+    pub fn take_annotations(&self, detailed: bool) -> BTreeMap<String, String> {
+        let mut said = self.lock();
+        let mut all = std::mem::take(&mut said.annotations);
+        if detailed {
+            all.append(&mut said.detailed);
+        }
+        all
     }
 }
 

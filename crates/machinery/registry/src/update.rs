@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::admission::Options;
-use crate::admit::{Asked, give_back};
+use crate::admit::Asked;
+use crate::chain::give_back;
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;

@@ -22,3 +22,5 @@ pub use pull::{Progress, silent};
 pub use registries::{Auth, Registries, RegistriesError};
 pub use store::ImageStore;
 pub use unpack::LayerError;
+#[cfg(feature = "test-util")]
+pub use unpack::unpack_into;

@@ -7,6 +7,7 @@ pub(crate) mod expressions;
 pub(crate) mod late;
 mod limit_ranger;
 mod matching;
+mod metrics;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
@@ -25,21 +26,26 @@ mod webhooks;
 use std::sync::Arc;
 
 use base_meta::{Gvr, Status};
-use machinery_registry::{Admission, Attributes, Resource};
+use machinery_registry::{Admission, Attributes, Chain, Resource};
 use serde_json::{Map, Value};
 
-use crate::authorization::{Chain, before_rbac};
+use crate::authorization::{self, before_rbac};
 use crate::rbac::{Escalation, Rbac};
 use late::Late;
+pub use metrics::AdmissionMetrics;
 pub use policies::{Policies, Served};
 pub use webhooks::Webhooks;
+#[cfg(feature = "test-util")]
+pub use webhooks::webhook_answer;
 
 /// The chain, and the handles to give it once the resources that it reads have started.
 pub struct Plugins {
-    pub chain: Vec<Arc<dyn Admission>>,
+    pub chain: Chain,
     pub lookups: Arc<Lookups>,
     pub webhooks: Webhooks,
     pub policies: Policies,
+    /// To be registered.
+    pub metrics: Arc<AdmissionMetrics>,
 }
 
 /// What of the API is looked up while a request is admitted or its token checked.
@@ -108,9 +114,10 @@ impl Lookups {
 /// In upstream's order; the check of grants, which upstream makes before admission, comes last of this server's own.
 pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
     let lookups = Arc::new(Lookups::default());
-    let authorizers = Arc::new(Chain::new(before_rbac(), rbac.clone()));
-    let webhooks = Webhooks::new(lookups.namespaces.clone(), authorizers.clone());
-    let policies = Policies::new(&lookups.namespaces, &authorizers);
+    let authorizers = Arc::new(authorization::Chain::new(before_rbac(), rbac.clone()));
+    let metrics = Arc::<AdmissionMetrics>::default();
+    let webhooks = Webhooks::new(lookups.namespaces.clone(), authorizers.clone(), metrics.clone());
+    let policies = Policies::new(&lookups.namespaces, &authorizers, &metrics);
     let chain: Vec<Arc<dyn Admission>> = vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(lookups.namespaces.clone())),
         Arc::new(limit_ranger::LimitRanger { ranges: lookups.limit_ranges.clone() }),
@@ -135,7 +142,8 @@ pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
         webhooks.validating(),
         Arc::new(resource_quota::ResourceQuota::new(lookups.resource_quotas.clone())),
     ];
-    Plugins { chain, lookups, webhooks, policies }
+    let chain = Chain::from(chain).observed(metrics.clone());
+    Plugins { chain, lookups, webhooks, policies, metrics }
 }
 
 /// Upstream's aggregate of several errors: each once.

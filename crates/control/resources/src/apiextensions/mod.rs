@@ -14,5 +14,7 @@ pub(crate) mod definition;
 mod plan;
 mod serve;
 
+#[cfg(feature = "test-util")]
+pub use custom::conversion_answer;
 pub use definition::CustomResourceDefinitionStrategy;
 pub use serve::Definitions;

@@ -21,6 +21,9 @@ use crate::flow::Flows;
 use crate::respond;
 use crate::served::Served;
 
+/// Adds metrics of another part of the process.
+pub type Register = Box<dyn FnOnce(&mut Registry) + Send>;
+
 type Text = Cow<'static, str>;
 
 /// What every metric of a request tells it by; the fields are in the order of their names, as upstream prints them.
@@ -110,7 +113,7 @@ pub(crate) struct Watched {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(others: Vec<Register>) -> Self {
         let mut registry = Registry::default();
         let requests = Family::default();
         let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
@@ -129,6 +132,7 @@ impl Metrics {
         let help = "Requests that have a seat";
         registry.register("apiserver_flowcontrol_current_executing_requests", help, Family::clone(&executing));
         registry.register_collector(Box::new(process::Process));
+        others.into_iter().for_each(|register| register(&mut registry));
         Self { registry, requests, durations, in_flight, watches, watch_events, stored, waiting, executing }
     }
 

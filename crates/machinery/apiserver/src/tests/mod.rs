@@ -76,6 +76,7 @@ pub(crate) fn server_of(limits: Limits, audit: Option<crate::audit::Audit>) -> (
         limits,
         advertise_address: "10.0.0.1:6443".into(),
         documents: Vec::new(),
+        metrics: Vec::new(),
     };
     (ApiServer::with_audit(config, audit), widgets)
 }

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use machinery_registry::custom::{Step, Topology};
 use machinery_registry::resource::{Answer, WatchEvent};
 use machinery_registry::{
-    CreateOptions, Custom, CustomSchema, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload,
+    Chain, CreateOptions, Custom, CustomSchema, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload,
     Registry, Renamed, RequestContext, Resource, ResourceDef, ScalePaths, Scope, Strategy, SubresourceDef,
     UpdateOptions, Verb, View, intern, intern_texts, migrate,
 };
@@ -127,7 +127,7 @@ struct Setup {
 async fn setup() -> Setup {
     let storage: Arc<dyn Storage> = Arc::new(Embedded::in_memory().await.unwrap());
     let gizmos = Gizmos { kind: "Gizmo".into() };
-    let registry = Registry::start(gizmos, storage, Vec::new().into(), BTreeMap::new()).await.unwrap();
+    let registry = Registry::start(gizmos, storage, Chain::default(), BTreeMap::new()).await.unwrap();
     let ctx = RequestContext {
         user: Default::default(),
         gvr: Gvr::of("example.io", "v2", "gizmos"),
@@ -259,7 +259,7 @@ async fn what_was_stored_before_a_default_was_declared_reads_as_if_it_had_been()
     let key = "/registry/example.io/gizmos/default/one";
     let stored = storage.write(key, Expect::Absent, Op::Put(before.to_string().into())).await.unwrap();
     let gizmos = Gizmos { kind: "Gizmo".into() };
-    let registry = Registry::start(gizmos, storage, Vec::new().into(), BTreeMap::new()).await.unwrap();
+    let registry = Registry::start(gizmos, storage, Chain::default(), BTreeMap::new()).await.unwrap();
     let setup = Setup { registry, ..setup().await };
     let read = setup.registry.get(&setup.ctx, "one", "").await.unwrap();
     assert_eq!(read.to_value().unwrap()["spec"], json!({"size": "big", "count": 3}));
@@ -273,7 +273,7 @@ async fn what_is_stored_follows_a_change_of_the_stored_version() {
     let storage: Arc<dyn Storage> = Arc::new(Embedded::in_memory().await.unwrap());
     let start = async || {
         let gizmos = Gizmos { kind: "Gizmo".into() };
-        Registry::start(gizmos, storage.clone(), Vec::new().into(), BTreeMap::new()).await.unwrap()
+        Registry::start(gizmos, storage.clone(), Chain::default(), BTreeMap::new()).await.unwrap()
     };
     let setup = Setup { registry: start().await, ..setup().await };
     for name in ["one", "two"] {

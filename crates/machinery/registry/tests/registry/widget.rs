@@ -12,8 +12,8 @@ use machinery_registry::request::UserInfo;
 use machinery_registry::resource::{Answer, Written};
 use machinery_registry::strategy::{Graceful, Undo};
 use machinery_registry::{
-    Admission, CreateOptions, DeleteOptions, FieldValidation, MediaType, Patch, Payload, Registry, RequestContext,
-    Resource, ResourceDef, Scope, Strategy, SubresourceDef, UpdateOptions, Verb,
+    Admission, Chain, CreateOptions, DeleteOptions, FieldValidation, MediaType, Patch, Payload, Registry,
+    RequestContext, Resource, ResourceDef, Scope, Strategy, SubresourceDef, UpdateOptions, Verb,
 };
 use machinery_storage::Storage;
 use machinery_storage::embedded::Embedded;
@@ -200,7 +200,7 @@ pub(crate) async fn setup() -> Setup {
 
 pub(crate) async fn setup_with(widgets: Widgets, admission: Vec<Arc<dyn Admission>>) -> Setup {
     let storage: Arc<dyn Storage> = Arc::new(Embedded::in_memory().await.unwrap());
-    let registry = Registry::start(widgets, storage.clone(), admission.into(), BTreeMap::new()).await.unwrap();
+    let registry = Registry::start(widgets, storage.clone(), admission, BTreeMap::new()).await.unwrap();
     let ctx = RequestContext {
         user: Arc::new(UserInfo { name: "tester".into(), ..UserInfo::default() }),
         gvr: Gvr::of("example.io", "v1", "widgets"),
@@ -236,8 +236,8 @@ impl Setup {
     /// After a restart: another registry over the same store, which remembers only what the store does.
     pub(crate) async fn again(&self) -> Self {
         let (storage, ctx) = (self.storage.clone(), self.ctx.clone());
-        let admission = Vec::new().into();
-        let registry = Registry::start(Widgets { ..Default::default() }, storage.clone(), admission, BTreeMap::new());
+        let registry =
+            Registry::start(Widgets { ..Default::default() }, storage.clone(), Chain::default(), BTreeMap::new());
         Self { registry: registry.await.unwrap(), storage, ctx }
     }
 

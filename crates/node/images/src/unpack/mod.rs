@@ -109,6 +109,14 @@ impl Layers {
     }
 }
 
+/// Unpacks a layer into the empty directory `root`, of at most `bytes` of content. For fuzzing.
+#[cfg(feature = "test-util")]
+pub fn unpack_into(blob: &[u8], root: &Path, bytes: u64) -> Result<(), LayerError> {
+    let mut stream = decompress::plain(blob).map_err(LayerError::Read)?;
+    let mut tree = tree::Tree::open(root, &[]).map_err(LayerError::write(root))?;
+    apply::apply(&mut stream, &mut tree, &Limits { bytes, entries: LIMITS.entries })
+}
+
 /// A directory that disappears unless published.
 struct Staged {
     path: PathBuf,

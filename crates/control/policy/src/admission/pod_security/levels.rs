@@ -36,6 +36,13 @@ pub(super) struct Policy {
     pub(super) warn: Standard,
 }
 
+impl Policy {
+    /// Nothing is looked at.
+    pub(super) fn is_privileged(&self) -> bool {
+        [self.enforce, self.audit, self.warn].iter().all(|standard| standard.level == Level::Privileged)
+    }
+}
+
 impl fmt::Display for Standard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
@@ -50,7 +57,7 @@ impl fmt::Display for Standard {
     }
 }
 
-const PRIVILEGED: Standard = Standard { level: Level::Privileged, version: Version::Latest };
+pub(super) const PRIVILEGED: Standard = Standard { level: Level::Privileged, version: Version::Latest };
 
 fn level(text: &str) -> Option<Level> {
     match text {

@@ -15,10 +15,10 @@ use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::Value;
 
 use self::checks::findings;
-use self::levels::{Level, Policy, Standard, policy};
+use self::levels::{Level, PRIVILEGED, Policy, Standard, policy};
 use self::subject::{Finding, Subject};
 use super::late::Fresh;
-use super::{Late, forbidden, is, items, text};
+use super::{Late, aggregate, forbidden, is, items, text};
 
 /// More are not looked at when a namespace changes its level.
 const MOST_PODS: usize = 3000;
@@ -53,11 +53,25 @@ impl Admission for PodSecurity {
         }
         let Some(namespace) = attributes.ctx.namespace.as_deref() else { return Ok(()) };
         let Some(found) = self.namespaces.find(attributes.ctx, None, namespace).await? else { return Ok(()) };
-        let (policy, _) = policy(&found.meta.labels);
+        let (policy, errors) = policy(&found.meta.labels);
+        let open = errors.is_empty() && policy.is_privileged();
         match template(attributes.gvr) {
-            None => pod(attributes, &policy, object),
+            None if open => {
+                annotate(attributes, "enforce-policy", PRIVILEGED);
+                Ok(())
+            }
+            Some(_) if open => Ok(()),
+            None => {
+                if attributes.old.is_some_and(|old| !significant(object, old)) {
+                    return Ok(());
+                }
+                unreadable(attributes, &errors);
+                pod(attributes, &policy, object)
+            }
             Some(pointer) => {
                 if let Some(template) = object.pointer(pointer) {
+                    unreadable(attributes, &errors);
+                    audit(attributes, &policy, template);
                     warn(attributes, &policy, template);
                 }
                 Ok(())
@@ -89,9 +103,8 @@ fn told(standard: Standard, found: &[Finding]) -> String {
 }
 
 fn pod(attributes: &Attributes<'_>, policy: &Policy, pod: &Value) -> Result<(), Status> {
-    if attributes.old.is_some_and(|old| !significant(pod, old)) {
-        return Ok(());
-    }
+    annotate(attributes, "enforce-policy", policy.enforce);
+    audit(attributes, policy, pod);
     let found = findings(policy.enforce, &subject(pod));
     if !found.is_empty() {
         let message = told(policy.enforce, &found).replacen("violate", "violates", 1);
@@ -99,6 +112,23 @@ fn pod(attributes: &Attributes<'_>, policy: &Policy, pod: &Value) -> Result<(), 
     }
     warn(attributes, policy, pod);
     Ok(())
+}
+
+fn annotate(attributes: &Attributes<'_>, name: &str, value: impl std::fmt::Display) {
+    attributes.ctx.warnings.annotate(format!("pod-security.kubernetes.io/{name}"), value.to_string());
+}
+
+fn unreadable(attributes: &Attributes<'_>, errors: &[base_meta::field::Error]) {
+    if let Some(errors) = aggregate(errors.iter().map(ToString::to_string).collect()) {
+        annotate(attributes, "error", format_args!("Failed to parse policy: {errors}"));
+    }
+}
+
+fn audit(attributes: &Attributes<'_>, policy: &Policy, pod: &Value) {
+    let found = findings(policy.audit, &subject(pod));
+    if !found.is_empty() {
+        annotate(attributes, "audit-violations", format_args!("would {}", told(policy.audit, &found)));
+    }
 }
 
 fn warn(attributes: &Attributes<'_>, policy: &Policy, pod: &Value) {
@@ -225,6 +255,34 @@ mod tests {
             let done = plugin.validate(&asked.attributes(None), Some(&object)).await;
             assert_eq!(done.err().map(|status| status.message).as_deref(), refused);
             assert_eq!(asked.warnings(), warned);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_audit_log_is_told_what_was_enforced_and_what_is_not_well() {
+        let key = |name: &str| format!("pod-security.kubernetes.io/{name}");
+        let audited = json!({key("enforce"): "privileged", key("enforce-version"): "v1.30", key("audit"): "baseline"});
+        let violations = (key("audit-violations"), WARNED.to_owned());
+        let error = "Failed to parse policy: metadata.labels[pod-security.kubernetes.io/warn]: Invalid value: \"x\": \
+                     must be one of privileged, baseline, restricted";
+        let table = [
+            (json!({}), "pods", vec![(key("enforce-policy"), "privileged:latest".to_owned())]),
+            (json!({}), "replicationcontrollers", vec![]),
+            (audited.clone(), "pods", vec![violations.clone(), (key("enforce-policy"), "privileged:v1.30".to_owned())]),
+            (audited, "replicationcontrollers", vec![violations]),
+            (
+                json!({key("enforce"): "baseline", key("warn"): "x"}),
+                "pods",
+                vec![(key("enforce-policy"), "baseline:latest".to_owned()), (key("error"), error.to_owned())],
+            ),
+        ];
+        for (labels, resource, expected) in table {
+            let plugin = plugin(labels, &[]);
+            let asked = Asked::new(Gvr::of("", "v1", resource), "a", "p", Operation::Create);
+            let object = if resource == "pods" { shared("p") } else { json!({"spec": {"template": shared("")}}) };
+            // Refused or not, it is told.
+            drop(plugin.validate(&asked.attributes(None), Some(&object)).await);
+            assert_eq!(asked.told().take_annotations(false).into_iter().collect::<Vec<_>>(), expected, "{resource}");
         }
     }
 

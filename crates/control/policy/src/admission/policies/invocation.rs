@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::super::is;
 use super::super::late::Late;
 use super::super::matching::{Criteria, Request};
+use super::super::metrics::AdmissionMetrics;
 use super::index::{Active, Index};
 use super::policy::{Binding, Policy};
 use super::refusal::Failure;
@@ -22,6 +23,7 @@ pub(super) struct World {
     pub(super) namespaces: Arc<Late>,
     pub(super) served: Arc<Served>,
     pub(super) chain: Arc<Chain>,
+    pub(super) metrics: Arc<AdmissionMetrics>,
 }
 
 pub(super) struct Invocation<'i> {

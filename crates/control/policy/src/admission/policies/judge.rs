@@ -1,9 +1,12 @@
 //! What a policy says of a request with one parameter. Pure.
 
+use std::time::{Duration, Instant};
+
 use machinery_cel::admission::PER_POLICY_LIMIT;
 use machinery_cel::{Question, Val};
 
 use super::super::expressions::{Compiled, Scope, Stop};
+use super::super::metrics::Fault;
 use super::policy::{Policy, Validation};
 
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -16,6 +19,8 @@ pub(super) struct Denial {
     pub(super) message: String,
     /// Empty where the policy gives none.
     pub(super) reason: String,
+    pub(super) fault: Fault,
+    pub(super) took: Duration,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,54 +29,70 @@ pub(super) struct Verdict {
     pub(super) annotations: Vec<(String, String)>,
     /// Annotations that could not be made: a refusal, whatever a binding's actions are.
     pub(super) broken: Vec<String>,
+    /// Errors that the failure policy ignores.
+    pub(super) ignored: Vec<(Fault, Duration)>,
+}
+
+impl Verdict {
+    /// An error is a refusal or nothing, as the failure policy says.
+    fn failed(&mut self, policy: &Policy, index: usize, message: String, fault: Fault, took: Duration) {
+        match policy.ignore {
+            true => self.ignored.push((fault, took)),
+            false => self.denials.push(Denial { index, message, reason: String::new(), fault, took }),
+        }
+    }
 }
 
 type Asked<T> = Result<T, Box<Question>>;
 
 pub(super) fn judge(policy: &Policy, scope: &Scope<'_>) -> Asked<Verdict> {
     let mut verdict = Verdict::default();
-    // An error is a refusal or nothing, as the failure policy says.
-    let failed =
-        |index: usize, message: String| (!policy.ignore).then(|| Denial { index, message, reason: String::new() });
     match policy.conditions.judge(scope)? {
         Ok(true) => {}
         Ok(false) => return Ok(verdict),
         Err(problem) => {
-            verdict.denials.extend(failed(0, problem));
+            verdict.failed(policy, 0, problem, Fault::Invalid, Duration::ZERO);
             return Ok(verdict);
         }
     }
     scope.renew(PER_POLICY_LIMIT);
     let mut outcomes = Vec::with_capacity(policy.validations.len());
     for validation in &policy.validations {
+        let began = Instant::now();
         match evaluate(scope, &validation.expression)? {
-            Some(outcome) => outcomes.push(outcome),
+            Some(outcome) => outcomes.push((outcome, began.elapsed())),
             None => {
-                verdict.denials.extend(failed(0, Stop::OUT_OF_BUDGET.to_owned()));
+                verdict.failed(policy, 0, Stop::OUT_OF_BUDGET.to_owned(), Fault::OutOfBudget, began.elapsed());
                 return Ok(verdict);
             }
         }
     }
-    for (index, (validation, outcome)) in policy.validations.iter().zip(outcomes).enumerate() {
-        let denial = match outcome {
-            Ok(Val::Bool(true)) => None,
-            Err(problem) => failed(index, problem),
+    for (index, (validation, (outcome, took))) in policy.validations.iter().zip(outcomes).enumerate() {
+        match outcome {
+            Ok(Val::Bool(true)) => {}
+            Err(problem) => {
+                let fault = if validation.expression.program.is_err() { Fault::Compile } else { Fault::Invalid };
+                verdict.failed(policy, index, problem, fault, took);
+            }
             Ok(_) => match message(scope, validation)? {
                 Some(message) => {
-                    let reason = validation.reason.clone();
-                    Some(Denial { index, message, reason })
+                    let (reason, fault) = (validation.reason.clone(), Fault::None);
+                    verdict.denials.push(Denial { index, message, reason, fault, took });
                 }
-                None => failed(index, format!("failed messageExpression: {}", Stop::OUT_OF_BUDGET)),
+                None => {
+                    let problem = format!("failed messageExpression: {}", Stop::OUT_OF_BUDGET);
+                    verdict.failed(policy, index, problem, Fault::OutOfBudget, took);
+                }
             },
-        };
-        verdict.denials.extend(denial);
+        }
     }
     scope.renew(PER_POLICY_LIMIT);
     for (key, expression) in &policy.annotations {
         match evaluate(scope, expression)? {
             None => {
-                let denials = failed(0, Stop::OUT_OF_BUDGET.to_owned()).into_iter().collect();
-                return Ok(Verdict { denials, ..Verdict::default() });
+                let mut spent = Verdict::default();
+                spent.failed(policy, 0, Stop::OUT_OF_BUDGET.to_owned(), Fault::OutOfBudget, Duration::ZERO);
+                return Ok(spent);
             }
             Some(Ok(Val::String(value))) if !value.trim().is_empty() => {
                 verdict.annotations.push((key.clone(), value.trim().to_owned()));

@@ -32,6 +32,7 @@ use machinery_registry::{Admission, Attributes, Operation, Resource};
 use serde_json::Value;
 
 use super::late::Late;
+use super::metrics::AdmissionMetrics;
 use crate::authorization::Chain;
 use index::{Flavour, Index};
 use invocation::World;
@@ -45,12 +46,12 @@ pub struct Policies {
 }
 
 impl Policies {
-    pub(super) fn new(namespaces: &Arc<Late>, authorizers: &Arc<Chain>) -> Self {
+    pub(super) fn new(namespaces: &Arc<Late>, authorizers: &Arc<Chain>, metrics: &Arc<AdmissionMetrics>) -> Self {
         let served = Arc::new(Served::default());
         let world = |flavour| {
-            let (namespaces, chain) = (namespaces.clone(), authorizers.clone());
+            let (namespaces, chain, metrics) = (namespaces.clone(), authorizers.clone(), metrics.clone());
             let index = Index::new(flavour, served.clone());
-            Arc::new(World { index, namespaces, served: served.clone(), chain })
+            Arc::new(World { index, namespaces, served: served.clone(), chain, metrics })
         };
         Self { mutating: world(Flavour::Mutating), validating: world(Flavour::Validating), served }
     }

@@ -1,13 +1,16 @@
 //! MutatingAdmissionPolicies: one after the other, each shown what those before it made of the object.
 
+use std::time::Instant;
+
 use base_meta::Status;
 use machinery_cel::admission::{CONDITIONS_LIMIT, PER_POLICY_LIMIT};
 use machinery_registry::Attributes;
 use machinery_registry::json_patch::{self, Undone};
 use serde_json::Value;
 
-use super::super::expressions::{Asking, Document, Facts, Scope};
+use super::super::expressions::{Asking, Document, Facts, Scope, Stop};
 use super::super::matching::Request;
+use super::super::metrics::{AdmissionMetrics, Fault};
 use super::super::rounds::Memory;
 use super::super::shown::{Shown, settled};
 use super::invocation::{Invocation, World};
@@ -28,7 +31,13 @@ pub(super) async fn mutate(world: &World, attributes: &Attributes<'_>, object: &
     }
     let namespace = world.namespace(attributes).await?;
     let asking = Asking::new(world.chain.clone(), attributes.ctx.user.clone());
-    let round = Round { attributes, request: &request, namespace: namespace.as_ref(), asking: &asking };
+    let round = Round {
+        attributes,
+        request: &request,
+        namespace: namespace.as_ref(),
+        asking: &asking,
+        metrics: &world.metrics,
+    };
     let mut memory = Memory::of(attributes, NAME, Some(object));
     let mut failures = Vec::new();
     for invocation in invocations {
@@ -65,6 +74,7 @@ struct Round<'r> {
     request: &'r Request<'r>,
     namespace: Option<&'r Value>,
     asking: &'r Asking,
+    metrics: &'r AdmissionMetrics,
 }
 
 impl Round<'_> {
@@ -106,12 +116,20 @@ impl Round<'_> {
         }
         for mutation in &policy.mutations {
             let document = Document::new(Some(&current));
+            let began = Instant::now();
             let run = || change(mutation, &seen.scope(&document, PER_POLICY_LIMIT));
             let change = self.asking.settled(run).await;
             let changed = match change {
                 Ok(change) => self.apply(change, &current),
                 Err(problem) => Err(problem),
             };
+            let fault = match &changed {
+                Ok(_) => Fault::None,
+                Err(_) if mutation.expression.program.is_err() => Fault::Compile,
+                Err(problem) if problem == Stop::OUT_OF_BUDGET => Fault::OutOfBudget,
+                Err(_) => Fault::Invalid,
+            };
+            self.metrics.mutated(&policy.name, &binding.name, fault, began.elapsed());
             match changed {
                 Ok(changed) => current = changed,
                 Err(problem) => failures.extend(fail(problem)),

@@ -25,7 +25,7 @@ fn world(flavour: Flavour, policies: &[Value], bindings: &[Value]) -> Arc<World>
     let rbac = granting(&[("jane", "here", "", "pods", "own")]);
     let chain = Arc::new(Chain::new(Vec::new(), Arc::new(rbac)));
     let namespaces = labelled(&[("here", &[("environment", "test")]), ("there", &[])]);
-    Arc::new(World { index, namespaces, served, chain })
+    Arc::new(World { index, namespaces, served, chain, metrics: Arc::default() })
 }
 
 /// About pods, with `more` in its spec.
@@ -159,7 +159,7 @@ async fn what_is_not_denied_is_warned_of_or_recorded() {
         asked.told().take(),
         ["Validation failed for ValidatingAdmissionPolicy 'x' with binding 'x-binding': no"]
     );
-    let annotations = asked.told().take_annotations();
+    let annotations = asked.told().take_annotations(true);
     assert_eq!(annotations.get("x/a").map(String::as_str), Some("is p"));
     assert_eq!(annotations.get("x/b"), None);
     let failure = &annotations["validation.policy.admission.k8s.io/validation_failure"];

@@ -1,6 +1,7 @@
 //! ValidatingAdmissionPolicies: all are asked; the first refusal is the answer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base_meta::Status;
 use machinery_cel::admission::PER_POLICY_LIMIT;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::expressions::{Asking, Document, Facts, Scope};
 use super::super::matching::Request;
+use super::super::metrics::Fault;
 use super::super::shown::Shown;
 use super::invocation::World;
 use super::judge::{Denial, judge};
@@ -51,10 +53,16 @@ pub(super) async fn validate(world: &World, attributes: &Attributes<'_>, object:
                     judge(policy, &Scope::new(&facts, &seen, &param, &policy.variables, &asking, PER_POLICY_LIMIT))
                 })
                 .await;
+            for (fault, took) in verdict.ignored {
+                world.metrics.checked(&policy.name, &binding.name, fault, "allow", took);
+            }
             for denial in verdict.denials {
-                act(attributes, policy, binding, &denial, &mut refusal);
+                for action in act(attributes, policy, binding, &denial, &mut refusal) {
+                    world.metrics.checked(&policy.name, &binding.name, denial.fault, action, denial.took);
+                }
             }
             for message in verdict.broken {
+                world.metrics.checked(&policy.name, &binding.name, Fault::Invalid, "deny", Duration::ZERO);
                 refusal.get_or_insert((policy.name.clone(), Some(binding.name.clone()), message, String::new()));
             }
             for (key, value) in verdict.annotations {
@@ -77,26 +85,31 @@ pub(super) async fn validate(world: &World, attributes: &Attributes<'_>, object:
     }
 }
 
-/// What the binding says is to be done about it.
+/// Does what the binding says is to be done about it; answers what that was, as metrics call it.
 fn act(
     attributes: &Attributes<'_>,
     policy: &Policy,
     binding: &Binding,
     denial: &Denial,
     refusal: &mut Option<Refusal>,
-) {
-    let Denial { index, message, reason } = denial;
+) -> Vec<&'static str> {
+    let Denial { index, message, reason, .. } = denial;
+    let mut done = Vec::new();
     let told = &attributes.ctx.warnings;
     for action in &binding.actions {
         match action.as_str() {
             "Deny" => {
                 let binding = Some(binding.name.clone());
                 refusal.get_or_insert((policy.name.clone(), binding, message.clone(), reason.clone()));
+                done.push("deny");
             }
-            "Warn" => told.add(format!(
-                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {message}",
-                policy.name, binding.name
-            )),
+            "Warn" => {
+                told.add(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {message}",
+                    policy.name, binding.name
+                ));
+                done.push("warn");
+            }
             "Audit" => {
                 let failure = json!([{
                     "message": message,
@@ -106,10 +119,12 @@ fn act(
                     "validationActions": binding.actions,
                 }]);
                 told.annotate(FAILURE.to_owned(), failure.to_string());
+                done.push("audit");
             }
             _ => {}
         }
     }
+    done
 }
 
 fn truncated(text: &str) -> &str {

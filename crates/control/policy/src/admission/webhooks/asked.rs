@@ -1,6 +1,7 @@
 //! One request, before webhooks: whom of them it concerns, and as what they see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base_meta::Status;
 use machinery_registry::Attributes;
@@ -8,8 +9,10 @@ use machinery_registry::Attributes;
 use super::super::expressions::{Asking, Document, Facts};
 use super::super::late::Late;
 use super::super::matching::Request;
+use super::super::metrics::{AdmissionMetrics, Call};
 use super::super::shown::Shown;
-use super::hook::Hook;
+use super::failure::Failure;
+use super::hook::{Flavour, Hook};
 use crate::authorization::Chain;
 
 /// What selectors and conditions ask.
@@ -17,6 +20,7 @@ use crate::authorization::Chain;
 pub(super) struct World {
     pub(super) namespaces: Arc<Late>,
     pub(super) authorizers: Arc<Chain>,
+    pub(super) metrics: Arc<AdmissionMetrics>,
 }
 
 /// All of a request but the object, which mutations change.
@@ -29,6 +33,15 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub(super) fn new(attributes: &'a Attributes<'a>, world: &'a World) -> Self {
         Self { attributes, world, asking: Asking::new(world.authorizers.clone(), attributes.ctx.user.clone()) }
+    }
+
+    pub(super) fn count<T>(&self, hook: &Hook, flavour: Flavour, took: Duration, outcome: &Result<T, Failure>) {
+        let kind = match flavour {
+            Flavour::Mutating => "admit",
+            Flavour::Validating => "validating",
+        };
+        let call = Call { webhook: &hook.name, kind, operation: self.attributes.operation };
+        self.world.metrics.called(&call, took, Failure::outcome(outcome, hook.fails_open));
     }
 
     /// `None`: the webhook has no business with the request.

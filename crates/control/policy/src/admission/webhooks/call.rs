@@ -29,11 +29,12 @@ pub(super) async fn call(
     let Some(speaks) = hook.speaks else {
         let message = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, \
                        v1beta1)";
-        return Err(Failure::Calling(message.into()));
+        return Err(Failure::Calling { code: 400, reason: message.into() });
     };
     let uid = new_uid().map_err(Failure::Refused)?;
     let review = review::request(speaks, &uid, request, shown);
-    let response = exchange(hook, flavour, speaks, &uid, &review).await.map_err(Failure::Calling)?;
+    let response = exchange(hook, flavour, speaks, &uid, &review).await;
+    let response = response.map_err(|(code, reason)| Failure::Calling { code, reason })?;
     let told = &request.attributes.ctx.warnings;
     for (key, value) in response.audit_annotations.iter().flatten() {
         told.annotate(format!("{}/{key}", hook.name), value.clone());
@@ -47,24 +48,30 @@ pub(super) async fn call(
     }
 }
 
+/// `Err`: the code that the failure is counted under, and why.
 async fn exchange(
     hook: &Hook,
     flavour: Flavour,
     speaks: ReviewVersion,
     uid: &str,
     review: &Value,
-) -> Result<Response, String> {
-    let server = hook.server.as_ref().map_err(|problem| format!("could not get REST client: {problem}"))?;
-    let body = serde_json::to_vec(review).map_err(|error| error.to_string())?;
+) -> Result<Response, (u16, String)> {
+    let server = hook.server.as_ref();
+    let server = server.map_err(|problem| (500, format!("could not get REST client: {problem}")))?;
+    let body = serde_json::to_vec(review).map_err(|error| (400, error.to_string()))?;
     let path = server.path_within(hook.timeout.max(Duration::from_secs(1)));
     let failed = |reason: &dyn std::fmt::Display| format!("failed to call webhook: {reason}");
     let answer = server.call(&path, body.into(), hook.timeout, MAX_ANSWER).await;
-    let (status, bytes) = answer.map_err(|reason| failed(&format_args!("Post {:?}: {reason}", server.url(&path))))?;
+    let unreached = |reason| (503, failed(&format_args!("Post {:?}: {reason}", server.url(&path))));
+    let (status, bytes) = answer.map_err(unreached)?;
     if !status.is_success() {
-        return Err(failed(&unexpected(status.as_u16(), &bytes)));
+        return Err((status.as_u16(), failed(&unexpected(status.as_u16(), &bytes))));
     }
-    review::verify(&bytes, speaks, flavour, uid).map_err(|problem| match serde_json::from_slice::<Value>(&bytes) {
-        Ok(_) => format!("received invalid webhook response: {problem}"),
-        Err(_) => failed(&format_args!("couldn't get version/kind; json parse error: {problem}")),
+    review::verify(&bytes, speaks, flavour, uid).map_err(|problem| {
+        let reason = match serde_json::from_slice::<Value>(&bytes) {
+            Ok(_) => format!("received invalid webhook response: {problem}"),
+            Err(_) => failed(&format_args!("couldn't get version/kind; json parse error: {problem}")),
+        };
+        (503, reason)
     })
 }

@@ -5,11 +5,17 @@ use base_meta::{Reason, Status};
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::super::metrics::Outcome;
+
 /// What came of a call.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// There is no answer; `failurePolicy` says what that means.
-    Calling(String),
+    Calling {
+        /// What upstream's metrics count it under.
+        code: u16,
+        reason: String,
+    },
     /// It said no.
     Denied(Status),
     /// Whatever the policy: the request itself cannot be.
@@ -17,10 +23,19 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    pub(super) fn outcome<T>(of: &Result<T, Self>, fails_open: bool) -> Outcome {
+        match of {
+            Ok(_) => Outcome::Allowed,
+            Err(Self::Calling { code, .. }) => Outcome::Unanswered { code: *code, fails_open },
+            Err(Self::Denied(status)) => Outcome::Denied { code: status.code },
+            Err(Self::Refused(_)) => Outcome::Refused,
+        }
+    }
+
     /// As a client is told, where the policy does not ignore it.
     pub(super) fn status(self, webhook: &str) -> Status {
         match self {
-            Self::Calling(reason) => Status::internal(format!("failed calling webhook {webhook:?}: {reason}")),
+            Self::Calling { reason, .. } => Status::internal(format!("failed calling webhook {webhook:?}: {reason}")),
             Self::Denied(status) | Self::Refused(status) => status,
         }
     }

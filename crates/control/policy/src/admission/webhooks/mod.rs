@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use super::late::Late;
 use super::matching::is_exempt;
+use super::metrics::AdmissionMetrics;
 use crate::authorization::Chain;
 use asked::{Asked, World};
 use follow::Index;
@@ -44,8 +45,8 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    pub(super) fn new(namespaces: Arc<Late>, authorizers: Arc<Chain>) -> Self {
-        let world = World { namespaces, authorizers };
+    pub(super) fn new(namespaces: Arc<Late>, authorizers: Arc<Chain>, metrics: Arc<AdmissionMetrics>) -> Self {
+        let world = World { namespaces, authorizers, metrics };
         Self { mutating: Index::new(Flavour::Mutating), validating: Index::new(Flavour::Validating), world }
     }
 
@@ -115,6 +116,23 @@ impl Admission for Validating {
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
         validate::validate(&self.index.hooks(), &Asked::new(attributes, &self.world), object).await
     }
+}
+
+/// What an answer of any bytes, to a review of `uid`, makes of the object that a mutating and a validating webhook was shown: its patch's
+/// outcome, or a refusal. For fuzzing.
+#[cfg(feature = "test-util")]
+pub fn webhook_answer(body: &[u8], uid: &str, object: &Value) -> Vec<Result<Option<Value>, Status>> {
+    let spoken = [hook::ReviewVersion::V1, hook::ReviewVersion::V1Beta1];
+    let each = spoken.into_iter().flat_map(|speaks| [(speaks, Flavour::Mutating), (speaks, Flavour::Validating)]);
+    let made = each.map(|(speaks, flavour)| {
+        let response = review::verify(body, speaks, flavour, uid)
+            .map_err(|reason| failure::Failure::Calling { code: 503, reason })?;
+        match response.allowed {
+            true => mutate::patched("webhook", Some(object), &response).map(|made| made.map(|made| made.object)),
+            false => Err(failure::Failure::Denied(failure::denied("webhook", &response.result))),
+        }
+    });
+    made.map(|made| made.map_err(|failure| failure.status("webhook"))).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Mutating webhooks: one after the other, each shown what those before it made of the object.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base_meta::Status;
 use machinery_registry::json_patch;
@@ -31,19 +32,24 @@ pub(super) async fn mutate(
         if !memory.wants(attributes, &hook.id) {
             continue;
         }
+        let began = Instant::now();
         let patched = match call(hook, Flavour::Mutating, &request, &shown).await {
             Ok(response) => apply(hook, &request, shown, &response).await,
             Err(failure) => Err(failure),
         };
+        asked.count(hook, Flavour::Mutating, began.elapsed(), &patched);
         let place = format!("round_{}_index_{index}", u8::from(attributes.rounds.is_second()));
         let told = &attributes.ctx.warnings;
+        let mut patch = None;
         let changed = match (patched, &mut object) {
-            (Ok(Some(patched)), Some(object)) if **object != patched => {
-                **object = patched;
-                true
+            (Ok(Some(made)), Some(object)) => {
+                patch = Some(made.patch);
+                let changed = **object != made.object;
+                **object = made.object;
+                changed
             }
             (Ok(_), _) => false,
-            (Err(Failure::Calling(reason)), _) if hook.fails_open => {
+            (Err(Failure::Calling { reason, .. }), _) if hook.fails_open => {
                 tracing::warn!(webhook = hook.name, reason, "failed calling webhook, failing open");
                 let key = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
                 told.annotate(key, hook.name.clone());
@@ -51,6 +57,12 @@ pub(super) async fn mutate(
             }
             (Err(failure), _) => return Err(failure.status(&hook.name)),
         };
+        if let Some(patch) = patch {
+            let (configuration, webhook) = (&hook.configuration, &hook.name);
+            let patch =
+                json!({"configuration": configuration, "webhook": webhook, "patch": patch, "patchType": JSON_PATCH});
+            told.annotate_detail(format!("patch.webhook.admission.k8s.io/{place}"), patch.to_string());
+        }
         let mutation = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
         told.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), mutation.to_string());
         if changed {
@@ -70,29 +82,49 @@ async fn apply(
     request: &Request<'_>,
     shown: Shown<'_>,
     response: &Response,
-) -> Result<Option<Value>, Failure> {
+) -> Result<Option<Patched>, Failure> {
+    match patched(&hook.name, shown.object(), response)? {
+        Some(Patched { object, patch }) => match settled(request, object).await {
+            Ok(object) => Ok(Some(Patched { object, patch })),
+            Err(status) => Err(refused(&status.message)),
+        },
+        None => Ok(None),
+    }
+}
+
+/// An object, and the patch that made it.
+pub(super) struct Patched {
+    pub(super) object: Value,
+    patch: json_patch::Patch,
+}
+
+fn refused(error: &dyn std::fmt::Display) -> Failure {
+    Failure::Refused(Status::internal(error))
+}
+
+/// The object as the webhook of that name was shown it, patched.
+pub(super) fn patched(name: &str, object: Option<&Value>, response: &Response) -> Result<Option<Patched>, Failure> {
     if response.patch().is_empty() {
         return Ok(None);
     }
     let patch = json_patch::parse(response.patch()).map_err(|status| {
-        Failure::Calling(format!("received undecodable patch in webhook response: {}", status.message))
+        let reason = format!("received undecodable patch in webhook response: {}", status.message);
+        Failure::Calling { code: 503, reason }
     })?;
     if patch.0.is_empty() {
         return Ok(None);
     }
-    let Some(object) = shown.object().cloned() else {
-        let name = &hook.name;
-        return Err(Failure::Refused(Status::internal(format!(
-            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
-        ))));
+    let Some(object) = object.cloned() else {
+        let message = "attempted to modify the object, which is not supported for this operation";
+        return Err(refused(&format_args!("admission webhook {name:?} {message}")));
     };
     match response.patch_type.as_deref() {
         Some(JSON_PATCH) => {}
         other => {
-            return Err(Failure::Calling(format!("unsupported patch type {:?}", other.unwrap_or_default())));
+            let reason = format!("unsupported patch type {:?}", other.unwrap_or_default());
+            return Err(Failure::Calling { code: 400, reason });
         }
     }
-    let refused = |error: &dyn std::fmt::Display| Failure::Refused(Status::internal(error));
     let object = json_patch::apply(object, &patch).map_err(|problem| refused(&problem))?;
-    settled(request, object).await.map(Some).map_err(|status| refused(&status.message))
+    Ok(Some(Patched { object, patch }))
 }

@@ -149,7 +149,7 @@ impl machinery_dial::Resolver for Nowhere {
 /// The plug-ins with these webhooks, in one configuration of each kind.
 fn webhooks(mutating: Vec<Value>, validating: Vec<Value>) -> Webhooks {
     let chain = Arc::new(Chain::new(Vec::new(), Arc::new(Rbac::default())));
-    let made = Webhooks::new(labelled(&[("a", &[])]), chain);
+    let made = Webhooks::new(labelled(&[("a", &[])]), chain, Arc::default());
     let dialer = Dialer::new(Arc::new(Nowhere), Tasks::root("test"));
     for (index, hooks) in [(&made.mutating, mutating), (&made.validating, validating)] {
         if !hooks.is_empty() {
@@ -208,7 +208,7 @@ async fn a_review_says_everything() {
     let asked = create();
     assert_eq!(validated(&hooks, &asked).await, Ok(()));
     assert_eq!(asked.told().take(), ["careful"]);
-    assert_eq!(asked.told().take_annotations()["warn.example.com/k"], "v");
+    assert_eq!(asked.told().take_annotations(true)["warn.example.com/k"], "v");
     let mut review = server.seen("/warn").remove(0);
     let uid = review["uid"].take();
     assert_eq!(uid.as_str().map(str::len), Some(36));
@@ -287,11 +287,17 @@ async fn patches_change_the_object_in_order() {
     assert_eq!(object["spec"]["containers"][1]["name"], "sidecar");
     assert_eq!(object["metadata"]["labels"]["count"], "2");
     assert_eq!(server.paths(), ["/sidecar", "/count"], "nobody asked to see it again");
-    let annotations = asked.told().take_annotations();
+    let annotations = asked.told().take_annotations(true);
     let first = &annotations["mutation.webhook.admission.k8s.io/round_0_index_0"];
     assert_eq!(
         serde_json::from_str::<Value>(first).expect("json"),
         json!({"configuration": "mine", "webhook": "sidecar.example.com", "mutated": true})
+    );
+    let patch = &annotations["patch.webhook.admission.k8s.io/round_0_index_0"];
+    assert_eq!(
+        serde_json::from_str::<Value>(patch).expect("json"),
+        json!({"configuration": "mine", "webhook": "sidecar.example.com", "patchType": "JSONPatch",
+            "patch": [{"op": "add", "path": "/spec/containers/-", "value": {"name": "sidecar"}}]})
     );
 }
 

@@ -1,6 +1,7 @@
 //! Validating webhooks: all at once; the first refusal in their order is the answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base_meta::Status;
 use futures::future::join_all;
@@ -22,9 +23,12 @@ pub(super) async fn validate(hooks: &[Arc<Hook>], asked: &Asked<'_>, object: Opt
     }
     let request = &request;
     let calls = calls.into_iter().enumerate().map(|(index, (hook, shown))| async move {
-        match call(hook, Flavour::Validating, request, &shown).await {
+        let began = Instant::now();
+        let answer = call(hook, Flavour::Validating, request, &shown).await;
+        asked.count(hook, Flavour::Validating, began.elapsed(), &answer);
+        match answer {
             Ok(_) => Ok(()),
-            Err(Failure::Calling(reason)) if hook.fails_open => {
+            Err(Failure::Calling { reason, .. }) if hook.fails_open => {
                 tracing::warn!(webhook = hook.name, reason, "failed calling webhook, failing open");
                 let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
                 request.attributes.ctx.warnings.annotate(key, hook.name.clone());

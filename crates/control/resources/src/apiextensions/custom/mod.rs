@@ -13,3 +13,5 @@ pub(super) use conversion::Versions;
 pub(super) use strategy::CustomStrategy;
 pub(super) use version::{BadDefinition, Version};
 pub(super) use webhook::Webhook;
+#[cfg(feature = "test-util")]
+pub use webhook::conversion_answer;

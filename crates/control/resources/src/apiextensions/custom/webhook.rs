@@ -82,23 +82,35 @@ impl Webhook {
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview",
             "request": {"uid": uid, "desiredAPIVersion": to.to_string(), "objects": objects},
         });
-        let mut answer = self.call(&review).await?;
-        let response = &mut answer["response"];
-        if response["uid"] != review["request"]["uid"] {
-            return Err(Error::Said(format!("expected response.uid {}", review["request"]["uid"])));
-        }
-        if response["result"]["status"] != "Success" {
-            let message = response["result"]["message"].as_str().unwrap_or("response did not say why");
-            return Err(Error::Said(message.to_owned()));
-        }
-        match response["convertedObjects"].take() {
-            Value::Array(converted) if converted.len() == objects.len() => Ok(converted),
-            Value::Array(converted) => {
-                Err(Error::Said(format!("webhook returned {} objects, expected {}", converted.len(), objects.len())))
-            }
-            _ => Err(Error::Said("webhook returned no objects".into())),
-        }
+        answered(self.call(&review).await?, &review["request"]["uid"], objects, to)
     }
+}
+
+/// The objects of an answer, one for each of `asked`.
+fn answered(mut answer: Value, uid: &Value, asked: &[Value], to: &GroupVersion) -> Result<Vec<Value>, Error> {
+    if answer["response"]["uid"] != *uid {
+        return Err(Error::Said(format!("expected response.uid {uid}")));
+    }
+    let result = &answer["response"]["result"];
+    if result["status"] != "Success" {
+        let message = result["message"].as_str().unwrap_or("response did not say why");
+        return Err(Error::Said(message.to_owned()));
+    }
+    match answer.pointer_mut("/response/convertedObjects").map(Value::take) {
+        Some(Value::Array(converted)) if converted.len() == asked.len() => {
+            asked.iter().zip(converted).map(|(before, after)| kept(before, after, to)).collect()
+        }
+        Some(Value::Array(converted)) => {
+            Err(Error::Said(format!("webhook returned {} objects, expected {}", converted.len(), asked.len())))
+        }
+        _ => Err(Error::Said("webhook returned no objects".into())),
+    }
+}
+
+/// What an answer of any bytes makes of `asked`, for fuzzing.
+#[cfg(feature = "test-util")]
+pub fn conversion_answer(body: &[u8], asked: &[Value], to: &GroupVersion) -> Option<Vec<Value>> {
+    answered(serde_json::from_slice(body).ok()?, &json!("uid"), asked, to).ok()
 }
 
 /// A conversion may change labels and annotations, nothing else of metadata.
@@ -108,10 +120,11 @@ fn kept(before: &Value, mut after: Value, to: &GroupVersion) -> Result<Value, Er
         return Err(Error::Said(format!("webhook returned an object of {said}, expected {:?}", to.to_string())));
     }
     let mut metadata = before["metadata"].clone();
+    let mut changed = after["metadata"].take();
     for name in ["labels", "annotations"] {
-        match (after["metadata"][name].take(), metadata.as_object_mut()) {
-            (Value::Null, Some(fields)) => drop(fields.remove(name)),
-            (value, Some(fields)) => drop(fields.insert(name.into(), value)),
+        match (changed.get_mut(name).map(Value::take), metadata.as_object_mut()) {
+            (None | Some(Value::Null), Some(fields)) => drop(fields.remove(name)),
+            (Some(value), Some(fields)) => drop(fields.insert(name.into(), value)),
             _ => {}
         }
     }
@@ -132,13 +145,10 @@ impl Conversion for Webhook {
             Status::new(Reason::InternalError, message)
         };
         let mut converted = self.ask(&other, to).await.map_err(failed)?.into_iter();
-        objects
+        Ok(objects
             .into_iter()
-            .map(|object| match object["apiVersion"] == wanted {
-                true => Ok(object),
-                false => kept(&object, converted.next().unwrap_or_default(), to).map_err(failed),
-            })
-            .collect()
+            .map(|object| if object["apiVersion"] == wanted { object } else { converted.next().unwrap_or_default() })
+            .collect())
     }
 }
 
@@ -159,6 +169,29 @@ mod tests {
             json!({"apiVersion": "example.com/v2", "kind": "Y"}),
         ] {
             assert!(kept(&before, bad, &to).is_err());
+        }
+    }
+
+    #[test]
+    fn an_answer_of_any_shape_is_an_error_at_most() {
+        let to = GroupVersion::parse("example.com/v2").expect("a version");
+        let asked = [json!({"apiVersion": "example.com/v1", "kind": "X", "metadata": {"name": "a"}})];
+        let said = |converted: Value| json!({"response": {"uid": "u", "result": {"status": "Success"}, "convertedObjects": converted}});
+        for answer in [
+            json!([]),
+            json!("x"),
+            Value::Null,
+            json!({"response": []}),
+            said(Value::Null),
+            said(json!([])),
+            said(json!(["x"])),
+        ] {
+            assert!(answered(answer, &json!("u"), &asked, &to).is_err());
+        }
+        for metadata in [json!("x"), json!([]), Value::Null, json!({})] {
+            let object = json!({"apiVersion": "example.com/v2", "kind": "X", "metadata": metadata});
+            let converted = answered(said(json!([object])), &json!("u"), &asked, &to).expect("converted");
+            assert_eq!(converted[0]["metadata"], json!({"name": "a"}));
         }
     }
 
