@@ -7,6 +7,7 @@ mod api;
 mod apply;
 mod disk;
 mod drain;
+mod floor;
 mod idle;
 mod inside;
 mod kernel;
