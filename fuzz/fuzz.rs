@@ -1,5 +1,9 @@
-//! One program for each target, told apart by its name.
+//! The target that `FUZZ_TARGET` names, under libFuzzer.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_targets::run(env!("CARGO_BIN_NAME"), data));
+use std::sync::LazyLock;
+
+static TARGET: LazyLock<String> = LazyLock::new(|| std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target"));
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_targets::run(&TARGET, data));

@@ -3,6 +3,9 @@
 
 #![allow(clippy::result_large_err)] // as the registry does
 
+mod answers;
+mod frames;
+mod images;
 mod kinds;
 mod texts;
 
@@ -21,6 +24,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("definition", texts::definition),
     ("quantity", texts::quantity),
     ("ownership", texts::ownership),
+    ("admission_answer", answers::admission),
+    ("conversion_answer", answers::conversion),
+    ("spdy", frames::spdy),
+    ("layer", images::layer),
+    ("image", images::image),
+    ("image_name", images::name),
 ];
 
 /// Panics also where there is no target of this name.

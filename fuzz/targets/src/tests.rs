@@ -148,4 +148,5 @@ macro_rules! targets {
     };
 }
 
-targets!(body patch protobuf continue_token selectors expression definition quantity ownership);
+targets!(body patch protobuf continue_token selectors expression definition quantity ownership admission_answer conversion_answer spdy layer
+    image image_name);
