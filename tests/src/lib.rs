@@ -6,6 +6,7 @@
 mod api;
 mod backend;
 mod cluster;
+mod dns;
 mod host;
 
 mod kubeconfig;
@@ -23,6 +24,7 @@ mod wire;
 pub use api::{Api, Reply};
 pub use backend::{Asked, Backend, Trust, authority};
 pub use cluster::{Cluster, Options, with_every_kubectl};
+pub use dns::{Dig, Resolver};
 
 pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository, run};
 pub use kubectl::{Answer, kubectl_1_20, kubectls, spdy_kubectls};

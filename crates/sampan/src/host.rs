@@ -80,6 +80,20 @@ pub fn addresses() -> Vec<IpAddr> {
     )
 }
 
+/// The resolver configuration that pods and the cluster DNS take over: the host's, or, where that only names a resolver
+/// on the host's loopback (systemd-resolved), the list that this resolver asks.
+pub fn resolv_conf() -> PathBuf {
+    let [host, behind] = [Path::new("/etc/resolv.conf"), Path::new("/run/systemd/resolve/resolv.conf")];
+    let text = std::fs::read_to_string(host).unwrap_or_default();
+    if only_loopback(&text) && behind.exists() { behind.to_owned() } else { host.to_owned() }
+}
+
+fn only_loopback(resolv_conf: &str) -> bool {
+    let mut servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).peekable();
+    servers.peek().is_some()
+        && servers.all(|server| server.trim().parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +104,12 @@ mod tests {
         assert_ne!(one.table, two.table);
         assert_ne!(one.interface_prefix, two.interface_prefix);
         assert!(one.interface_prefix.len() <= 6);
+    }
+
+    #[test]
+    fn a_resolver_on_the_loopback_is_of_no_use_to_pods() {
+        assert!(only_loopback("# stub\nnameserver 127.0.0.53\noptions edns0\n"));
+        assert!(!only_loopback("nameserver 127.0.0.53\nnameserver 192.0.2.1\n"));
+        assert!(!only_loopback(""));
     }
 }

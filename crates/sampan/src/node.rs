@@ -14,7 +14,7 @@ use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Versions, sea
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
-use crate::host::Names;
+use crate::host::{self, Names};
 use crate::owned::Owned;
 
 pub struct Node {
@@ -47,6 +47,9 @@ impl Node {
         let dns = net_dns::Config {
             address: self.owned.cluster_dns,
             domain: self.cluster_domain.clone(),
+            ranges: [self.cluster_cidr, self.service_cidr].map(block).to_vec(),
+            node_name: self.name.clone(),
+            resolv_conf: host::resolv_conf(),
             keeper: net_dns::keeper_paths(&self.data_dir, &self.names.cgroup),
         };
         net_dns::start(&tasks.child("dns"), &clients.network, dns).await.context("starting the cluster DNS")?;
@@ -95,7 +98,7 @@ impl Node {
             data_dir: self.data_dir.join("agent"),
             cluster_dns: IpAddr::V4(self.owned.cluster_dns),
             cluster_domain: self.cluster_domain.clone(),
-            resolv_conf: "/etc/resolv.conf".into(),
+            resolv_conf: host::resolv_conf(),
             tls: Arc::clone(&self.tls),
             kubelet_port: self.kubelet_port,
             max_pods: 110,
@@ -118,6 +121,11 @@ impl seams::Withdrawals for Withdrawn {
             self.0.withdrawn(ip).await;
         }
     }
+}
+
+fn block(cidr: Ipv4Cidr) -> ipnet::IpNet {
+    let network = ipnet::Ipv4Net::new(cidr.network(), cidr.prefix()).expect("a block's prefix fits its family");
+    ipnet::IpNet::V4(network)
 }
 
 /// The node's own addresses that its serving certificate names.

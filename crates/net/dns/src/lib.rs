@@ -1,30 +1,38 @@
-//! The cluster's DNS, in process on every node.
+//! The cluster's DNS, in process on every node. README.md shows the path of a query and what is answered.
 //!
-//! ```text
-//! pod ─▶ 10.43.0.10:53 (a local address of the node, no translation)
-//!          │ sockets held by the keeper, so that queries queue while this process restarts
-//!          ▼
-//!       handler ── below the cluster domain ─▶ records (pure, from watched Services and EndpointSlices)
-//!          └────── any other name ──────────▶ the host's resolvers
-//! ```
 //! Follows the Kubernetes DNS specification 1.1.0. May depend on `machinery/client` and `base`.
 
+mod facts;
+#[cfg(test)]
+mod fixture;
+mod forward;
 mod handler;
+mod host;
+mod index;
 pub mod keeper;
 mod records;
+mod reply;
+mod settings;
+mod walk;
 mod watched;
+mod zone;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base_sys::route::{RouteKind, RouteSpec};
 use base_tasks::Tasks;
-use hickory_resolver::TokioResolver;
 use hickory_server::Server;
+use ipnet::IpNet;
 use machinery_client::kube::Client;
 
-use crate::handler::Handler;
+pub use facts::{Endpoint, Port, Protocol, ServiceFacts, ServiceKind, SliceFacts, View};
+pub use forward::Forward;
+pub use handler::Handler;
+pub use zone::Zone;
+
 use crate::watched::Watched;
 
 /// A TCP client that says nothing for this long is let go.
@@ -38,6 +46,12 @@ pub struct Config {
     pub address: Ipv4Addr,
     /// Without dots at its ends: `cluster.local`.
     pub domain: String,
+    /// Of pods and Services: nobody else knows the names of these addresses.
+    pub ranges: Vec<IpNet>,
+    /// The pods of this node have their searches walked.
+    pub node_name: String,
+    /// The host's `resolv.conf`.
+    pub resolv_conf: PathBuf,
     /// Where the keeper listens.
     pub keeper: keeper::Paths,
 }
@@ -60,9 +74,9 @@ pub enum Error {
 
 /// Starts answering under `tasks`; returns once the sockets are open.
 pub async fn start(tasks: &Tasks, client: &Client, config: Config) -> Result<(), Error> {
-    if hickory_proto::rr::Name::from_ascii(&config.domain).is_err() || config.domain.is_empty() {
-        return Err(Error::Domain { domain: config.domain });
-    }
+    let here = vec![IpAddr::V4(config.address)];
+    let zone = Zone::new(&config.domain, here.clone(), config.ranges.clone());
+    let Some(zone) = zone else { return Err(Error::Domain { domain: config.domain }) };
     make_local(config.address)?;
     let sockets = {
         let (paths, address) = (config.keeper.clone(), config.address);
@@ -72,14 +86,15 @@ pub async fn start(tasks: &Tasks, client: &Client, config: Config) -> Result<(),
     };
     let udp = tokio::net::UdpSocket::from_std(sockets.udp).map_err(Error::Socket)?;
     let tcp = tokio::net::TcpListener::from_std(sockets.tcp).map_err(Error::Socket)?;
-    let watched = Watched::start(tasks, client);
-    let forward = forwarder();
-    let domain = config.domain.to_lowercase();
+    let view = Watched::start(tasks, client, &config.node_name);
+    let searches = host::searches(&config.resolv_conf);
+    let forward = Arc::new(Forward::new(here, config.resolv_conf));
+    watched::follow_settings(tasks, client, &forward);
     let inner = tasks.clone();
     tasks.spawn("serve", async move {
         // Until the lists are in, queries wait in the sockets: a wrong "no such name" would be remembered by clients.
-        watched.synced().await;
-        let mut server = Server::new(Handler::new(domain, watched, forward));
+        view.synced().await;
+        let mut server = Server::new(Handler { zone, view, forward, searches });
         server.register_socket(udp);
         server.register_listener(tcp, TCP_IDLE, TCP_QUEUE);
         if let Err(error) = server.block_until_done().await
@@ -116,16 +131,6 @@ fn local_route(address: Ipv4Addr) -> RouteSpec {
     /// The loopback device is the first of every network namespace.
     const LOOPBACK: u32 = 1;
     RouteSpec { kind: RouteKind::Local, ..RouteSpec::to_link(address, 32, LOOPBACK) }
-}
-
-/// The host's own resolvers; `None` where it has none, and foreign names are refused.
-fn forwarder() -> Option<TokioResolver> {
-    let builder = TokioResolver::builder_tokio()
-        .inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "the host names no resolvers; foreign names fail");
-        })
-        .ok()?;
-    builder.build().ok()
 }
 
 /// Where a data directory keeps the keeper's socket.

@@ -24,6 +24,31 @@ pub fn hostname(pod: &Pod, cluster_domain: &str) -> (String, Option<String>) {
     (hostname, domain)
 }
 
+/// The pod's name does not fit the kernel's `utsname`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({LONGEST_NODENAME} characters \
+     is the max, {} characters requested)",
+    name.len()
+)]
+pub struct NameTooLong {
+    pub name: String,
+}
+
+const LONGEST_NODENAME: usize = 64;
+
+/// What `hostname` prints inside the pod: its host name, qualified where `setHostnameAsFQDN` asks for it.
+pub fn nodename(pod: &Pod, cluster_domain: &str) -> Result<String, NameTooLong> {
+    let qualified = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn) == Some(true);
+    match hostname(pod, cluster_domain) {
+        (hostname, Some(domain)) if qualified => {
+            let name = format!("{hostname}.{domain}");
+            if name.len() > LONGEST_NODENAME { Err(NameTooLong { name }) } else { Ok(name) }
+        }
+        (hostname, _) => Ok(hostname),
+    }
+}
+
 /// Host names have at most 63 characters and end in a letter or digit.
 fn truncate(name: &str) -> String {
     let cut: String = name.chars().take(63).collect();
@@ -46,6 +71,22 @@ mod tests {
         let spec = json!({"containers": [], "hostname": "db", "subdomain": "stores"});
         let domain = Some("stores.shop.svc.cluster.local".into());
         assert_eq!(hostname(&pod(spec), "cluster.local"), ("db".into(), domain));
+    }
+
+    #[test]
+    fn the_name_is_qualified_where_asked_and_where_there_is_a_domain() {
+        let name = |spec: serde_json::Value| nodename(&pod(spec), "cluster.local");
+        let spec = |subdomain: &str| json!({"containers": [], "subdomain": subdomain, "setHostnameAsFQDN": true});
+        assert_eq!(name(spec("stores")), Ok("web-0.stores.shop.svc.cluster.local".into()));
+        assert_eq!(name(json!({"containers": [], "setHostnameAsFQDN": true})), Ok("web-0".into()));
+        assert_eq!(name(json!({"containers": [], "subdomain": "stores"})), Ok("web-0".into()));
+        let long = name(spec(&"s".repeat(40))).unwrap_err();
+        let want = format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN web-0.{}.shop.svc.cluster.local is too long \
+             (64 characters is the max, 69 characters requested)",
+            "s".repeat(40)
+        );
+        assert_eq!(long.to_string(), want);
     }
 
     #[test]

@@ -32,8 +32,22 @@ impl HostResolver {
     }
 }
 
-/// The file for a pod. libc reads at most three nameservers; more are cut, as upstream cuts them.
-pub fn resolv_conf(pod: &Pod, host: &HostResolver, cluster_dns: IpAddr, cluster_domain: &str) -> String {
+/// A pod's file, and what had to be left out of it, in the words of upstream's `DNSConfigForming` Events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    pub text: String,
+    pub left_out: Vec<String>,
+}
+
+/// libc reads no more nameservers than these.
+const NAMESERVERS: usize = 3;
+const SEARCHES: usize = 32;
+/// Of the whole search line, and of one domain of it: glibc before 2.29 aborts on longer ones.
+const SEARCH_LINE: usize = 2048;
+const SEARCH_DOMAIN: usize = 253;
+
+/// The file for a pod.
+pub fn resolv_conf(pod: &Pod, host: &HostResolver, cluster_dns: IpAddr, cluster_domain: &str) -> Resolver {
     let spec = pod.spec.as_ref();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let host_network = spec.and_then(|spec| spec.host_network) == Some(true);
@@ -57,23 +71,44 @@ pub fn resolv_conf(pod: &Pod, host: &HostResolver, cluster_dns: IpAddr, cluster_
         for option in config.options.iter().flatten() {
             let Some(name) = &option.name else { continue };
             resolver.options.retain(|known| known.split(':').next() != Some(name));
-            resolver.options.push(match &option.value {
+            resolver.options.push(match option.value.as_deref() {
+                Some("") | None => name.clone(),
                 Some(value) => format!("{name}:{value}"),
-                None => name.clone(),
             });
         }
     }
-    render(&unique(resolver))
-}
-
-fn unique(mut resolver: HostResolver) -> HostResolver {
     for list in [&mut resolver.nameservers, &mut resolver.searches] {
         let mut seen = std::collections::HashSet::new();
         list.retain(|entry| seen.insert(entry.clone()));
     }
-    resolver.nameservers.truncate(3);
-    resolver.searches.truncate(32);
-    resolver
+    let left_out = [limit_nameservers(&mut resolver.nameservers), limit_searches(&mut resolver.searches)];
+    Resolver { text: render(&resolver), left_out: left_out.into_iter().flatten().collect() }
+}
+
+fn limit_nameservers(all: &mut Vec<String>) -> Option<String> {
+    (all.len() > NAMESERVERS).then(|| {
+        all.truncate(NAMESERVERS);
+        format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+            all.join(" ")
+        )
+    })
+}
+
+fn limit_searches(all: &mut Vec<String>) -> Option<String> {
+    let before = all.len();
+    all.truncate(SEARCHES);
+    all.retain(|domain| domain.len() <= SEARCH_DOMAIN);
+    let line = |all: &[String]| all.iter().map(|domain| domain.len() + 1).sum::<usize>().saturating_sub(1);
+    while line(all) > SEARCH_LINE {
+        all.pop();
+    }
+    (all.len() < before).then(|| {
+        format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+            all.join(" ")
+        )
+    })
 }
 
 fn render(resolver: &HostResolver) -> String {
@@ -98,6 +133,12 @@ mod tests {
     const HOST: &str = "# made by hand\nnameserver 192.0.2.53 ; old\nsearch . example.org\noptions edns0\nbogus\n";
 
     fn render_for(spec: Value) -> String {
+        let resolver = resolver_for(spec);
+        assert_eq!(resolver.left_out, Vec::<String>::new());
+        resolver.text
+    }
+
+    fn resolver_for(spec: Value) -> Resolver {
         let mut spec = spec;
         spec["containers"] = json!([]);
         let pod = serde_json::from_value(json!({"metadata": {"namespace": "shop"}, "spec": spec})).unwrap();
@@ -128,6 +169,31 @@ mod tests {
         );
         let config = json!({"options": [{"name": "ndots", "value": "2"}, {"name": "debug"}]});
         assert!(render_for(json!({"dnsConfig": config})).ends_with("options ndots:2 debug\n"));
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_said() {
+        let config = json!({"nameservers": ["1.1.1.1", "1.1.1.2", "1.1.1.1", "1.1.1.3", "1.1.1.4"]});
+        let resolver = resolver_for(json!({"dnsPolicy": "None", "dnsConfig": config}));
+        assert_eq!(resolver.text, "nameserver 1.1.1.1\nnameserver 1.1.1.2\nnameserver 1.1.1.3\n");
+        let said = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: \
+            1.1.1.1 1.1.1.2 1.1.1.3";
+        assert_eq!(resolver.left_out, [said]);
+
+        let applied = |searches: Vec<String>| {
+            let config = json!({"nameservers": ["1.1.1.1"], "searches": searches});
+            let resolver = resolver_for(json!({"dnsPolicy": "None", "dnsConfig": config}));
+            let line = resolver.text.lines().next().unwrap().strip_prefix("search ").unwrap().to_owned();
+            let said =
+                "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: ";
+            assert!(resolver.left_out.iter().all(|text| *text == format!("{said}{line}")), "{:?}", resolver.left_out);
+            (line.split(' ').count(), line.len(), resolver.left_out.len())
+        };
+        assert_eq!(applied((0..32).map(|n| format!("d{n}.test")).collect()), (32, 277, 0));
+        assert_eq!(applied((0..40).map(|n| format!("d{n}.test")).collect()), (32, 277, 1));
+        // Nine domains of 227 characters and their spaces are 2051.
+        assert_eq!(applied((1..10).map(|n| format!("{n}{}", "x".repeat(226))).collect()), (8, 1823, 1));
+        assert_eq!(applied(vec!["y".repeat(254), "ok.test".into()]), (1, 7, 1));
     }
 
     #[test]

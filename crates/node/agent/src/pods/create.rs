@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use machinery_client::EventKind::Warning;
 
 use crate::container::{self, ConfigError, Ingredients};
 use crate::env::{EnvError, PodView, Sources, environment};
@@ -73,7 +74,10 @@ impl Worker {
             services: &services,
             allocatable: machine.allocatable,
         };
-        let mut env = vec![format!("HOSTNAME={}", files::hostname(pod, &machine.config.cluster_domain).0)];
+        let domain = &machine.config.cluster_domain;
+        // There is no sandbox under a name that is too long.
+        let name = files::nodename(pod, domain).unwrap_or_else(|_| files::hostname(pod, domain).0);
+        let mut env = vec![format!("HOSTNAME={name}")];
         env.extend(image.env.iter().cloned());
         let env = environment(container, &env, &view, &sources)?;
         let dir = self.pod_dir();
@@ -121,11 +125,14 @@ impl Worker {
         let hosts = files::hosts(self.state.sandbox.ips(), &hostname, domain.as_deref(), aliases, host.as_deref());
         let config = &machine.config;
         let resolv = files::resolv_conf(pod, &machine.host_resolver, config.cluster_dns, &config.cluster_domain);
-        for (name, text) in [("hosts", hosts), ("resolv.conf", resolv)] {
+        for (name, text, left_out) in [("hosts", hosts, &[][..]), ("resolv.conf", resolv.text, &resolv.left_out)] {
             let path = etc.join(name);
             // Containers have the file itself mounted: it is rewritten in place, and only when it differs.
             if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
                 std::fs::write(&path, text).map_err(io_error("write", &path))?;
+                for message in left_out {
+                    self.event(None, Warning, "DNSConfigForming", message);
+                }
             }
         }
         Ok(())

@@ -96,14 +96,19 @@ impl Worker {
         let uid = self.uid().to_owned();
         let id = identifier(&[&uid, &self.now().as_nanosecond().to_string()]);
         self.machine.routes.insert(&id, self.outbox.clone());
-        self.state.sandbox = match self.make_sandbox(&id).await {
+        let name = files::nodename(&self.pod, &self.machine.config.cluster_domain);
+        let made = match name {
+            Ok(name) => self.make_sandbox(&id, name).await.map_err(|error| chain(&error)),
+            Err(error) => Err(error.to_string()),
+        };
+        self.state.sandbox = match made {
             Ok(ips) => {
                 self.state.last_ips.clone_from(&ips);
                 SandboxState::Ready { id, ips }
             }
             Err(error) => {
                 self.machine.routes.remove(&id);
-                let message = format!("Failed to create pod sandbox: {}", chain(&error));
+                let message = format!("Failed to create pod sandbox: {error}");
                 self.event(None, Warning, "FailedCreatePodSandBox", &message);
                 let previous = match &self.state.sandbox {
                     SandboxState::Failed(failure) => Some(failure),
@@ -115,12 +120,12 @@ impl Worker {
         };
     }
 
-    async fn make_sandbox(&self, id: &str) -> Result<Vec<IpAddr>, SeamError> {
+    async fn make_sandbox(&self, id: &str, hostname: String) -> Result<Vec<IpAddr>, SeamError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let sysctls = spec.security_context.and_then(|security| security.sysctls).unwrap_or_default();
         let request = SandboxSpec {
             id: id.to_owned(),
-            hostname: files::hostname(&self.pod, &self.machine.config.cluster_domain).0,
+            hostname,
             labels: pod_labels(&self.pod),
             host_network: spec.host_network == Some(true),
             host_pid: spec.host_pid == Some(true),

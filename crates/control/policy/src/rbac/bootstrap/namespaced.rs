@@ -1,4 +1,4 @@
-//! Upstream's default Roles and RoleBindings, in `kube-system` and `kube-public`.
+//! Upstream's default Roles and RoleBindings, in `kube-system` and `kube-public`, and one of ours.
 
 use serde_json::Value;
 
@@ -36,6 +36,8 @@ const ROLES: &[(&str, Role)] = &[
             &[On("watch", "core", "configmaps"), Of("get update", "core", "configmaps", "kube-scheduler")],
         ),
     ),
+    // Ours: the settings of the cluster DNS, which runs as kube-proxy does.
+    (SYSTEM, role("system:sampan:dns", &[Of(READ, "core", "configmaps", "sampan-dns")])),
     (
         PUBLIC,
         role(
@@ -73,6 +75,7 @@ const BINDINGS: &[(&str, &str, &str, &[Subject])] = &[
     ),
     (SYSTEM, "system:controller:cloud-provider", "system:controller:cloud-provider", &[Account("cloud-provider")]),
     (SYSTEM, "system:controller:token-cleaner", "system:controller:token-cleaner", &[Account("token-cleaner")]),
+    (SYSTEM, "system:sampan:dns", "system:sampan:dns", &[User("system:kube-proxy")]),
     (
         PUBLIC,
         "system:controller:bootstrap-signer",
