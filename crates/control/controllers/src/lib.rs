@@ -11,6 +11,8 @@ mod endpoints;
 mod event;
 mod gc;
 mod namespace;
+mod node_lifecycle;
+mod nodes;
 mod reconcile;
 mod replicaset;
 mod resource_quota;
@@ -50,5 +52,6 @@ pub fn start(
     event::start(&tasks.child("event"), client);
     certificates::start(&tasks.child("certificates"), client, authority);
     authentication_trust::start(&tasks.child("authentication_trust"), client, trust);
+    node_lifecycle::start(&tasks.child("node_lifecycle"), client, &world);
     token_cleaner::start(&tasks.child("token_cleaner"), client);
 }

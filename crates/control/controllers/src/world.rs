@@ -11,7 +11,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
-use machinery_client::{Informer, ObjectKey, informer};
+use machinery_client::{Informer, ObjectKey, Regarding, informer};
+
+use crate::nodes::NodeFacts;
 
 /// What the controllers read of a pod: a whole typed pod is 25 KB.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,7 +100,7 @@ impl PodFacts {
             controller,
             created: pod.metadata.creation_timestamp.map(|time| time.0),
             deleting: pod.metadata.deletion_timestamp.is_some(),
-            node: spec.node_name,
+            node: spec.node_name.filter(|node| !node.is_empty()),
             phase: match status.phase.as_deref() {
                 Some("Running") => Phase::Running,
                 Some("Succeeded") => Phase::Succeeded,
@@ -127,6 +129,17 @@ impl PodFacts {
 
     pub fn ready(&self) -> bool {
         self.ready_since.is_some()
+    }
+
+    pub fn regarding(&self) -> Regarding {
+        Regarding {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: self.key.namespace.clone(),
+            name: self.key.name.clone(),
+            uid: self.uid.clone(),
+            field_path: None,
+        }
     }
 }
 
@@ -173,11 +186,6 @@ pub struct World {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccountFacts;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeFacts {
-    pub zone: Option<String>,
-}
-
 impl World {
     pub fn start(tasks: &Tasks, client: &Client) -> Self {
         let all = Config::default;
@@ -192,10 +200,7 @@ impl World {
             service_accounts: informer(tasks, Api::all(client.clone()), all(), |_: ServiceAccount| {
                 Some(ServiceAccountFacts)
             }),
-            nodes: informer(tasks, Api::all(client.clone()), all(), |node: Node| {
-                let zone = node.metadata.labels.and_then(|mut labels| labels.remove("topology.kubernetes.io/zone"));
-                Some(NodeFacts { zone })
-            }),
+            nodes: informer(tasks, Api::all(client.clone()), all(), |node: Node| Some(NodeFacts::of(node))),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use api::node_selector::NodeSelection;
 use base_meta::quantity::Quantity;
-use base_meta::selector::{LabelSelector, Operator, Requirement};
-use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery_client::ObjectKey;
 
@@ -25,19 +25,10 @@ pub struct PodFacts {
     /// The Unschedulable condition's message, where one is set.
     pub unschedulable: Option<String>,
     pub requests: Amounts,
-    pub node_selector: BTreeMap<String, String>,
-    /// Required node affinity: any of these terms; `None` where there is none.
-    pub affinity: Option<Vec<Term>>,
+    pub nodes: NodeSelection,
     pub tolerations: Vec<Toleration>,
     /// (protocol, host address, port).
     pub host_ports: Vec<(String, String, i32)>,
-}
-
-/// A node selector term: every requirement, over labels and over fields.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Term {
-    pub labels: LabelSelector,
-    pub fields: LabelSelector,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,11 +44,7 @@ impl PodFacts {
     pub fn of(pod: Pod) -> Self {
         let key = ObjectKey::of(&pod);
         let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
-        let affinity = spec
-            .affinity
-            .and_then(|affinity| affinity.node_affinity)
-            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution)
-            .map(|selector| selector.node_selector_terms.iter().map(term).collect());
+        let nodes = NodeSelection::of(&spec);
         let mut requests = Amounts::new();
         for container in &spec.containers {
             add(&mut requests, &container_requests(container));
@@ -105,8 +92,7 @@ impl PodFacts {
                 .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
                 .and_then(|condition| condition.message),
             requests,
-            node_selector: spec.node_selector.unwrap_or_default(),
-            affinity,
+            nodes,
             tolerations: spec.tolerations.unwrap_or_default(),
             host_ports,
         }
@@ -154,25 +140,4 @@ fn raise(to: &mut Amounts, floor: &Amounts) {
         let present = to.entry(name.clone()).or_default();
         *present = (*present).max(*amount);
     }
-}
-
-fn term(term: &NodeSelectorTerm) -> Term {
-    Term { labels: selector(term.match_expressions.as_deref()), fields: selector(term.match_fields.as_deref()) }
-}
-
-fn selector(requirements: Option<&[NodeSelectorRequirement]>) -> LabelSelector {
-    let requirements = requirements.unwrap_or_default().iter().filter_map(|requirement| {
-        let operator = match requirement.operator.as_str() {
-            "In" => Operator::In,
-            "NotIn" => Operator::NotIn,
-            "Exists" => Operator::Exists,
-            "DoesNotExist" => Operator::DoesNotExist,
-            "Gt" => Operator::GreaterThan,
-            "Lt" => Operator::LessThan,
-            _ => return None, // validation lets no other operator in
-        };
-        let values = requirement.values.clone().unwrap_or_default();
-        Some(Requirement { key: requirement.key.clone(), operator, values })
-    });
-    LabelSelector { requirements: requirements.collect() }
 }

@@ -1,8 +1,8 @@
 //! Which nodes can hold a pod; for the others, the reason in upstream's words.
 
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use api::taint;
 
-use crate::facts::{Amounts, NodeFacts, PodFacts, Term};
+use crate::facts::{Amounts, NodeFacts, PodFacts};
 
 /// A node as the scheduler sees it now: with what already runs or is about to run there.
 #[derive(Clone, Debug, Default)]
@@ -15,16 +15,19 @@ pub struct Candidate {
 /// Why a node cannot hold a pod; all of a node's reasons are reported.
 pub fn reasons(pod: &PodFacts, candidate: &Candidate) -> Vec<String> {
     let node = &candidate.node;
-    if node.unschedulable && !tolerates(&pod.tolerations, &cordoned()) {
+    if node.unschedulable
+        && taint::toleration(&pod.tolerations, &taint::of(taint::UNSCHEDULABLE, taint::NO_SCHEDULE)).is_none()
+    {
         return vec!["node(s) were unschedulable".into()];
     }
     if let Some(taint) = node.taints.iter().find(|taint| {
-        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(&pod.tolerations, taint)
+        matches!(taint.effect.as_str(), taint::NO_SCHEDULE | taint::NO_EXECUTE)
+            && taint::toleration(&pod.tolerations, taint).is_none()
     }) {
         let value = taint.value.as_deref().unwrap_or_default();
         return vec![format!("node(s) had untolerated taint(s) {{{}: {value}}}", taint.key)];
     }
-    if !selected(pod, node) {
+    if !pod.nodes.matches(&node.name, &node.labels) {
         return vec!["node(s) didn't match Pod's node affinity/selector".into()];
     }
     if pod.host_ports.iter().any(|port| candidate.host_ports.iter().any(|taken| conflict(port, taken))) {
@@ -38,35 +41,6 @@ pub fn reasons(pod: &PodFacts, candidate: &Candidate) -> Vec<String> {
         }
     }
     reasons
-}
-
-/// What `kubectl cordon` means to a toleration.
-fn cordoned() -> Taint {
-    Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() }
-}
-
-fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| {
-        let effect = toleration.effect.as_deref().unwrap_or_default();
-        let key = toleration.key.as_deref().unwrap_or_default();
-        let exists = toleration.operator.as_deref() == Some("Exists");
-        (effect.is_empty() || effect == taint.effect)
-            && (key == taint.key || (key.is_empty() && exists))
-            && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
-    })
-}
-
-fn selected(pod: &PodFacts, node: &NodeFacts) -> bool {
-    let by_labels = pod.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-    by_labels && pod.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term_matches(term, node)))
-}
-
-/// An empty term selects nothing.
-fn term_matches(term: &Term, node: &NodeFacts) -> bool {
-    let empty = term.labels.requirements.is_empty() && term.fields.requirements.is_empty();
-    !empty
-        && term.labels.matches(|key| node.labels.get(key).map(String::as_str))
-        && term.fields.matches(|key| (key == "metadata.name").then_some(node.name.as_str()))
 }
 
 fn conflict(one: &(String, String, i32), two: &(String, String, i32)) -> bool {
@@ -91,6 +65,9 @@ pub fn summary(total: usize, reasons: &[Vec<String>]) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use api::node_selector::NodeSelection;
+    use k8s_openapi::api::core::v1::{PodSpec, Taint, Toleration};
+
     use super::*;
 
     fn node() -> Candidate {
@@ -101,6 +78,11 @@ mod tests {
             ..NodeFacts::default()
         };
         Candidate { node, ..Candidate::default() }
+    }
+
+    fn on(disk: &str) -> NodeSelection {
+        let labels = BTreeMap::from([("disk".to_owned(), disk.to_owned())]);
+        NodeSelection::of(&PodSpec { node_selector: Some(labels), ..PodSpec::default() })
     }
 
     fn pod() -> PodFacts {
@@ -119,9 +101,9 @@ mod tests {
     #[test]
     fn selectors_and_taints_keep_pods_away() {
         let mut pod = pod();
-        pod.node_selector.insert("disk".into(), "hdd".into());
+        pod.nodes = on("hdd");
         assert_eq!(reasons(&pod, &node()), ["node(s) didn't match Pod's node affinity/selector"]);
-        pod.node_selector.clear();
+        pod.nodes = on("ssd");
         let mut node = node();
         node.node.taints.push(Taint { key: "gpu".into(), effect: "NoSchedule".into(), ..Taint::default() });
         assert_eq!(reasons(&pod, &node), ["node(s) had untolerated taint(s) {gpu: }"]);
@@ -130,13 +112,6 @@ mod tests {
         node.node.unschedulable = true;
         pod.tolerations.clear();
         assert_eq!(reasons(&pod, &node), ["node(s) were unschedulable"]);
-    }
-
-    #[test]
-    fn an_empty_affinity_term_selects_nothing() {
-        let mut pod = pod();
-        pod.affinity = Some(vec![Term::default()]);
-        assert_eq!(reasons(&pod, &node()).len(), 1);
     }
 
     #[test]

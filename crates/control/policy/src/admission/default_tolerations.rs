@@ -1,12 +1,13 @@
 //! A pod that says nothing of nodes that fail stays on one for five minutes.
 
+use api::taint;
 use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::{Value, json};
 
 use super::{is, text};
 
-const TAINTS: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const TAINTS: [&str; 2] = [taint::NOT_READY, taint::UNREACHABLE];
 const SECONDS: i64 = 300;
 
 pub(super) struct DefaultTolerationSeconds;
@@ -28,14 +29,14 @@ impl Admission for DefaultTolerationSeconds {
             *list = json!([]);
         }
         let Some(list) = list.as_array_mut() else { return Ok(()) };
-        for taint in TAINTS {
+        for key in TAINTS {
             let speaks = |toleration: &Value| {
-                ["", *taint].contains(&text(toleration, "/key"))
+                ["", key].contains(&text(toleration, "/key"))
                     && ["", "NoExecute"].contains(&text(toleration, "/effect"))
             };
             if !list.iter().any(speaks) {
                 list.push(
-                    json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+                    json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
                 );
             }
         }

@@ -1,0 +1,94 @@
+//! What the controllers read of a node.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use machinery_client::Regarding;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeFacts {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub created: Option<Timestamp>,
+    pub labels: BTreeMap<String, String>,
+    pub zone: Option<String>,
+    pub taints: Vec<Taint>,
+    pub unschedulable: bool,
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// The Ready condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    NotReady,
+    Unknown,
+    /// There is no such condition: nobody has ever reported.
+    Unreported,
+}
+
+impl NodeFacts {
+    pub fn of(node: Node) -> Self {
+        let (spec, status) = (node.spec.unwrap_or_default(), node.status.unwrap_or_default());
+        let labels = node.metadata.labels.unwrap_or_default();
+        Self {
+            name: node.metadata.name.unwrap_or_default(),
+            uid: node.metadata.uid.unwrap_or_default(),
+            resource_version: node.metadata.resource_version.unwrap_or_default(),
+            created: node.metadata.creation_timestamp.map(|time| time.0),
+            zone: labels.get("topology.kubernetes.io/zone").cloned(),
+            labels,
+            taints: spec.taints.unwrap_or_default(),
+            unschedulable: spec.unschedulable.unwrap_or(false),
+            conditions: status.conditions.unwrap_or_default(),
+        }
+    }
+
+    pub fn condition(&self, kind: &str) -> Option<&NodeCondition> {
+        self.conditions.iter().find(|condition| condition.type_ == kind)
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        match self.condition("Ready").map(|ready| ready.status.as_str()) {
+            Some("True") => Readiness::Ready,
+            Some("False") => Readiness::NotReady,
+            Some(_) => Readiness::Unknown,
+            None => Readiness::Unreported,
+        }
+    }
+
+    pub fn has_taint(&self, key: &str, effect: &str) -> bool {
+        self.taints.iter().any(|taint| taint.key == key && taint.effect == effect)
+    }
+
+    pub fn regarding(&self) -> Regarding {
+        Regarding {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            ..Regarding::default()
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// A node with a Ready condition of this status.
+    pub fn node(name: &str, ready: &str) -> NodeFacts {
+        NodeFacts {
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            conditions: vec![condition("Ready", ready)],
+            ..NodeFacts::default()
+        }
+    }
+
+    pub fn condition(kind: &str, status: &str) -> NodeCondition {
+        NodeCondition { type_: kind.into(), status: status.into(), ..NodeCondition::default() }
+    }
+}
