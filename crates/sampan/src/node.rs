@@ -9,7 +9,7 @@ use base_sys::route::Ipv4Cidr;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 use net_podnet::PodNet;
-use net_proxy::{Proxy, ProxyConfig};
+use net_proxy::{Network, Proxy, ProxyConfig};
 use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
@@ -82,11 +82,14 @@ impl Node {
     fn proxy(&self) -> ProxyConfig {
         ProxyConfig {
             table: self.names.table.clone(),
-            cluster_cidr: self.cluster_cidr,
-            service_cidr: self.service_cidr,
             node_name: self.name.clone(),
-            node_ip: self.owned.node_ip,
             pod_interface_prefix: self.names.interface_prefix.clone(),
+            v4: Some(Network {
+                cluster_cidr: self.cluster_cidr,
+                service_cidr: self.service_cidr,
+                node_ip: self.owned.node_ip,
+            }),
+            v6: None,
         }
     }
 
@@ -116,10 +119,7 @@ struct Withdrawn(Proxy);
 #[async_trait::async_trait]
 impl seams::Withdrawals for Withdrawn {
     async fn withdrawn(&self, pod_ip: IpAddr) {
-        // No Service of an IPv4 cluster leads to any other address.
-        if let IpAddr::V4(ip) = pod_ip {
-            self.0.withdrawn(ip).await;
-        }
+        self.0.withdrawn(pod_ip).await;
     }
 }
 

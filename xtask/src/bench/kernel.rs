@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use base_sys::netns::NetNs;
-use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol, ProxyConfig};
+use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Network, Origin, Protocol, ProxyConfig};
 
 use super::Setting;
 use super::report::Report;
@@ -39,10 +39,13 @@ pub(super) fn measure(_: &Setting, report: &mut Report) -> Result<()> {
 fn once(run: usize) -> Result<(f64, Vec<f64>)> {
     let mut kernel = Kernel::open(ProxyConfig {
         table: format!("sampan-bench-{run}"),
-        cluster_cidr: "10.42.0.0/16".parse()?,
-        service_cidr: "10.43.0.0/16".parse()?,
         node_name: "one".into(),
-        node_ip: Ipv4Addr::new(192, 0, 2, 10),
+        v4: Some(Network {
+            cluster_cidr: "10.42.0.0/16".parse()?,
+            service_cidr: "10.43.0.0/16".parse()?,
+            node_ip: Ipv4Addr::new(192, 0, 2, 10),
+        }),
+        v6: None,
         pod_interface_prefix: "bench".into(),
     })?;
     let frontends: BTreeMap<_, _> = (0..SERVICES).map(|service| (frontend(service), endpoints(service, 0))).collect();
@@ -63,11 +66,17 @@ fn once(run: usize) -> Result<(f64, Vec<f64>)> {
 
 fn frontend(service: u32) -> Frontend {
     let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 43, 1, 0)) + service);
-    Frontend { origin: Origin::Cluster, address: FrontendAddress::Ip(address), protocol: Protocol::Tcp, port: 80 }
+    Frontend {
+        origin: Origin::Cluster,
+        address: FrontendAddress::Ip(address.into()),
+        protocol: Protocol::Tcp,
+        port: 80,
+    }
 }
 
 /// Two endpoints; `generation` moves the second.
 fn endpoints(service: u32, generation: u16) -> Backends {
     let ip = |last: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 42, 0, 0)) + service * 2 + last);
-    BTreeSet::from([Endpoint { ip: ip(0), port: 80 }, Endpoint { ip: ip(1), port: 80 + generation }]).into()
+    BTreeSet::from([Endpoint { ip: ip(0).into(), port: 80 }, Endpoint { ip: ip(1).into(), port: 80 + generation }])
+        .into()
 }

@@ -4,11 +4,11 @@
 #![allow(clippy::print_stdout)] // its output is the point
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use base_sys::netns::NetNs;
-use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Origin, Protocol, ProxyConfig};
+use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Network, Origin, Protocol, ProxyConfig};
 
 const SERVICES: u32 = 10_000;
 const ROUNDS: u32 = 1_000;
@@ -22,11 +22,14 @@ fn main() -> Outcome {
 fn measure() -> Outcome {
     let mut kernel = Kernel::open(ProxyConfig {
         table: "sampan-scale".into(),
-        cluster_cidr: "10.42.0.0/16".parse()?,
-        service_cidr: "10.43.0.0/16".parse()?,
         node_name: "here".into(),
-        node_ip: Ipv4Addr::LOCALHOST,
         pod_interface_prefix: "smp".into(),
+        v4: Some(Network {
+            cluster_cidr: "10.42.0.0/16".parse()?,
+            service_cidr: "10.43.0.0/16".parse()?,
+            node_ip: Ipv4Addr::LOCALHOST,
+        }),
+        v6: None,
     })?;
     let table: BTreeMap<_, _> = (0..SERVICES).map(|n| (frontend(n), endpoints(n, 0))).collect();
     let start = Instant::now();
@@ -69,12 +72,12 @@ fn report<E>(what: &str, mut work: impl FnMut(u32) -> Result<(), E>) -> Result<(
 }
 
 fn frontend(number: u32) -> Frontend {
-    let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 43, 0, 10)) + number);
+    let ip = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 43, 0, 10)) + number));
     Frontend { origin: Origin::Cluster, address: FrontendAddress::Ip(ip), protocol: Protocol::Tcp, port: 80 }
 }
 
 fn endpoints(number: u32, generation: u16) -> Backends {
-    let ip = |offset| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 42, 0, 1)) + 2 * number + offset);
+    let ip = |offset| IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 42, 0, 1)) + 2 * number + offset));
     BTreeSet::from([Endpoint { ip: ip(0), port: 8080 }, Endpoint { ip: ip(1), port: 8080 + generation }]).into()
 }
 

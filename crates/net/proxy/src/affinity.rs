@@ -10,7 +10,8 @@ use base_sys::nft::{self, Batch, Data, Element, Nft, StoredElement};
 use crate::diff::Slots;
 use crate::frontend::{Backends, Endpoint, Frontend};
 use crate::kernel::FAMILY;
-use crate::rules::{Shape, endpoint_data};
+use crate::pick::Pick;
+use crate::shape::{Shape, endpoint_data};
 
 /// A client can expire between our reading and our deleting, which the kernel refuses whole.
 const ATTEMPTS: usize = 8;
@@ -27,7 +28,7 @@ impl StaleClients {
     pub(crate) fn of(current: &HashMap<Frontend, Slots>, wanted: &BTreeMap<Frontend, Option<Backends>>) -> Self {
         let none = BTreeSet::new();
         let changes = wanted.iter().filter_map(|(frontend, backends)| {
-            let old = current.get(frontend).filter(|old| old.affinity.is_some())?;
+            let old = current.get(frontend).filter(|old| old.pick.and_then(Pick::affinity).is_some())?;
             let sticky = backends.as_ref().filter(|backends| backends.affinity.is_some());
             let endpoints = sticky.map_or(&none, |backends| &backends.endpoints);
             let loses = old.endpoints.iter().any(|endpoint| !endpoints.contains(endpoint));
@@ -56,16 +57,15 @@ impl StaleClients {
     }
 
     fn delete_of(&self, shape: Shape, nft: &mut Nft, table: &str) -> Result<(), nft::Error> {
-        let stored = nft.elements(FAMILY, table, shape.affinities())?;
+        let stored = nft.elements(FAMILY, table, &shape.affinities())?;
         let stale = stored.into_iter().filter(|element| self.is_stale(shape, element));
         let mut batch = Batch::new(FAMILY, table);
-        let keys = stale.map(|element| Element { key: element.key, data: None, expiry: None, last: None });
-        batch.delete_elements(shape.affinities(), keys);
+        batch.delete_elements(&shape.affinities(), stale.map(|element| Element::new(element.key, None)));
         nft.commit(batch)
     }
 
     fn is_stale(&self, shape: Shape, element: &StoredElement) -> bool {
-        let Some(frontend) = frontend_of(&element.key) else { return false };
+        let Some(frontend) = shape.frontend_of(&element.key) else { return false };
         let allowed = self.allowed.get(&(shape, frontend.to_vec()));
         allowed.is_some_and(|allowed| !element.data.as_ref().is_some_and(|data| allowed.contains(data)))
     }
@@ -84,12 +84,12 @@ pub(crate) fn recover(
         return Ok(recovered);
     }
     for shape in Shape::ALL {
-        for StoredElement { key, data, expiry, .. } in nft.elements(FAMILY, table, shape.affinities())? {
-            let known = frontend_of(&key).and_then(|frontend| allowed.get(&(shape, frontend.to_vec())));
+        for StoredElement { key, data, expiry, .. } in nft.elements(FAMILY, table, &shape.affinities())? {
+            let known = shape.frontend_of(&key).and_then(|frontend| allowed.get(&(shape, frontend.to_vec())));
             // One that expires now would stay for good.
             let lives = expiry.is_some_and(|expiry| !expiry.left.is_zero());
             if let Some(data) = data.filter(|data| lives && known.is_some_and(|known| known.contains(data))) {
-                recovered.push((shape, Element { key, data: Some(Data::Fields(data)), expiry, last: None }));
+                recovered.push((shape, Element { expiry, ..Element::new(key, Some(Data::Fields(data))) }));
             }
         }
     }
@@ -99,9 +99,4 @@ pub(crate) fn recover(
 fn entry(frontend: &Frontend, endpoints: &BTreeSet<Endpoint>) -> ((Shape, Vec<u8>), HashSet<Vec<u8>>) {
     let key = (Shape::of(frontend), Shape::key(frontend, None));
     (key, endpoints.iter().map(endpoint_data).collect())
-}
-
-/// A key without the client's address at its end.
-fn frontend_of(key: &[u8]) -> Option<&[u8]> {
-    key.len().checked_sub(4).map(|end| &key[..end])
 }

@@ -5,23 +5,21 @@
 //! and the survivors move below it, then the surplus slots go; a packet that read the old count finds them still there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use crate::frontend::{Affinity, Backends, Endpoint, Frontend};
+use base_sys::route::IpCidr;
+
+use crate::frontend::{Backends, Endpoint, Frontend};
 use crate::pick::Pick;
 
 /// What the kernel has for a front end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
-    /// By slot number.
+    /// By slot number. An earlier run may have left one endpoint in two.
     pub endpoints: Vec<Endpoint>,
-    pub affinity: Option<Affinity>,
-}
-
-impl Slots {
-    fn pick(&self) -> Pick {
-        Pick::new(self.endpoints.len(), self.affinity)
-    }
+    /// `None`: slots that an earlier run left of a front end that is gone.
+    pub pick: Option<Pick>,
+    pub sources: BTreeSet<IpCidr>,
 }
 
 /// One transaction's worth. Deletions come before additions; a changed element is in both.
@@ -31,8 +29,10 @@ pub struct Step {
     pub add_slots: Vec<(Frontend, u32, Endpoint)>,
     pub remove_counts: Vec<Frontend>,
     pub add_counts: Vec<(Frontend, Pick)>,
-    pub remove_hairpins: Vec<Ipv4Addr>,
-    pub add_hairpins: Vec<Ipv4Addr>,
+    pub remove_sources: Vec<(Frontend, IpCidr)>,
+    pub add_sources: Vec<(Frontend, IpCidr)>,
+    pub remove_hairpins: Vec<IpAddr>,
+    pub add_hairpins: Vec<IpAddr>,
 }
 
 /// What to commit, in order, and what then holds.
@@ -56,8 +56,11 @@ impl Changes {
 
     fn frontend(&mut self, frontend: Frontend, old: Option<&Slots>, wanted: Option<&Backends>) {
         let before = old.map_or(&[][..], |old| &old.endpoints);
-        let new =
-            wanted.map(|wanted| Slots { endpoints: arrange(before, &wanted.endpoints), affinity: wanted.affinity });
+        let new = wanted.map(|wanted| Slots {
+            endpoints: arrange(before, &wanted.endpoints),
+            pick: Some(Pick::of(wanted)),
+            sources: wanted.sources.clone().unwrap_or_default(),
+        });
         if old == new.as_ref() {
             return;
         }
@@ -71,20 +74,32 @@ impl Changes {
             self.first.add_slots.push((frontend, number(slot), *endpoint));
         }
         self.second.remove_slots.extend((after.len()..before.len()).map(|slot| (frontend, number(slot))));
-        let picks = (old.map(Slots::pick), new.as_ref().map(Slots::pick));
+        let picks = (old.and_then(|old| old.pick), new.as_ref().and_then(|new| new.pick));
         if picks.0 != picks.1 {
-            if old.is_some() {
+            if picks.0.is_some() {
                 self.first.remove_counts.push(frontend);
             }
             if let Some(pick) = picks.1 {
                 self.first.add_counts.push((frontend, pick));
             }
         }
+        self.sources(frontend, old, new.as_ref());
         self.after.insert(frontend, new);
     }
 
+    fn sources(&mut self, frontend: Frontend, old: Option<&Slots>, new: Option<&Slots>) {
+        let none = BTreeSet::new();
+        let before = old.map_or(&none, |old| &old.sources);
+        let after = new.map_or(&none, |new| &new.sources);
+        let still_guarded = new.and_then(|new| new.pick).is_some_and(Pick::is_guarded);
+        // A packet that was on its way to the guard when the guard went still passes it.
+        let removed = if still_guarded { &mut self.first } else { &mut self.second };
+        removed.remove_sources.extend(before.difference(after).map(|block| (frontend, *block)));
+        self.first.add_sources.extend(after.difference(before).map(|block| (frontend, *block)));
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.first == Step::default() && self.second == Step::default()
+        self.first.is_empty() && self.second.is_empty()
     }
 }
 
@@ -96,10 +111,12 @@ impl Step {
 
 /// Puts the wanted endpoints into slots: who stays keeps its slot, newcomers fill gaps, then the last ones do.
 fn arrange(old: &[Endpoint], wanted: &BTreeSet<Endpoint>) -> Vec<Endpoint> {
-    let kept: BTreeSet<Endpoint> = old.iter().filter(|endpoint| wanted.contains(endpoint)).copied().collect();
-    let mut newcomers = wanted.difference(&kept).copied();
-    let mut slots: Vec<Option<Endpoint>> =
-        old.iter().map(|endpoint| if kept.contains(endpoint) { Some(*endpoint) } else { newcomers.next() }).collect();
+    let mut unplaced = wanted.clone();
+    // Each once, also where it was in two slots.
+    let kept: Vec<Option<Endpoint>> =
+        old.iter().map(|endpoint| unplaced.remove(endpoint).then_some(*endpoint)).collect();
+    let mut newcomers = unplaced.into_iter();
+    let mut slots: Vec<Option<Endpoint>> = kept.into_iter().map(|slot| slot.or_else(|| newcomers.next())).collect();
     slots.extend(newcomers.map(Some));
     let mut arranged = Vec::with_capacity(wanted.len());
     for slot in 0..wanted.len() {

@@ -1,33 +1,20 @@
 //! Writes plans into the kernel's table and remembers what is there. Blocking, for microseconds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use base_sys::nft::{self, Batch, Data, Element, Family, Nft, concat};
-use base_sys::route::Ipv4Cidr;
 
 use crate::affinity::{self, StaleClients};
 use crate::diff::{Changes, Slots, Step};
-use crate::frontend::{Backends, Frontend};
-use crate::layout::{self, FIRST_PICKS, HAIRPINS};
+use crate::frontend::{self, Backends, Frontend};
+use crate::layout;
+use crate::network::ProxyConfig;
 use crate::pick::Pick;
-use crate::rules::{Shape, endpoint_data};
+use crate::shape::{Shape, endpoint_data, octets};
+use crate::stored::{self, Stored};
 
 pub(crate) const FAMILY: Family = Family::Inet;
-
-/// What the data plane owns and where it runs.
-#[derive(Clone, Debug)]
-pub struct ProxyConfig {
-    /// The nftables table (family inet): one per data directory, all of it ours.
-    pub table: String,
-    pub cluster_cidr: Ipv4Cidr,
-    pub service_cidr: Ipv4Cidr,
-    pub node_name: String,
-    /// The source address of a pod that reaches itself through a Service.
-    pub node_ip: Ipv4Addr,
-    /// The names of this node's pod links start with it.
-    pub pod_interface_prefix: String,
-}
 
 /// The table in the kernel, as far as services change it.
 #[derive(Debug)]
@@ -36,14 +23,52 @@ pub struct Kernel {
     config: ProxyConfig,
     slots: HashMap<Frontend, Slots>,
     picks: HashSet<(Shape, Pick)>,
-    /// Which maps of clients exist.
+    /// Which maps of clients and which sets of sources exist.
     affinities: HashSet<Shape>,
+    sources: HashSet<Shape>,
 }
 
 impl Kernel {
     /// Opens a socket in the calling thread's network namespace; changes nothing.
     pub fn open(config: ProxyConfig) -> Result<Self, nft::Error> {
-        Ok(Self { nft: Nft::open()?, config, slots: HashMap::new(), picks: HashSet::new(), affinities: HashSet::new() })
+        Ok(Self {
+            nft: Nft::open()?,
+            config,
+            slots: HashMap::new(),
+            picks: HashSet::new(),
+            affinities: HashSet::new(),
+            sources: HashSet::new(),
+        })
+    }
+
+    /// Begins with what an earlier run left: where its table is laid out as ours would be, only what differs changes,
+    /// so that no packet meets an empty map. Otherwise as [`Kernel::load`].
+    pub fn resume(
+        &mut self,
+        frontends: &BTreeMap<Frontend, Backends>,
+        hairpins: &BTreeSet<IpAddr>,
+    ) -> Result<StaleClients, nft::Error> {
+        let Some(stored) = stored::read(&mut self.nft, &self.config)? else {
+            return self.load(frontends, hairpins).map(|()| StaleClients::default());
+        };
+        let Stored { slots, picks, hairpins: before } = stored;
+        self.affinities = picks.iter().filter(|(_, pick)| pick.affinity().is_some()).map(|(shape, _)| *shape).collect();
+        self.sources = picks.iter().filter(|(_, pick)| pick.is_guarded()).map(|(shape, _)| *shape).collect();
+        self.picks = picks;
+        let gone = slots.keys().map(|frontend| (*frontend, None));
+        let mut wanted: BTreeMap<_, _> = gone.collect();
+        wanted.extend(frontends.iter().map(|(frontend, backends)| (*frontend, Some(backends.clone()))));
+        self.slots = slots;
+        let add = hairpins.difference(&before).copied().collect();
+        let remove = before.difference(hairpins).copied().collect();
+        match self.apply(&wanted, add, remove) {
+            // Somebody else was at the table, or it changed under the reading: nothing of it is worth keeping.
+            Err(error @ nft::Error::Rejected { .. }) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an earlier run's table is replaced");
+                self.load(frontends, hairpins).map(|()| StaleClients::default())
+            }
+            result => result,
+        }
     }
 
     /// Replaces the whole table in one transaction: whatever was in it is gone, and no packet sees it half done.
@@ -51,22 +76,23 @@ impl Kernel {
     pub fn load(
         &mut self,
         frontends: &BTreeMap<Frontend, Backends>,
-        hairpins: &BTreeSet<Ipv4Addr>,
+        hairpins: &BTreeSet<IpAddr>,
     ) -> Result<(), nft::Error> {
         let clients = affinity::recover(&mut self.nft, &self.config.table, frontends)?;
         let mut batch = Batch::new(FAMILY, &self.config.table);
         // Creating first makes the deletion valid also when there is no table yet.
         batch.add_table();
         batch.delete_table();
+        batch.add_commented_table(&layout::version(&self.config));
         layout::create(&mut batch, &self.config);
         let wanted = frontends.iter().map(|(frontend, backends)| (*frontend, Some(backends.clone()))).collect();
         let mut changes = Changes::of(&HashMap::new(), &wanted);
         changes.first.add_hairpins = hairpins.iter().copied().collect();
-        let first = |shape| (1..=FIRST_PICKS).map(move |count| (shape, Pick::new(count, None)));
-        self.picks = Shape::ALL.into_iter().flat_map(first).collect();
+        self.picks = layout::first_picks().collect();
         self.affinities.clear();
+        self.sources.clear();
         self.slots.clear();
-        self.commit(batch, changes, clients)
+        self.commit(batch, changes, Vec::new(), clients)
     }
 
     /// Brings some front ends (`None`: shall be gone) and hairpins up to date, with at most two small transactions, and
@@ -76,29 +102,41 @@ impl Kernel {
     pub fn apply(
         &mut self,
         frontends: &BTreeMap<Frontend, Option<Backends>>,
-        add_hairpins: Vec<Ipv4Addr>,
-        remove_hairpins: Vec<Ipv4Addr>,
+        add_hairpins: Vec<IpAddr>,
+        remove_hairpins: Vec<IpAddr>,
     ) -> Result<StaleClients, nft::Error> {
         let stale = StaleClients::of(&self.slots, frontends);
         let mut changes = Changes::of(&self.slots, frontends);
         changes.first.add_hairpins = add_hairpins;
-        changes.second.remove_hairpins = remove_hairpins;
         let batch = Batch::new(FAMILY, &self.config.table);
-        self.commit(batch, changes, Vec::new())?;
+        self.commit(batch, changes, remove_hairpins, Vec::new())?;
         stale.delete(&mut self.nft, &self.config.table)?;
         Ok(stale)
     }
 
     /// `clients` are the remembered ones to begin with.
-    fn commit(&mut self, mut batch: Batch, changes: Changes, clients: Vec<(Shape, Element)>) -> Result<(), nft::Error> {
+    fn commit(
+        &mut self,
+        mut batch: Batch,
+        mut changes: Changes,
+        remove_hairpins: Vec<IpAddr>,
+        clients: Vec<(Shape, Element)>,
+    ) -> Result<(), nft::Error> {
+        changes.second.remove_hairpins = remove_hairpins;
         let new_picks = self.missing_picks(&changes.first);
-        let sticky = new_picks.iter().filter(|(_, pick)| pick.affinity().is_some()).map(|(shape, _)| *shape);
-        let affinities: BTreeSet<Shape> = sticky.filter(|shape| !self.affinities.contains(shape)).collect();
+        let shapes_of = |which: fn(&Pick) -> bool, there: &HashSet<Shape>| -> BTreeSet<Shape> {
+            let shapes = new_picks.iter().filter(|(_, pick)| which(pick)).map(|(shape, _)| *shape);
+            shapes.filter(|shape| !there.contains(shape)).collect()
+        };
+        let affinities = shapes_of(|pick| pick.affinity().is_some(), &self.affinities);
         for shape in &affinities {
             layout::add_affinities(&mut batch, *shape);
             let clients = clients.iter().filter(|(of, _)| of == shape).map(|(_, client)| client.clone());
-            batch.add_elements(shape.affinities(), clients);
+            batch.add_elements(&shape.affinities(), clients);
         }
+        let sources = shapes_of(|pick| pick.is_guarded(), &self.sources);
+        sources.iter().for_each(|shape| layout::add_sources(&mut batch, *shape));
+        // The plainer come first: the others lead to them.
         for (shape, pick) in &new_picks {
             layout::add_pick(&mut batch, *shape, *pick);
         }
@@ -106,6 +144,7 @@ impl Kernel {
         self.nft.commit(batch)?;
         self.picks.extend(new_picks);
         self.affinities.extend(affinities);
+        self.sources.extend(sources);
         let mut second = Batch::new(FAMILY, &self.config.table);
         encode(&mut second, &changes.second);
         self.nft.commit(second)?;
@@ -119,13 +158,14 @@ impl Kernel {
     }
 
     /// Ways to pick that the table has no chain for, each after those it needs.
-    fn missing_picks(&self, step: &Step) -> BTreeSet<(Shape, Pick)> {
-        let mut missing = BTreeSet::new();
-        for (frontend, pick) in step.add_counts.iter().filter(|(_, pick)| pick.count() > 0) {
+    fn missing_picks(&self, step: &Step) -> Vec<(Shape, Pick)> {
+        let mut missing = Vec::new();
+        for (frontend, pick) in &step.add_counts {
             let shape = Shape::of(frontend);
-            for pick in [pick.without_affinity(), *pick] {
-                if !self.picks.contains(&(shape, pick)) {
-                    missing.insert((shape, pick));
+            let needed: Vec<Pick> = std::iter::successors(Some(*pick), |pick| pick.simpler()).collect();
+            for pick in needed.into_iter().rev() {
+                if !self.picks.contains(&(shape, pick)) && !missing.contains(&(shape, pick)) {
+                    missing.push((shape, pick));
                 }
             }
         }
@@ -139,34 +179,43 @@ impl Kernel {
 }
 
 fn encode(batch: &mut Batch, step: &Step) {
+    if step.is_empty() {
+        return;
+    }
     for shape in Shape::ALL {
         let ours = |frontend: &Frontend| Shape::of(frontend) == shape;
         let counts = step.remove_counts.iter().filter(|f| ours(f));
-        batch.delete_elements(shape.counts(), counts.map(|frontend| element(Shape::key(frontend, None), None)));
+        batch.delete_elements(&shape.counts(), counts.map(|frontend| Element::new(Shape::key(frontend, None), None)));
         let slots = step.remove_slots.iter().filter(|(f, _)| ours(f));
         batch.delete_elements(
-            shape.slots(),
-            slots.map(|(frontend, slot)| element(Shape::key(frontend, Some(*slot)), None)),
+            &shape.slots(),
+            slots.map(|(frontend, slot)| Element::new(Shape::key(frontend, Some(*slot)), None)),
         );
+        let sources = step.remove_sources.iter().filter(|(f, _)| ours(f));
+        batch.delete_elements(&shape.sources(), sources.map(|(frontend, block)| shape.source(frontend, *block)));
+        let sources = step.add_sources.iter().filter(|(f, _)| ours(f));
+        batch.add_elements(&shape.sources(), sources.map(|(frontend, block)| shape.source(frontend, *block)));
         let slots = step.add_slots.iter().filter(|(f, ..)| ours(f));
         batch.add_elements(
-            shape.slots(),
+            &shape.slots(),
             slots.map(|(frontend, slot, endpoint)| {
-                element(Shape::key(frontend, Some(*slot)), Some(endpoint_data(endpoint)))
+                Element::new(Shape::key(frontend, Some(*slot)), Some(Data::Fields(endpoint_data(endpoint))))
             }),
         );
         let counts = step.add_counts.iter().filter(|(f, _)| ours(f));
         batch.add_elements(
-            shape.counts(),
-            counts
-                .map(|(frontend, pick)| element(Shape::key(frontend, None), Some(pick.code().to_ne_bytes().to_vec()))),
+            &shape.counts(),
+            counts.map(|(frontend, pick)| {
+                Element::new(Shape::key(frontend, None), Some(Data::Fields(pick.code().to_ne_bytes().to_vec())))
+            }),
         );
     }
-    let hairpin = |ip: &Ipv4Addr| element(concat(&[&ip.octets(), &ip.octets()]), None);
-    batch.delete_elements(HAIRPINS, step.remove_hairpins.iter().map(hairpin));
-    batch.add_elements(HAIRPINS, step.add_hairpins.iter().map(hairpin));
-}
-
-fn element(key: Vec<u8>, data: Option<Vec<u8>>) -> Element {
-    Element { key, data: data.map(Data::Fields), expiry: None, last: None }
+    for family in frontend::Family::ALL {
+        let of_family = |ips: &[IpAddr]| -> Vec<Element> {
+            let ours = ips.iter().filter(|ip| frontend::Family::of(**ip) == family);
+            ours.map(|ip| Element::new(concat(&[&octets(*ip), &octets(*ip)]), None)).collect()
+        };
+        batch.delete_elements(family.hairpins(), of_family(&step.remove_hairpins));
+        batch.add_elements(family.hairpins(), of_family(&step.add_hairpins));
+    }
 }

@@ -2,7 +2,7 @@
 //! its address to leave.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub(crate) struct Programmed {
     /// Absent until the first load: an earlier run's rules may still be there.
-    in_service: Arc<Mutex<Option<HashMap<Ipv4Addr, usize>>>>,
+    in_service: Arc<Mutex<Option<HashMap<IpAddr, usize>>>>,
     revision: Arc<watch::Sender<u64>>,
 }
 
@@ -21,12 +21,12 @@ impl Programmed {
     }
 
     /// The first load, or one after an error.
-    pub(crate) fn replace(&self, in_service: HashMap<Ipv4Addr, usize>, revision: u64) {
+    pub(crate) fn replace(&self, in_service: HashMap<IpAddr, usize>, revision: u64) {
         *self.in_service.lock().unwrap_or_else(PoisonError::into_inner) = Some(in_service);
         self.publish(revision);
     }
 
-    pub(crate) fn update(&self, entered: &[Ipv4Addr], left: &[Ipv4Addr], revision: u64) {
+    pub(crate) fn update(&self, entered: &[IpAddr], left: &[IpAddr], revision: u64) {
         {
             let mut guard = self.in_service.lock().unwrap_or_else(PoisonError::into_inner);
             let counts = guard.get_or_insert_default();
@@ -48,7 +48,7 @@ impl Programmed {
     }
 
     /// Resolves once no Service sends new connections to `ip`, save as a last resort.
-    pub(crate) async fn withdrawn(&self, ip: Ipv4Addr) {
+    pub(crate) async fn withdrawn(&self, ip: IpAddr) {
         let mut revision = self.revision();
         loop {
             // Seen before looking, so that a change in between wakes us.
@@ -64,12 +64,12 @@ impl Programmed {
     }
 }
 
-pub(crate) fn count_up(counts: &mut HashMap<Ipv4Addr, usize>, ip: Ipv4Addr) {
+pub(crate) fn count_up(counts: &mut HashMap<IpAddr, usize>, ip: IpAddr) {
     *counts.entry(ip).or_default() += 1;
 }
 
 /// Whether that was the last.
-pub(crate) fn count_down(counts: &mut HashMap<Ipv4Addr, usize>, ip: Ipv4Addr) -> bool {
+pub(crate) fn count_down(counts: &mut HashMap<IpAddr, usize>, ip: IpAddr) -> bool {
     match counts.get_mut(&ip) {
         Some(count) if *count > 1 => {
             *count -= 1;
@@ -84,7 +84,7 @@ pub(crate) fn count_down(counts: &mut HashMap<Ipv4Addr, usize>, ip: Ipv4Addr) ->
 mod tests {
     use super::*;
 
-    const IP: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 2);
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 42, 0, 2));
 
     #[tokio::test]
     async fn withdrawal_waits_for_the_last_service_and_for_the_first_load() {

@@ -1,11 +1,12 @@
 //! Watches Services and EndpointSlices and keeps the kernel's table up to date.
 
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base_sys::nft::{self, Nft};
 use base_tasks::Tasks;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use machinery_client::{Change, informer};
@@ -13,12 +14,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::affinity::StaleClients;
 use crate::flows::StaleFlows;
-use crate::kernel::{FAMILY, Kernel, ProxyConfig};
+use crate::frontend::{Backends, Frontend};
+use crate::health::HealthServer;
+use crate::kernel::{FAMILY, Kernel};
+use crate::network::ProxyConfig;
 use crate::plan::Locality;
 use crate::programmed::Programmed;
-use crate::view::{ServiceView, SliceView};
+use crate::slice_view::SliceView;
+use crate::view::ServiceView;
 use crate::world::{Delta, World};
 
+const ZONE: &str = "topology.kubernetes.io/zone";
 /// After the kernel refused something: first and longest wait before everything is written anew.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
@@ -41,6 +47,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Proxy {
     programmed: Programmed,
+    suspects: watch::Sender<BTreeSet<String>>,
 }
 
 impl Proxy {
@@ -49,39 +56,64 @@ impl Proxy {
         self.programmed.revision()
     }
 
+    /// Endpoints of these nodes are used only where a front end has no other ready one, from now until the next call.
+    /// That changes no object, and nobody else is told.
+    pub fn suspect(&self, nodes: BTreeSet<String>) {
+        self.suspects.send_if_modified(|current| {
+            let changed = *current != nodes;
+            *current = nodes;
+            changed
+        });
+    }
+
     /// Resolves once no Service of this node sends new connections to `ip`, save as a last resort.
-    pub async fn withdrawn(&self, ip: Ipv4Addr) {
+    pub async fn withdrawn(&self, ip: IpAddr) {
         self.programmed.withdrawn(ip).await;
     }
 
-    /// Runs from changes instead of a client: `services` and `slices` begin with everything that exists.
+    /// Runs from changes instead of a client: `services` and `slices` begin with everything that exists, `zones` with
+    /// this node's.
     pub fn drive(
         tasks: &Tasks,
         services: mpsc::UnboundedReceiver<Change<ServiceView>>,
         slices: mpsc::UnboundedReceiver<Change<SliceView>>,
+        zones: mpsc::UnboundedReceiver<Change<Zone>>,
         config: ProxyConfig,
     ) -> Result<Self, Error> {
         let (driver, proxy) = Driver::new(tasks, config)?;
-        tasks.spawn("drive", driver.run(services, slices));
+        tasks.spawn("drive", driver.run(services, slices, zones));
         Ok(proxy)
     }
 }
 
+/// Where a node is; `None` where nobody said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Zone(pub Option<String>);
+
+impl Zone {
+    fn of(node: &Node) -> Self {
+        Self(node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned())
+    }
+}
+
 /// Starts the data plane in the calling thread's network namespace. An earlier run's table stays as it is until the
-/// objects are known, then one transaction replaces it.
+/// objects are known; then what differs changes.
 pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result<Proxy, Error> {
     let tasks = tasks.child("proxy");
     let (driver, proxy) = Driver::new(&tasks, config)?;
     let services = informer(&tasks, kube::Api::<Service>::all(client.clone()), watcher::Config::default(), |service| {
         ServiceView::project(&service)
     });
+    let ourselves = watcher::Config::default().fields(&format!("metadata.name={}", driver.node_name));
+    let zones = informer(&tasks, kube::Api::<Node>::all(client.clone()), ourselves, |node| Some(Zone::of(&node)));
     let slices = informer(&tasks, kube::Api::<EndpointSlice>::all(client), watcher::Config::default(), |slice| {
         SliceView::project(&slice)
     });
     tasks.spawn("drive", async move {
         services.synced().await;
         slices.synced().await;
-        driver.run(services.subscribe(), slices.subscribe()).await;
+        zones.synced().await;
+        driver.run(services.subscribe(), slices.subscribe(), zones.subscribe()).await;
     });
     Ok(proxy)
 }
@@ -93,36 +125,54 @@ pub fn remove(table: &str) -> Result<(), Error> {
     removed.map_err(|source| Error::Remove { table: table.into(), source })
 }
 
+type Frontends = BTreeMap<Frontend, Backends>;
+
+/// What we know of the kernel's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// An earlier run may have left it.
+    Unknown,
+    Known,
+    /// It refused a change.
+    Damaged,
+}
+
 struct Driver {
     tasks: Tasks,
     table: String,
-    node_ip: Ipv4Addr,
+    node_name: String,
     /// Absent only while a transaction runs on a blocking thread.
     kernel: Option<Kernel>,
     world: World,
+    health: HealthServer,
     programmed: Programmed,
+    suspects: watch::Receiver<BTreeSet<String>>,
 }
 
 impl Driver {
     fn new(tasks: &Tasks, config: ProxyConfig) -> Result<(Self, Proxy), Error> {
         let programmed = Programmed::new();
+        let suspects = watch::Sender::default();
         let driver = Self {
             tasks: tasks.clone(),
             table: config.table.clone(),
-            node_ip: config.node_ip,
-            world: World::new(Locality { node_name: config.node_name.clone() }),
+            node_name: config.node_name.clone(),
+            world: World::new(Locality { node_name: config.node_name.clone(), ..Locality::default() }),
+            health: HealthServer::new(tasks),
             kernel: Some(Kernel::open(config).map_err(Error::Open)?),
             programmed: programmed.clone(),
+            suspects: suspects.subscribe(),
         };
-        Ok((driver, Proxy { programmed }))
+        Ok((driver, Proxy { programmed, suspects }))
     }
 
     async fn run(
         mut self,
         mut services: mpsc::UnboundedReceiver<Change<ServiceView>>,
         mut slices: mpsc::UnboundedReceiver<Change<SliceView>>,
+        mut zones: mpsc::UnboundedReceiver<Change<Zone>>,
     ) {
-        let mut loaded = false;
+        let mut state = State::Unknown;
         let mut wait = RETRY_FIRST;
         loop {
             // One transaction for all that has come meanwhile.
@@ -132,11 +182,28 @@ impl Driver {
             while let Ok(change) = slices.try_recv() {
                 self.world.slice_changed(change);
             }
+            while let Ok(change) = zones.try_recv() {
+                self.zone_changed(change);
+            }
+            let suspects = self.suspects.borrow_and_update().clone();
+            self.world.locality_changed(|locality| locality.suspects = suspects);
             let delta = self.world.replan();
-            let result = if loaded { self.apply(delta).await } else { self.load(delta).await };
-            loaded = result.is_ok();
+            let result = match state {
+                State::Known => self.apply(delta).await,
+                State::Unknown => self.load(delta, Kernel::resume).await,
+                State::Damaged => {
+                    let replace = |kernel: &mut Kernel, frontends: &_, hairpins: &_| {
+                        kernel.load(frontends, hairpins).map(|()| StaleClients::default())
+                    };
+                    self.load(delta, replace).await
+                }
+            };
+            state = if result.is_ok() { State::Known } else { State::Damaged };
             match result {
-                Ok(()) => wait = RETRY_FIRST,
+                Ok(()) => {
+                    wait = RETRY_FIRST;
+                    self.health.set(self.world.health());
+                }
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -150,23 +217,37 @@ impl Driver {
             tokio::select! {
                 Some(change) = services.recv() => self.world.service_changed(change),
                 Some(change) = slices.recv() => self.world.slice_changed(change),
+                Some(change) = zones.recv() => self.zone_changed(change),
+                Ok(()) = self.suspects.changed() => {}
                 else => return,
             }
         }
     }
 
-    async fn load(&mut self, delta: Delta) -> Result<(), nft::Error> {
-        let stale = StaleFlows::of(&delta.frontends, self.node_ip);
+    fn zone_changed(&mut self, change: Change<Zone>) {
+        let zone = match change {
+            Change::Applied { new, .. } => new.0.clone(),
+            Change::Deleted { .. } => None,
+        };
+        self.world.locality_changed(|locality| locality.zone = zone);
+    }
+
+    /// Writes everything, as `work` does.
+    async fn load(
+        &mut self,
+        delta: Delta,
+        work: impl FnOnce(&mut Kernel, &Frontends, &BTreeSet<IpAddr>) -> Result<StaleClients, nft::Error> + Send + 'static,
+    ) -> Result<(), nft::Error> {
+        let stale = StaleFlows::of(&delta.frontends);
         let (frontends, hairpins) = self.world.everything();
-        let load = move |kernel: &mut Kernel| kernel.load(&frontends, &hairpins).map(|()| StaleClients::default());
-        self.commit(stale, load).await?;
+        self.commit(stale, move |kernel| work(kernel, &frontends, &hairpins)).await?;
         self.programmed.replace(self.world.in_service(), self.world.revision());
         Ok(())
     }
 
     async fn apply(&mut self, delta: Delta) -> Result<(), nft::Error> {
         let Delta { frontends, add_hairpins, remove_hairpins, entered, left } = delta;
-        let stale = StaleFlows::of(&frontends, self.node_ip);
+        let stale = StaleFlows::of(&frontends);
         self.commit(stale, move |kernel| kernel.apply(&frontends, add_hairpins, remove_hairpins)).await?;
         self.programmed.update(&entered, &left, self.world.revision());
         Ok(())

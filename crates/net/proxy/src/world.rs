@@ -1,15 +1,17 @@
 //! All Services and slices as last seen, and which of them must be planned anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use machinery_client::{Change, ObjectKey};
 
 use crate::frontend::{Backends, Frontend};
+use crate::health::Health;
 use crate::plan::{Locality, ServicePlan, plan};
 use crate::programmed::{count_down, count_up};
-use crate::view::{ServiceView, SliceView};
+use crate::slice_view::SliceView;
+use crate::view::ServiceView;
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -19,9 +21,10 @@ pub(crate) struct World {
     slices: HashMap<ObjectKey, BTreeMap<ObjectKey, Arc<SliceView>>>,
     plans: HashMap<ObjectKey, ServicePlan>,
     dirty: HashSet<ObjectKey>,
-    hairpins: HashMap<Ipv4Addr, usize>,
-    in_service: HashMap<Ipv4Addr, usize>,
+    hairpins: HashMap<IpAddr, usize>,
+    in_service: HashMap<IpAddr, usize>,
     revision: u64,
+    health: BTreeMap<ObjectKey, Health>,
 }
 
 /// What changed between two plannings.
@@ -29,10 +32,10 @@ pub(crate) struct World {
 pub(crate) struct Delta {
     /// `None`: no Service has this front end any more.
     pub(crate) frontends: BTreeMap<Frontend, Option<Backends>>,
-    pub(crate) add_hairpins: Vec<Ipv4Addr>,
-    pub(crate) remove_hairpins: Vec<Ipv4Addr>,
-    pub(crate) entered: Vec<Ipv4Addr>,
-    pub(crate) left: Vec<Ipv4Addr>,
+    pub(crate) add_hairpins: Vec<IpAddr>,
+    pub(crate) remove_hairpins: Vec<IpAddr>,
+    pub(crate) entered: Vec<IpAddr>,
+    pub(crate) left: Vec<IpAddr>,
 }
 
 impl World {
@@ -46,6 +49,7 @@ impl World {
             hairpins: HashMap::new(),
             in_service: HashMap::new(),
             revision: 0,
+            health: BTreeMap::new(),
         }
     }
 
@@ -90,6 +94,20 @@ impl World {
         self.dirty.insert(service.clone());
     }
 
+    /// Where this node is, or what it thinks of others, has changed: every Service may.
+    pub(crate) fn locality_changed(&mut self, change: impl FnOnce(&mut Locality)) {
+        let before = self.locality.clone();
+        change(&mut self.locality);
+        if self.locality != before {
+            self.dirty.extend(self.services.keys().cloned());
+        }
+    }
+
+    /// What load balancers are told.
+    pub(crate) fn health(&self) -> &BTreeMap<ObjectKey, Health> {
+        &self.health
+    }
+
     /// The highest slice revision seen; what is planned from here on includes it.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
@@ -117,6 +135,10 @@ impl World {
             delta.frontends.extend(new_or_none.frontends.iter().map(|(f, backends)| (*f, Some(backends.clone()))));
             self.count_hairpins(&mut delta, &old.local, &new_or_none.local);
             self.count_in_service(&mut delta, &old.in_service, &new_or_none.in_service);
+            match new.as_ref().and_then(|new| new.health) {
+                Some((port, endpoints)) => self.health.insert(key.clone(), Health { port, endpoints }),
+                None => self.health.remove(&key),
+            };
             if let Some(new) = new {
                 self.plans.insert(key, new);
             }
@@ -124,7 +146,7 @@ impl World {
         delta
     }
 
-    fn count_hairpins(&mut self, delta: &mut Delta, old: &BTreeSet<Ipv4Addr>, new: &BTreeSet<Ipv4Addr>) {
+    fn count_hairpins(&mut self, delta: &mut Delta, old: &BTreeSet<IpAddr>, new: &BTreeSet<IpAddr>) {
         for ip in new.difference(old) {
             count_up(&mut self.hairpins, *ip);
             if self.hairpins.get(ip) == Some(&1) {
@@ -138,7 +160,7 @@ impl World {
         }
     }
 
-    fn count_in_service(&mut self, delta: &mut Delta, old: &BTreeSet<Ipv4Addr>, new: &BTreeSet<Ipv4Addr>) {
+    fn count_in_service(&mut self, delta: &mut Delta, old: &BTreeSet<IpAddr>, new: &BTreeSet<IpAddr>) {
         for ip in new.difference(old) {
             count_up(&mut self.in_service, *ip);
             delta.entered.push(*ip);
@@ -150,18 +172,18 @@ impl World {
     }
 
     /// Everything planned, for a load from scratch.
-    pub(crate) fn everything(&self) -> (BTreeMap<Frontend, Backends>, BTreeSet<Ipv4Addr>) {
+    pub(crate) fn everything(&self) -> (BTreeMap<Frontend, Backends>, BTreeSet<IpAddr>) {
         let frontends = self.plans.values().flat_map(|plan| plan.frontends.clone()).collect();
         (frontends, self.hairpins.keys().copied().collect())
     }
 
-    pub(crate) fn in_service(&self) -> HashMap<Ipv4Addr, usize> {
+    pub(crate) fn in_service(&self) -> HashMap<IpAddr, usize> {
         self.in_service.clone()
     }
 }
 
 /// Notes `ip` in `to`, unless that undoes what `from` notes.
-fn toggle(to: &mut Vec<Ipv4Addr>, from: &mut Vec<Ipv4Addr>, ip: Ipv4Addr) {
+fn toggle(to: &mut Vec<IpAddr>, from: &mut Vec<IpAddr>, ip: IpAddr) {
     match from.iter().position(|other| *other == ip) {
         Some(index) => {
             from.swap_remove(index);

@@ -1,9 +1,10 @@
 use super::*;
 use crate::frontend::Protocol;
-use crate::view::{EndpointView, PortView};
+use crate::slice_view::EndpointView;
+use crate::view::PortView;
 
 fn world() -> World {
-    World::new(Locality { node_name: "here".into() })
+    World::new(Locality { node_name: "here".into(), ..Locality::default() })
 }
 
 fn service(last: u8) -> Arc<ServiceView> {
@@ -12,13 +13,7 @@ fn service(last: u8) -> Arc<ServiceView> {
 }
 
 fn slice(service: &str, revision: u64, pods: &[u8]) -> Arc<SliceView> {
-    let endpoint = |last: &u8| EndpointView {
-        ip: [10, 42, 0, *last].into(),
-        ready: true,
-        serving: true,
-        terminating: false,
-        node: Some("here".into()),
-    };
+    let endpoint = |last: &u8| EndpointView::ready([10, 42, 0, *last].into(), "here");
     Arc::new(SliceView {
         service: ObjectKey::new("n", service),
         revision,
@@ -76,4 +71,45 @@ fn a_pod_in_two_services_stays_a_hairpin_until_both_drop_it() {
     let delta = world.replan();
     assert_eq!((delta.remove_hairpins.len(), delta.left.len()), (1, 1));
     assert!(world.in_service().is_empty());
+}
+
+#[test]
+fn another_zone_or_a_suspicion_plans_everything_anew() {
+    let mut world = world();
+    for name in ["a", "b"] {
+        world.service_changed(applied(name, service(name.as_bytes()[0])));
+        let mut view = SliceView::clone(&slice(name, 1, &[2, 3]));
+        view.endpoints[1].node = Some("there".into());
+        view.endpoints[1].zones = vec!["far".into()];
+        view.endpoints[0].zones = vec!["near".into()];
+        world.slice_changed(applied(name, Arc::new(view)));
+    }
+    assert_eq!(sizes(&world.replan()), [Some(2), Some(2)]);
+    world.locality_changed(|locality| locality.zone = Some("near".into()));
+    assert_eq!(sizes(&world.replan()), [Some(1), Some(1)]);
+    world.locality_changed(|locality| locality.zone = Some("near".into()));
+    assert_eq!(sizes(&world.replan()), []);
+    world.locality_changed(|locality| locality.zone = None);
+    world.locality_changed(|locality| locality.suspects = BTreeSet::from(["there".into()]));
+    let delta = world.replan();
+    assert_eq!((sizes(&delta), delta.left.len()), (vec![Some(1), Some(1)], 0));
+    world.locality_changed(|locality| locality.suspects.clear());
+    assert_eq!(sizes(&world.replan()), [Some(2), Some(2)]);
+}
+
+#[test]
+fn health_follows_the_ready_endpoints_here() {
+    let mut world = world();
+    let balanced = ServiceView { health_port: Some(31_000), ..ServiceView::clone(&service(9)) };
+    world.service_changed(applied("a", Arc::new(balanced)));
+    world.slice_changed(applied("a-1", slice("a", 1, &[2, 3])));
+    world.replan();
+    let health = |world: &World| world.health().get(&ObjectKey::new("n", "a")).copied();
+    assert_eq!(health(&world), Some(Health { port: 31_000, endpoints: 2 }));
+    world.slice_changed(applied("a-1", slice("a", 2, &[2])));
+    world.replan();
+    assert_eq!(health(&world), Some(Health { port: 31_000, endpoints: 1 }));
+    world.service_changed(deleted("a", service(9)));
+    world.replan();
+    assert_eq!(health(&world), None);
 }
