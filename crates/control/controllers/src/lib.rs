@@ -7,17 +7,20 @@
 mod authentication_trust;
 mod certificates;
 mod deployment;
+mod disruption_target;
 mod endpoints;
 mod event;
 mod gc;
 mod namespace;
 mod node_lifecycle;
 mod nodes;
+mod pod_gc;
 mod reconcile;
 mod replicaset;
 mod resource_quota;
 mod serviceaccount;
 mod storage_protection;
+mod taint_eviction;
 mod token_cleaner;
 mod world;
 
@@ -53,5 +56,7 @@ pub fn start(
     certificates::start(&tasks.child("certificates"), client, authority);
     authentication_trust::start(&tasks.child("authentication_trust"), client, trust);
     node_lifecycle::start(&tasks.child("node_lifecycle"), client, &world);
+    taint_eviction::start(&tasks.child("taint_eviction"), client, &world);
+    pod_gc::start(&tasks.child("pod_gc"), client, &world);
     token_cleaner::start(&tasks.child("token_cleaner"), client);
 }

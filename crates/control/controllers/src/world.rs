@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base_tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount, Toleration};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery_client::kube::runtime::watcher::Config;
@@ -39,6 +39,9 @@ pub struct PodFacts {
     pub ports: Vec<(String, String, i32)>,
     /// Names of the claims it uses.
     pub claims: Vec<String>,
+    pub tolerations: Vec<Toleration>,
+    /// Ended by its node for want of room.
+    pub evicted: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,6 +118,8 @@ impl PodFacts {
             subdomain: spec.subdomain,
             ports,
             claims,
+            tolerations: spec.tolerations.unwrap_or_default(),
+            evicted: status.reason.as_deref() == Some("Evicted"),
         }
     }
 
