@@ -1,7 +1,7 @@
 //! taint, cordon, drain, uncordon; top.
 
-use anyhow::Result;
-use tests::{Cluster, Options, must};
+use anyhow::{Result, ensure};
+use tests::{Cluster, Options, eventually, must};
 
 use crate::{each_kubectl, field, in_order, refused, say};
 
@@ -23,7 +23,12 @@ fn a_node_is_emptied_and_taken_back() {
         );
         assert_eq!(say(cluster, "get pods -o name")?, "");
         assert_eq!(say(cluster, "uncordon one")?, "node/one uncordoned\n");
-        assert!(!field(cluster, "node/one", ".spec")?.contains("unschedulable"));
+        // The taint of that name goes a moment after the field.
+        eventually("the node takes pods", || {
+            let spec = field(cluster, "node/one", ".spec")?;
+            ensure!(!spec.contains("unschedulable"), "{spec}");
+            Ok(())
+        });
         for what in ["nodes", "pods"] {
             let error = refused(cluster, &format!("top {what}"))?;
             in_order(&error, &["error: Metrics API not available"]);

@@ -58,7 +58,9 @@ impl Core {
         applied: Option<Ledger>,
     ) -> Result<Written, Status> {
         let sent = take_sent(&mut value);
-        if let (Some(_), Value::Object(object)) = (self.def().subresource("status"), &mut value) {
+        if !self.kind.is_created_with_status()
+            && let (Some(_), Value::Object(object)) = (self.def().subresource("status"), &mut value)
+        {
             object.remove("status");
         }
         let mut object = self.typed_value(value)?;

@@ -19,6 +19,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn custom_schema(&self) -> Option<std::sync::Arc<dyn CustomSchema>>;
     fn scale_paths(&self) -> ScalePaths;
     fn has_generation(&self) -> bool;
+    fn is_created_with_status(&self) -> bool;
     fn changes_status(&self, subresource: &str) -> bool;
     fn prepare_for_create(&self, ctx: &RequestContext, object: &mut dyn Erased);
     fn prepare_for_update(&self, ctx: &RequestContext, new: &mut dyn Erased, old: &dyn Erased);
@@ -76,6 +77,10 @@ impl<S: Strategy> Kind for S {
 
     fn has_generation(&self) -> bool {
         Strategy::has_generation(self)
+    }
+
+    fn is_created_with_status(&self) -> bool {
+        Strategy::is_created_with_status(self)
     }
 
     fn changes_status(&self, subresource: &str) -> bool {

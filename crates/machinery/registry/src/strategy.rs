@@ -53,6 +53,11 @@ pub trait Strategy: Send + Sync + 'static {
         subresource == "status"
     }
 
+    /// Whether who creates an object also says how it is, although `status` is a subresource: a node that registers.
+    fn is_created_with_status(&self) -> bool {
+        false
+    }
+
     /// Clears what a client may not set. The registry has already cleared `status` where it is a subresource.
     fn prepare_for_create(&self, _ctx: &RequestContext, _object: &mut Self::Object) {}
 

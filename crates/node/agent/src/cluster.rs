@@ -29,8 +29,9 @@ pub struct Report<'a> {
 
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
-    /// Applies a JSON merge patch to the pod's status. A pod that is gone (or another of that name) is no error.
-    async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<(), ClusterError>;
+    /// Applies a JSON merge patch to the pod's status; answers the version that shows it. A pod that is gone (or another
+    /// of that name) is no error, and has none.
+    async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<Option<u64>, ClusterError>;
     /// Deletes that very pod at once. Gone already is no error.
     async fn delete(&self, pod: &Pod) -> Result<(), ClusterError>;
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError>;
@@ -71,19 +72,24 @@ fn missing_is_none<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube:
     }
 }
 
+/// resourceVersions of one API server are ordered integers.
+pub fn version(pod: &Pod) -> Option<u64> {
+    pod.metadata.resource_version.as_deref()?.parse().ok()
+}
+
 fn key(pod: &Pod) -> ObjectKey {
     ObjectKey::of(pod)
 }
 
 #[async_trait]
 impl Cluster for ApiServer {
-    async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<(), ClusterError> {
+    async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<Option<u64>, ClusterError> {
         let key = key(pod);
         let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid }, "status": status });
         let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
         let result = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         match missing_is_none(result) {
-            Ok(_) => Ok(()),
+            Ok(pod) => Ok(pod.as_ref().and_then(version)),
             Err(source) => {
                 Err(ClusterError::Request { operation: "patch status of", kind: "pod", key, source: Box::new(source) })
             }

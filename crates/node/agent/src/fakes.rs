@@ -358,7 +358,7 @@ impl Withdrawals for World {
 
 #[async_trait]
 impl Cluster for World {
-    async fn patch_status(&self, _: &Pod, patch: Value) -> Result<(), ClusterError> {
+    async fn patch_status(&self, _: &Pod, patch: Value) -> Result<Option<u64>, ClusterError> {
         self.change(|state| {
             state.writes += 1;
             if state.fail_status > 0 {
@@ -371,7 +371,7 @@ impl Cluster for World {
                 });
             }
             merge(&mut state.status, patch);
-            Ok(())
+            Ok(None)
         })
     }
 

@@ -20,6 +20,7 @@ mod runtime_class;
 mod service_account;
 mod shown;
 mod storage_in_use;
+mod taint_nodes;
 mod volume_resize;
 mod webhooks;
 
@@ -123,6 +124,7 @@ pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
         Arc::new(limit_ranger::LimitRanger { ranges: lookups.limit_ranges.clone() }),
         Arc::new(service_account::ServiceAccount::new(lookups.service_accounts.clone())),
         Arc::new(node_restriction::NodeRestriction { nodes: lookups.nodes.clone(), pods: lookups.pods.clone() }),
+        Arc::new(taint_nodes::TaintNodesByCondition),
         Arc::new(pod_security::PodSecurity { namespaces: lookups.namespaces.clone(), pods: lookups.pods.clone() }),
         Arc::new(priority::Priority { classes: lookups.priority_classes.clone() }),
         Arc::new(default_tolerations::DefaultTolerationSeconds),

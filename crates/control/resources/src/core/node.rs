@@ -44,6 +44,10 @@ impl Strategy for NodeStrategy {
         }
     }
 
+    fn is_created_with_status(&self) -> bool {
+        true
+    }
+
     fn default(&self, object: &mut Node) {
         api::defaults::node(object);
     }

@@ -4,9 +4,14 @@ mod facts;
 mod lease;
 mod object;
 
+use std::time::Duration;
+
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
+use machinery_client::{Change, informer};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::config::AgentConfig;
 use crate::seams::chain;
@@ -14,9 +19,9 @@ use crate::seams::chain;
 pub use facts::Facts;
 
 /// Upstream's interval of a status report without news.
-const REPORT: std::time::Duration = std::time::Duration::from_secs(300);
-const RETRY_INITIAL: std::time::Duration = std::time::Duration::from_millis(50);
-const RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+const REPORT: Duration = Duration::from_secs(300);
+const RETRY_INITIAL: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Registers the node and keeps its object and lease alive.
 pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: Facts) {
@@ -39,27 +44,52 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: F
         };
         let uid = node.metadata.uid.clone().unwrap_or_default();
         beside.spawn("lease", lease::renew(lease_client, name, uid));
+        let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
+        let own = informer(&beside, api.clone(), own, |node: Node| Some(object::agrees(&node)));
+        let mut changes = own.subscribe();
         loop {
-            tokio::time::sleep(REPORT).await;
-            if let Err(error) = register(&api, &config, &facts).await {
+            contradiction(&mut changes, REPORT).await;
+            if let Err(error) = report(&api, &config, &facts).await {
                 tracing::warn!(node = %config.node_name, error = %chain(&error), "node status not reported; will retry");
             }
+            // Who contradicts all the time is answered once a second.
+            tokio::time::sleep(RETRY_INITIAL * 20).await;
         }
     });
 }
 
-/// Creates the node or brings the existing one up to date: metadata first, then status.
-async fn register(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<Node, kube::Error> {
-    let now = jiff::Timestamp::now();
-    let existing = match api.get_opt(&config.node_name).await? {
-        Some(node) => node,
-        None => api.create(&PostParams::default(), &object::new(config)).await?,
+/// Until somebody says of the node what is not so (that it is gone, after it was cut off), or that long.
+async fn contradiction(changes: &mut UnboundedReceiver<Change<bool>>, at_most: Duration) {
+    let said = async {
+        loop {
+            match changes.recv().await {
+                Some(Change::Applied { new, .. }) if !*new => return,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
     };
+    // Either way it is time.
+    let _ = tokio::time::timeout(at_most, said).await;
+}
+
+/// Creates the node, or brings the existing one up to date.
+async fn register(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<Node, kube::Error> {
+    match report(api, config, facts).await? {
+        Some(node) => Ok(node),
+        None => api.create(&PostParams::default(), &object::new(config, facts, jiff::Timestamp::now())).await,
+    }
+}
+
+/// Metadata first, then status; `None` where there is no such node. One that was deleted stays so until the next start,
+/// as upstream's.
+async fn report(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<Option<Node>, kube::Error> {
+    let Some(existing) = api.get_opt(&config.node_name).await? else { return Ok(None) };
     let params = PatchParams::default();
     if let Some(patch) = object::metadata_patch(&existing, config) {
         api.patch(&config.node_name, &params, &Patch::Merge(patch)).await?;
     }
-    let status = object::status(config, facts, existing.status.as_ref(), now);
+    let status = object::status(config, facts, existing.status.as_ref(), jiff::Timestamp::now());
     let patch = Patch::Merge(serde_json::json!({ "status": status }));
-    api.patch_status(&config.node_name, &params, &patch).await
+    api.patch_status(&config.node_name, &params, &patch).await.map(Some)
 }

@@ -13,7 +13,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use crate::config::AgentConfig;
 use crate::node::Facts;
 
-const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
+/// In upstream's words.
+const CONDITIONS: [(&str, &str, &str, &str); 4] = [
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+];
 
 fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
     let arch = Facts::architecture_of_this_build();
@@ -29,29 +35,26 @@ fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
     .collect()
 }
 
-pub(super) fn new(config: &AgentConfig) -> Node {
+pub(super) fn new(config: &AgentConfig, facts: &Facts, now: Timestamp) -> Node {
     let metadata =
         ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(config)), ..ObjectMeta::default() };
-    Node { metadata, ..Node::default() }
+    Node { metadata, status: Some(status(config, facts, None, now)), ..Node::default() }
 }
 
-/// What an existing node lacks: our labels, and no taint of a node that is not ready.
+/// Whether an object says of our conditions what we say.
+pub(super) fn agrees(node: &Node) -> bool {
+    let said: Vec<_> = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
+    CONDITIONS.iter().all(|(kind, status, ..)| said.iter().any(|one| one.type_ == *kind && one.status == *status))
+}
+
+/// What an existing node lacks of our labels.
 pub(super) fn metadata_patch(node: &Node, config: &AgentConfig) -> Option<serde_json::Value> {
     let known = node.metadata.labels.as_ref();
     let missing: BTreeMap<_, _> = labels(config)
         .into_iter()
         .filter(|(key, value)| known.and_then(|known| known.get(key)) != Some(value))
         .collect();
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let kept: Vec<_> = taints.iter().filter(|taint| taint.key != NOT_READY_TAINT).collect();
-    let mut patch = serde_json::Map::new();
-    if !missing.is_empty() {
-        patch.insert("metadata".into(), serde_json::json!({ "labels": missing }));
-    }
-    if kept.len() != taints.len() {
-        patch.insert("spec".into(), serde_json::json!({ "taints": kept }));
-    }
-    (!patch.is_empty()).then(|| patch.into())
+    (!missing.is_empty()).then(|| serde_json::json!({ "metadata": { "labels": missing } }))
 }
 
 pub(super) fn status(config: &AgentConfig, facts: &Facts, old: Option<&NodeStatus>, now: Timestamp) -> NodeStatus {
@@ -96,24 +99,19 @@ fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
 }
 
 fn conditions(old: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
-    [
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-    ]
-    .into_iter()
-    .map(|(kind, status, reason, message)| {
-        let before = old.and_then(|old| old.conditions.as_ref()?.iter().find(|before| before.type_ == kind));
-        let since = before.filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());
-        NodeCondition {
-            type_: kind.into(),
-            status: status.into(),
-            reason: Some(reason.into()),
-            message: Some(message.into()),
-            last_heartbeat_time: Some(Time(now)),
-            last_transition_time: Some(since.unwrap_or(Time(now))),
-        }
-    })
-    .collect()
+    CONDITIONS
+        .into_iter()
+        .map(|(kind, status, reason, message)| {
+            let before = old.and_then(|old| old.conditions.as_ref()?.iter().find(|before| before.type_ == kind));
+            let since = before.filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());
+            NodeCondition {
+                type_: kind.into(),
+                status: status.into(),
+                reason: Some(reason.into()),
+                message: Some(message.into()),
+                last_heartbeat_time: Some(Time(now)),
+                last_transition_time: Some(since.unwrap_or(Time(now))),
+            }
+        })
+        .collect()
 }

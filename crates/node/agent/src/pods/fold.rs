@@ -42,7 +42,7 @@ impl Worker {
             }
             Message::StatusWritten(result) => {
                 let now = self.now();
-                self.status.written(result.is_ok(), now);
+                self.status.written(result.as_ref().ok().copied(), now);
                 if let Err(error) = result {
                     tracing::warn!(pod = %self.state.full_name, %error, "pod status not written; will retry");
                 }

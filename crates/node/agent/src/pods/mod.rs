@@ -78,7 +78,8 @@ pub enum Message {
     Drained {
         container: String,
     },
-    StatusWritten(Result<(), String>),
+    /// The version that shows it.
+    StatusWritten(Result<Option<u64>, String>),
     Deleted(Result<(), String>),
 }
 

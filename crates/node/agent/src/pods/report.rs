@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use api::pod::conditions::{READY, condition};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::Value;
 
+use crate::cluster::version;
 use crate::pods::worker::Worker;
 use crate::pods::{ContainerView, Message};
 use crate::seams::chain;
@@ -20,6 +22,8 @@ pub(super) struct StatusWriter {
     /// What the next patch is made against; `None` after a failure, when a patch states everything.
     base: Option<Value>,
     writing: bool,
+    /// The newest version that shows what was sent.
+    version: u64,
     failing: Option<(Duration, Timestamp)>,
 }
 
@@ -27,12 +31,14 @@ impl StatusWriter {
     pub(super) fn new(pod: &Pod) -> Self {
         let sent = pod.status.clone().unwrap_or_default();
         let base = serde_json::to_value(&sent).ok();
-        Self { sent, base, writing: false, failing: None }
+        Self { sent, base, writing: false, version: 0, failing: None }
     }
 
-    pub(super) fn written(&mut self, ok: bool, now: Timestamp) {
+    /// Takes the version of what was written, where that went well.
+    pub(super) fn written(&mut self, written: Option<Option<u64>>, now: Timestamp) {
         self.writing = false;
-        if ok {
+        if let Some(version) = written {
+            self.version = version.unwrap_or(self.version);
             self.failing = None;
             return;
         }
@@ -44,6 +50,16 @@ impl StatusWriter {
     /// When a failed write is due again.
     pub(super) fn retry_at(&self) -> Option<Timestamp> {
         self.failing.filter(|_| !self.writing).map(|(_, at)| at)
+    }
+
+    /// Somebody else has said since whether the pod is ready (a node that was silent has pods that are not): what is true
+    /// is said again.
+    fn contradicted(&mut self, pod: &Pod) {
+        let Some(status) = pod.status.as_ref().filter(|_| !self.writing) else { return };
+        let ready = |status| condition(status, READY).map(|ready| &ready.status);
+        if version(pod).is_some_and(|version| version > self.version) && ready(status) != ready(&self.sent) {
+            self.base = serde_json::to_value(status).ok();
+        }
     }
 
     pub(super) fn previous(&self) -> &PodStatus {
@@ -64,6 +80,7 @@ impl Worker {
         {
             return;
         }
+        self.status.contradicted(&self.pod);
         let Some(patch) = self.patch(now) else { return };
         self.status.writing = true;
         let (cluster, pod, outbox) = (self.machine.cluster.clone(), self.pod.clone(), self.outbox.clone());
@@ -80,7 +97,7 @@ impl Worker {
         let (cluster, pod, outbox) = (self.machine.cluster.clone(), self.pod.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
             let written = match patch {
-                Some(patch) => cluster.patch_status(&pod, patch).await,
+                Some(patch) => cluster.patch_status(&pod, patch).await.map(drop),
                 None => Ok(()),
             };
             let result = match written {
