@@ -9,6 +9,7 @@ mod certificates;
 mod deployment;
 mod disruption_target;
 mod endpoints;
+mod endpoints_mirroring;
 mod event;
 mod gc;
 mod namespace;
@@ -47,6 +48,7 @@ pub fn start(
     replicaset::start(&tasks.child("replicaset"), client, &world);
     deployment::start(&tasks.child("deployment"), client, &world);
     endpoints::start(&tasks.child("endpoints"), client, &world);
+    endpoints_mirroring::start(&tasks.child("endpoints-mirroring"), client, &world);
     serviceaccount::start(&tasks.child("serviceaccount"), client, &world, ca_pem);
     namespace::start(&tasks.child("namespace"), client, &world);
     let quotas = resource_quota::start(&tasks.child("resourcequota"), client, &world);

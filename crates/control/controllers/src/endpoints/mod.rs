@@ -1,6 +1,7 @@
 //! Keeps a Service's EndpointSlices and Endpoints in step with the pods behind it.
 
 mod backends;
+mod hints;
 mod legacy;
 mod slices;
 
@@ -14,7 +15,8 @@ use machinery_client::kube::api::{DeleteParams, PostParams};
 use machinery_client::kube::{Api, Client};
 use machinery_client::{Change, ObjectKey};
 
-use self::backends::Family;
+pub(crate) use self::backends::Family;
+pub(crate) use self::slices::{MANAGED_BY, SERVICE_NAME, Write, same_ports};
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::world::{PodFacts, World};
 
@@ -46,6 +48,19 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
             });
             for (key, _) in behind {
                 queue.add(key);
+            }
+        }
+    });
+    // Endpoints carry their node's zone. Zones change so seldom that looking at every Service is cheap enough.
+    reconcile::wake(tasks, &world.nodes, {
+        let (queue, services) = (queue.clone(), world.services.clone());
+        move |change| {
+            let moved = match change {
+                Change::Applied { old, new, .. } => old.as_ref().and_then(|old| old.zone.as_ref()) != new.zone.as_ref(),
+                Change::Deleted { old, .. } => old.zone.is_some(),
+            };
+            if moved {
+                services.list().into_iter().for_each(|(key, _)| queue.add(key));
             }
         }
     });
@@ -117,7 +132,8 @@ impl Controller {
         let first = families.first();
         let endpoints = first.and_then(|first| legacy::plan(&service, *first, &backends, present.as_deref()));
         // At once: an address that is to go leaves both in one commit's time.
-        let slices = join_all(slices.into_iter().map(|write| self.write_slice(&key, write)));
+        let slices =
+            join_all(slices.into_iter().map(|write| write_slice(&self.client, &self.world, &key.namespace, write)));
         let endpoints = async {
             match endpoints {
                 Some(wanted) => self.write_endpoints(&key, wanted, present.is_some()).await,
@@ -127,26 +143,6 @@ impl Controller {
         let (slices, endpoints) = join(slices, endpoints).await;
         slices.into_iter().chain([endpoints]).collect::<Result<(), Error>>()?;
         Ok(None)
-    }
-
-    async fn write_slice(&self, key: &ObjectKey, write: slices::Write) -> Result<(), Error> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
-        let params = PostParams::default();
-        let written = match write {
-            slices::Write::Create(slice) => api.create(&params, &slice).await.during("making an EndpointSlice")?,
-            slices::Write::Update(slice) => {
-                let name = slice.metadata.name.clone().unwrap_or_default();
-                api.replace(&name, &params, &slice).await.during("changing an EndpointSlice")?
-            }
-            slices::Write::Delete(name) => {
-                return match api.delete(&name, &DeleteParams::default()).await {
-                    Err(error) if !is_code(&error, 404) => Err(error).during("deleting an EndpointSlice"),
-                    _ => Ok(()),
-                };
-            }
-        };
-        self.world.slices.caught_up(&written.metadata.resource_version.unwrap_or_default()).await?;
-        Ok(())
     }
 
     async fn write_endpoints(&self, key: &ObjectKey, wanted: Endpoints, exists: bool) -> Result<(), Error> {
@@ -171,4 +167,25 @@ impl Controller {
             _ => Ok(None),
         }
     }
+}
+
+/// Writes a slice and waits until the informer shows it.
+pub(crate) async fn write_slice(client: &Client, world: &World, namespace: &str, write: Write) -> Result<(), Error> {
+    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams::default();
+    let written = match write {
+        Write::Create(slice) => api.create(&params, &slice).await.during("making an EndpointSlice")?,
+        Write::Update(slice) => {
+            let name = slice.metadata.name.clone().unwrap_or_default();
+            api.replace(&name, &params, &slice).await.during("changing an EndpointSlice")?
+        }
+        Write::Delete(name) => {
+            return match api.delete(&name, &DeleteParams::default()).await {
+                Err(error) if !is_code(&error, 404) => Err(error).during("deleting an EndpointSlice"),
+                _ => Ok(()),
+            };
+        }
+    };
+    world.slices.caught_up(&written.metadata.resource_version.unwrap_or_default()).await?;
+    Ok(())
 }
