@@ -1,6 +1,7 @@
 //! One server with its node, started and stopped like a user would.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::host::{NODE_IP, Namespace, binary, image};
+use crate::host::{NODE_IP, Namespace, binary, image, run};
 use crate::kubectl::{self, Answer, kubectls};
 
 /// The longest any wait of a test takes before the test fails.
@@ -31,6 +32,8 @@ pub struct Options {
     pub quiet: bool,
     /// Puts the data directory on a disk of its own, of this many MiB.
     pub disk: Option<u32>,
+    /// As many nodes, by `sampan up`; 0: one server alone.
+    pub nodes: usize,
 }
 
 impl Options {
@@ -38,6 +41,17 @@ impl Options {
     pub fn tutorial() -> Self {
         Self { images: vec!["nginx", "busybox"], ..Self::default() }
     }
+}
+
+/// A node of [`Options::nodes`].
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Node {
+    pub name: String,
+    /// Its network namespace.
+    pub namespace: String,
+    /// Its link's other end.
+    pub link: String,
+    pub address: Ipv4Addr,
 }
 
 pub struct Cluster {
@@ -68,8 +82,13 @@ impl Cluster {
         for name in cluster.options.images.clone() {
             cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok();
         }
-        cluster.start_server()?;
-        if !cluster.options.arguments.iter().any(|argument| argument == "--disable-agent") {
+        if cluster.options.nodes > 0 {
+            cluster.up()?;
+        } else {
+            cluster.start_server()?;
+        }
+        if cluster.options.nodes == 0 && !cluster.options.arguments.iter().any(|argument| argument == "--disable-agent")
+        {
             cluster.node_ready()?;
         }
         if let Some(kubectl) = &cluster.options.kubectl {
@@ -89,7 +108,46 @@ impl Cluster {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
+        let of = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        if self.options.nodes == 0 {
+            return of(self.directory.path().join("server.log"));
+        }
+        (1..=self.options.nodes).map(|number| of(self.data_dir().join(format!("n{number}.log")))).collect()
+    }
+
+    /// `sampan up`, and the default service account.
+    fn up(&self) -> Result<()> {
+        let mut command = self.namespace.command(self.binary());
+        if !self.options.quiet {
+            command.arg("-v");
+        }
+        command.args(["up", "--nodes", &self.options.nodes.to_string(), "--data-dir"]).arg(self.data_dir());
+        command.arg("--").args(&self.options.arguments);
+        let answer = kubectl::answer(command, "")?;
+        ensure!(answer.success, "sampan up: {}\n{}", answer.stderr, self.log());
+        let answer = self.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
+        ensure!(answer.success, "no default service account: {}\n{}", answer.stderr, self.log());
+        // So that the host outside reaches the nodes, as it would any host behind a router.
+        let network = self.members()?.network;
+        let outside = &self.namespace.outside;
+        run("ip", &["-n", outside, "route", "add", &network, "via", NODE_IP])?;
+        Ok(())
+    }
+
+    fn members(&self) -> Result<Members> {
+        let text = std::fs::read(self.data_dir().join("up.json")).context("reading up.json")?;
+        serde_json::from_slice(&text).context("parsing up.json")
+    }
+
+    /// The nodes of [`Options::nodes`], n1 the first.
+    pub fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(self.members()?.nodes)
+    }
+
+    /// The process of a node of [`Options::nodes`].
+    pub fn node_process(&self, name: &str) -> Result<Pid> {
+        let text = std::fs::read_to_string(self.data_dir().join(format!("{name}.pid")))?;
+        Ok(Pid::from_raw(text.trim().parse().context("a process id")?))
     }
 
     fn binary(&self) -> PathBuf {
@@ -184,6 +242,13 @@ impl Cluster {
         kubectl::answer(command, "")
     }
 
+    /// The binary on one of several nodes.
+    pub fn sampan_on(&self, node: &Node, arguments: &[&str]) -> Result<Answer> {
+        let mut command = Namespace::command_in(&node.namespace, self.binary());
+        command.args(arguments);
+        kubectl::answer(command, "")
+    }
+
     /// A command on the node.
     pub fn node(&self, program: &str, arguments: &[&str]) -> Result<Answer> {
         let mut command = self.namespace.command(program);
@@ -198,13 +263,17 @@ impl Cluster {
         kubectl::answer(command, "")
     }
 
+    fn removal(&self) -> &'static str {
+        if self.options.nodes > 0 { "down" } else { "uninstall" }
+    }
+
     /// Uninstalls, and asserts that links, rules, routes, mounts, cgroups and processes are as they were.
     pub fn finish(mut self) -> Result<()> {
         if self.server.is_some() {
             self.stop_server(Signal::SIGTERM)?;
         }
-        let answer = self.sampan(&["uninstall"])?;
-        ensure!(answer.success, "uninstall failed: {}", answer.stderr);
+        let answer = self.sampan(&[self.removal()])?;
+        ensure!(answer.success, "{} failed: {}", self.removal(), answer.stderr);
         let after = self.namespace.kernel_state()?;
         ensure!(after == self.before, "changed in the kernel:\n{}", difference(&self.before, &after));
         let data = self.data_dir();
@@ -215,6 +284,13 @@ impl Cluster {
         ensure!(processes_with(&data)?.is_empty(), "left running: {:?}", processes_with(&data)?);
         Ok(())
     }
+}
+
+/// What `sampan up` writes down.
+#[derive(serde::Deserialize)]
+struct Members {
+    network: String,
+    nodes: Vec<Node>,
 }
 
 /// The lines of one text alone.
@@ -256,7 +332,7 @@ impl Drop for Cluster {
             let _ = server.kill();
             let _ = server.wait();
         }
-        let _ = self.sampan(&["uninstall"]);
+        let _ = self.sampan(&[self.removal()]);
         if self.options.disk.is_some() {
             let _ = umount2(&self.disk(), MntFlags::MNT_DETACH);
         }

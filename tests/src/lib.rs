@@ -23,7 +23,7 @@ mod wire;
 
 pub use api::{Api, Reply};
 pub use backend::{Asked, Backend, Trust, authority};
-pub use cluster::{Cluster, Options, with_every_kubectl};
+pub use cluster::{Cluster, Node, Options, with_every_kubectl};
 pub use dns::{Dig, Resolver};
 
 pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository, run};

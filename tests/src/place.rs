@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
 
 /// A network namespace.
 #[derive(Debug)]
@@ -19,6 +19,11 @@ pub struct Place {
 impl Place {
     pub fn node(cluster: &Cluster) -> Result<Self> {
         Self::open(Path::new("/run/netns").join(&cluster.namespace.name).as_path())
+    }
+
+    /// A node of several.
+    pub fn of(node: &Node) -> Result<Self> {
+        Self::open(&Path::new("/run/netns").join(&node.namespace))
     }
 
     pub fn outside(cluster: &Cluster) -> Result<Self> {

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use base_sys::route::Ipv4Cidr;
 use base_tasks::Tasks;
+use control_controllers::Supply;
 use control_policy::rbac::Loaded;
 use control_policy::tokens::{self, BootstrapTokens, ServiceAccountTokens, TokenRequests};
 use control_policy::{ClientCertificates, Kinds, Rbac, RequestHeaders};
@@ -65,7 +67,7 @@ impl ControlPlane {
             admission: plugins.chain.clone(),
             service_range: ServiceRange::parse(&options.service_cidr.to_string()).context("the service range")?,
             node_ports: options.service_node_port_range,
-            kubelet_tls: Arc::new(authority.client_config(&kubelet_client)?),
+            kubelet_tls: Arc::new(authority.trust.client(kubelet_client.shown()?)?),
             tasks: tasks.child("node-streams"),
         })
         .await
@@ -80,7 +82,7 @@ impl ControlPlane {
         let requests = TokenRequests::new(keys.clone(), plugins.lookups.clone());
         resources.service_accounts.handle("token", Arc::new(requests));
         let secrets = all.iter().find(|resource| resource.def().plural == "secrets").cloned();
-        let ca_pem = authority.ca_pem.clone();
+        let ca_pem = authority.trust.pem.clone();
         let tokens = Tokens { keys, lookups: plugins.lookups.clone(), secrets, ca_pem };
         let advertise_address = facts.api_server.to_string();
         bootstrap::write(&resources, &facts)
@@ -98,7 +100,7 @@ impl ControlPlane {
             Some(proxies) => {
                 let proxies = RequestHeaders::new(proxies.clone()).context("--requestheader-client-ca-file")?;
                 authenticators.push(Arc::new(proxies));
-                authenticators.push(Arc::new(ClientCertificates::of(authority.ca_pem.as_bytes())?));
+                authenticators.push(Arc::new(ClientCertificates::of(authority.trust.pem.as_bytes())?));
             }
             None => authenticators.push(Arc::new(ClientCertificates::default())),
         }
@@ -142,7 +144,7 @@ impl ControlPlane {
             .await
             .map_err(|status| anyhow!("reading the APIServices: {}", status.message))?;
         resources.managed().start(groups, &tasks.child("apiservices"));
-        let trust = front_proxy.trust(&authority.ca_pem);
+        let trust = front_proxy.trust(&authority.trust.pem);
         Ok(Self { trust, api, storage, rbac, loaded: Some(loaded), tokens, authority: authority.clone() })
     }
 
@@ -153,7 +155,7 @@ impl ControlPlane {
         machinery_client::over(self.api.in_process(user))
     }
 
-    pub fn start_controllers(&mut self, tasks: &Tasks) {
+    pub fn start_controllers(&mut self, tasks: &Tasks, pods: Ipv4Cidr, balancers: Supply) {
         if let Some(loaded) = self.loaded.take() {
             self.rbac.follow(&tasks.child("rbac"), loaded);
         }
@@ -164,7 +166,8 @@ impl ControlPlane {
         }
         let client = self.client("system:kube-controller-manager", &[]);
         let (authority, trust) = (self.authority.clone(), std::mem::take(&mut self.trust));
-        control_controllers::start(&tasks.child("controllers"), &client, ca_pem, authority, trust);
+        let cluster = control_controllers::Cluster { ca_pem: ca_pem.clone(), authority, trust, pods, balancers };
+        control_controllers::start(&tasks.child("controllers"), &client, cluster);
         control_scheduler::start(&tasks.child("scheduler"), &self.client("system:kube-scheduler", &[]));
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use base_sys::route::Ipv4Cidr;
 use clap::{Args, Parser, Subcommand};
+use control_controllers::Pool;
 use control_resources::NodePortRange;
 
 /// Kubernetes for connecting applications with services, in one binary.
@@ -26,6 +27,12 @@ pub struct Cli {
 pub enum Command {
     /// Run a control plane and, unless --disable-agent, a node.
     Server(Box<Server>),
+    /// Run a node of a cluster whose server is elsewhere.
+    Agent(Box<Agent>),
+    /// Start a throw-away cluster on this host, each node in a network namespace of its own.
+    Up(Box<Up>),
+    /// Remove what `up` has made, and the pods with it.
+    Down(Down),
     /// Import, pull, list and remove container images of this host.
     Image(Image),
     /// Create, list and delete the tokens by which nodes join; the server that runs on the data directory is asked.
@@ -56,13 +63,13 @@ pub struct Server {
           value_parser = clap::value_parser!(u16).range(1..))]
     pub https_listen_port: u16,
 
-    /// Name of this node [default: the host name].
-    #[arg(long, env = "SAMPAN_NODE_NAME", value_name = "NAME")]
-    pub node_name: Option<String>,
+    #[command(flatten)]
+    pub node: NodeOptions,
 
-    /// Address of this node [default: the one its default route uses].
-    #[arg(long, env = "SAMPAN_NODE_IP", value_name = "IP")]
-    pub node_ip: Option<Ipv4Addr>,
+    /// By which nodes may join, of the form abcdef.0123456789abcdef; <data-dir>/node-token says it with the server's hash
+    /// [default: none but those of `sampan token`].
+    #[arg(long, env = "SAMPAN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
 
     /// Addresses of pods.
     #[arg(long, env = "SAMPAN_CLUSTER_CIDR", default_value = "10.42.0.0/16", value_name = "CIDR", value_parser = network)]
@@ -75,6 +82,11 @@ pub struct Server {
     /// Ports of NodePort services, both ends included.
     #[arg(long, env = "SAMPAN_SERVICE_NODE_PORT_RANGE", default_value = "30000-32767", value_name = "FROM-TO", value_parser = NodePortRange::parse)]
     pub service_node_port_range: NodePortRange,
+
+    /// Addresses of LoadBalancer services, announced on the nodes' network: ranges, networks or single addresses, with
+    /// commas between them [default: the nodes' own addresses].
+    #[arg(long, env = "SAMPAN_LOAD_BALANCER_POOL", value_name = "RANGES")]
+    pub load_balancer_pool: Option<Pool>,
 
     /// Address of the cluster DNS, inside the service CIDR [default: its tenth address].
     #[arg(long, env = "SAMPAN_CLUSTER_DNS", value_name = "IP")]
@@ -102,10 +114,76 @@ pub struct Server {
 
     #[command(flatten)]
     pub request_header: RequestHeader,
+}
+
+/// Where a throw-away cluster is kept.
+#[derive(Args, Debug, Clone)]
+pub struct LocalDir {
+    /// Where the cluster's state is kept; images in its folder `images` are every node's.
+    #[arg(long, env = "SAMPAN_DATA_DIR", default_value = "/var/lib/sampan-up", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct Up {
+    #[command(flatten)]
+    pub data: LocalDir,
+
+    /// How many nodes; the first one is the server too.
+    #[arg(long, env = "SAMPAN_NODES", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub nodes: u32,
+
+    /// Addresses of the nodes, and of this host among them [default: an unused /24 of 172.30.0.0/16].
+    #[arg(long, env = "SAMPAN_NETWORK", value_name = "CIDR", value_parser = network)]
+    pub network: Option<Ipv4Cidr>,
+
+    /// Leave what there is when the cluster does not start, to be looked at.
+    #[arg(long)]
+    pub keep: bool,
+
+    /// More options of the server, after --.
+    #[arg(last = true)]
+    pub server: Vec<String>,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct Down {
+    #[command(flatten)]
+    pub data: LocalDir,
+}
+
+/// What every node is told.
+#[derive(Args, Debug, Clone)]
+pub struct NodeOptions {
+    /// Name of this node [default: the host name].
+    #[arg(long, env = "SAMPAN_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+
+    /// Address of this node [default: the one its default route uses].
+    #[arg(long, env = "SAMPAN_NODE_IP", value_name = "IP")]
+    pub node_ip: Option<Ipv4Addr>,
 
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,
+}
+
+#[derive(Args, Debug, Clone)]
+#[command(args_override_self = true)]
+pub struct Agent {
+    #[command(flatten)]
+    pub data: DataDir,
+
+    /// The cluster's server: https://HOST:6443.
+    #[arg(long, env = "SAMPAN_SERVER", value_name = "URL")]
+    pub server: String,
+
+    /// What `sampan token create` prints on the server's host; needed once, to join.
+    #[arg(long, env = "SAMPAN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+
+    #[command(flatten)]
+    pub node: NodeOptions,
 }
 
 /// Proxies in front of the API that have authenticated their callers.

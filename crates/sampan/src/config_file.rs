@@ -1,4 +1,4 @@
-//! `/etc/sampan/config.yaml`: the same keys as the options of `sampan server`, below the environment and the command line.
+//! `/etc/sampan/config.yaml`: the same keys as the options of `sampan server` or `sampan agent`, below the environment and the command line.
 
 use std::path::Path;
 
@@ -10,14 +10,15 @@ const PATH: &str = "/etc/sampan/config.yaml";
 /// The process's arguments with the file's options put in front of the user's own.
 pub fn arguments() -> Result<Vec<String>> {
     let own: Vec<String> = std::env::args().collect();
-    let Some(server) = own.iter().position(|argument| argument == "server") else { return Ok(own) };
+    let role = |argument: &String| argument == "server" || argument == "agent";
+    let Some(role) = own.iter().position(role) else { return Ok(own) };
     let text = match std::fs::read_to_string(Path::new(PATH)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(own),
         Err(error) => return Err(error).with_context(|| format!("reading {PATH}")),
     };
     let options = options(&text, |name| std::env::var_os(name).is_some()).with_context(|| format!("in {PATH}"))?;
-    let (before, after) = own.split_at(server + 1);
+    let (before, after) = own.split_at(role + 1);
     Ok(before.iter().cloned().chain(options).chain(after.iter().cloned()).collect())
 }
 

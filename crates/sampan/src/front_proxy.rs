@@ -37,7 +37,7 @@ impl FrontProxy {
                 extra_headers_prefix: options.requestheader_extra_headers_prefix.clone(),
             }),
         };
-        Ok(Self { identity, believed, authority_pem: authority.ca_pem })
+        Ok(Self { identity, believed, authority_pem: authority.trust.pem })
     }
 
     /// What aggregated servers are told: by which certificates clients and proxies prove themselves, and in which headers proxies

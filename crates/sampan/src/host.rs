@@ -13,6 +13,8 @@ pub struct Names {
     pub interface_prefix: String,
     /// The nftables table.
     pub table: String,
+    /// The link of the tunnel to other nodes; it must not look like a pod's.
+    pub tunnel: String,
     /// Below each cgroup hierarchy's root.
     pub cgroup: String,
 }
@@ -25,6 +27,7 @@ impl Names {
         Self {
             interface_prefix: format!("sp{}", &hash[..4]),
             table: format!("sampan-{hash}"),
+            tunnel: format!("vx-sp{}", &hash[..4]),
             cgroup: format!("sampan-{hash}"),
         }
     }
@@ -41,8 +44,29 @@ pub fn data_dir(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("opening the data directory {}", path.display()))
 }
 
+/// The name that was chosen for this node, else the host's.
+pub fn chosen_node_name(chosen: Option<&str>) -> Result<String> {
+    let Some(name) = chosen else { return node_name() };
+    let problems = base_meta::names::dns1123_subdomain(name);
+    if !problems.is_empty() {
+        bail!("--node-name {name:?}: {}", problems.join("; "));
+    }
+    Ok(name.to_owned())
+}
+
+/// The address that was chosen for this node, else the host's.
+pub fn chosen_node_ip(chosen: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+    match chosen {
+        Some(address) if address.is_loopback() => {
+            bail!("--node-ip {address} is a loopback address: pods could not reach the node by it")
+        }
+        Some(address) => Ok(address),
+        None => node_ip(),
+    }
+}
+
 /// The host's name, in the form that a Node's name needs.
-pub fn node_name() -> Result<String> {
+fn node_name() -> Result<String> {
     let name = nix::unistd::gethostname().context("reading the host name")?;
     let name = name.to_string_lossy().to_lowercase();
     let problems = base_meta::names::dns1123_subdomain(&name);
@@ -53,7 +77,7 @@ pub fn node_name() -> Result<String> {
 }
 
 /// The address this host uses towards others, else any address that is not loopback.
-pub fn node_ip() -> Result<Ipv4Addr> {
+fn node_ip() -> Result<Ipv4Addr> {
     // Connecting a datagram socket sends nothing; it asks the routing table for a source address.
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a socket")?;
     if socket.connect(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9))).is_ok()
@@ -97,6 +121,14 @@ fn only_loopback(resolv_conf: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_not_reached_by_a_loopback_address() {
+        let refused = chosen_node_ip(Some(Ipv4Addr::LOCALHOST)).expect_err("refused").to_string();
+        assert!(refused.starts_with("--node-ip 127.0.0.1 is a loopback address"), "{refused}");
+        let refused = chosen_node_name(Some("A_B")).expect_err("refused").to_string();
+        assert!(refused.starts_with("--node-name \"A_B\": "), "{refused}");
+    }
 
     #[test]
     fn names_differ_by_data_directory_and_fit_the_kernel() {

@@ -1,20 +1,26 @@
 //! The binary: parse the command line, wire the parts together, run, drain.
 
+mod agent;
 mod cluster;
+mod cluster_facts;
 mod config;
 mod config_file;
 mod front_proxy;
 mod host;
 mod image;
+mod join_token;
 mod kubeconfig;
+mod local;
 mod logs;
 mod node;
 mod owned;
 mod pki;
+mod run;
 mod server;
 mod signer;
 mod token;
 mod token_key;
+mod trust;
 mod uninstall;
 
 use std::process::ExitCode;
@@ -39,19 +45,22 @@ fn main() -> ExitCode {
     };
     let cli = Cli::parse_from(arguments);
     logs::start(cli.verbose);
-    match run(cli.command) {
+    match run(cli.command, cli.verbose) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command, verbose: u8) -> Result<()> {
     // One provider for every TLS user of the process, the image puller's client included.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the async runtime")?;
     match command {
         Command::Server(options) => runtime.block_on(server::run(*options)),
+        Command::Agent(options) => runtime.block_on(agent::run(*options)),
+        Command::Up(options) => runtime.block_on(local::up(*options, verbose)),
+        Command::Down(options) => runtime.block_on(local::down(options)),
         Command::Image(options) => runtime.block_on(image::run(options)),
         Command::Token(options) => runtime.block_on(token::run(options)),
         Command::Uninstall(data) => runtime.block_on(uninstall::run(data)),

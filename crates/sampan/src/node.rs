@@ -9,22 +9,25 @@ use base_sys::route::Ipv4Cidr;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 use net_podnet::PodNet;
+use net_podnet::fabric::FabricConfig;
 use net_proxy::{Network, Proxy, ProxyConfig};
 use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
+use crate::cluster_facts::ClusterFacts;
 use crate::host::{self, Names};
 use crate::owned::Owned;
+
+/// The node's own API, as upstream's kubelet.
+pub const KUBELET_PORT: u16 = 10250;
 
 pub struct Node {
     pub data_dir: PathBuf,
     pub names: Names,
     pub name: String,
-    pub owned: Owned,
-    pub cluster_cidr: Ipv4Cidr,
-    pub service_cidr: Ipv4Cidr,
-    pub cluster_domain: String,
+    pub node_ip: Ipv4Addr,
+    pub facts: ClusterFacts,
     pub registries: PathBuf,
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
@@ -39,15 +42,23 @@ pub struct Clients {
 impl Node {
     /// Starts everything under `tasks`; returns once the node can take pods.
     pub async fn start(self, tasks: &Tasks, clients: Clients) -> Result<()> {
-        self.owned.write(&self.data_dir)?;
-        let podnet =
-            PodNet::open(self.owned.podnet(&self.data_dir, &self.names)?).context("opening the pod network")?;
+        let owned = self.own(&clients.agent).await?;
+        let podnet = PodNet::open(owned.podnet(&self.data_dir, &self.names)?).context("opening the pod network")?;
+        let fabric = net_podnet::fabric::start(tasks, clients.network.clone(), self.fabric(&owned)?)
+            .context("starting the network between nodes")?;
         let proxy =
-            net_proxy::start(tasks, clients.network.clone(), self.proxy()).context("starting the data plane")?;
+            net_proxy::start(tasks, clients.network.clone(), self.proxy()?).context("starting the data plane")?;
+        let (mut suspects, suspected) = (fabric.suspects(), proxy.clone());
+        tasks.spawn("suspects", async move {
+            while suspects.changed().await.is_ok() {
+                let nodes = suspects.borrow_and_update().clone();
+                suspected.suspect(nodes);
+            }
+        });
         let dns = net_dns::Config {
-            address: self.owned.cluster_dns,
-            domain: self.cluster_domain.clone(),
-            ranges: [self.cluster_cidr, self.service_cidr].map(block).to_vec(),
+            address: self.facts.cluster_dns,
+            domain: self.facts.cluster_domain.clone(),
+            ranges: [self.facts.cluster_cidr()?, self.facts.service_cidr()?].map(block).to_vec(),
             node_name: self.name.clone(),
             resolv_conf: host::resolv_conf(),
             keeper: net_dns::keeper_paths(&self.data_dir, &self.names.cgroup),
@@ -60,7 +71,7 @@ impl Node {
         let images = ImageStore::open(&self.data_dir.join("images"), registries).context("opening the image store")?;
         let runtime = OciRuntime::new(runtime, events, tasks);
         let agent = tasks.clone();
-        let config = self.agent();
+        let config = self.agent(Some(owned.node_cidr()?));
         tasks.spawn("agent", async move {
             let (runtime, events) = runtime;
             let parts = (Arc::new(runtime) as Arc<dyn seams::Runtime>, events);
@@ -79,28 +90,52 @@ impl Node {
         Ok(())
     }
 
-    fn proxy(&self) -> ProxyConfig {
-        ProxyConfig {
+    /// What this node has of the cluster: as an earlier run had it, else as the cluster says once it knows the node.
+    async fn own(&self, client: &Client) -> Result<Owned> {
+        let node_cidr = match Owned::read(&self.data_dir)? {
+            Some(before) => before.node_cidr,
+            None => node_agent::register(client, &self.agent(None)).await.context("registering this node")?,
+        };
+        let owned = Owned { node_ip: self.node_ip, node_cidr, facts: self.facts.clone() };
+        owned.write(&self.data_dir)?;
+        Ok(owned)
+    }
+
+    fn fabric(&self, owned: &Owned) -> Result<FabricConfig> {
+        Ok(FabricConfig {
+            node_name: self.name.clone(),
+            node_ip: self.node_ip,
+            node_cidr: owned.node_cidr()?,
+            cluster_cidr: self.facts.cluster_cidr()?,
+            tunnel: self.names.tunnel.clone(),
+            network_id: self.facts.network_id,
+        })
+    }
+
+    fn proxy(&self) -> Result<ProxyConfig> {
+        Ok(ProxyConfig {
             table: self.names.table.clone(),
             node_name: self.name.clone(),
             pod_interface_prefix: self.names.interface_prefix.clone(),
+            tunnel: self.names.tunnel.clone(),
             v4: Some(Network {
-                cluster_cidr: self.cluster_cidr,
-                service_cidr: self.service_cidr,
-                node_ip: self.owned.node_ip,
+                cluster_cidr: self.facts.cluster_cidr()?,
+                service_cidr: self.facts.service_cidr()?,
+                node_ip: self.node_ip,
             }),
             v6: None,
-        }
+        })
     }
 
-    fn agent(&self) -> AgentConfig {
+    fn agent(&self, node_cidr: Option<Ipv4Cidr>) -> AgentConfig {
         let build = env!("CARGO_PKG_VERSION");
         AgentConfig {
             node_name: self.name.clone(),
-            node_ip: IpAddr::V4(self.owned.node_ip),
+            node_ip: IpAddr::V4(self.node_ip),
+            node_cidr: node_cidr.map(|block| block.to_string()),
             data_dir: self.data_dir.join("agent"),
-            cluster_dns: IpAddr::V4(self.owned.cluster_dns),
-            cluster_domain: self.cluster_domain.clone(),
+            cluster_dns: IpAddr::V4(self.facts.cluster_dns),
+            cluster_domain: self.facts.cluster_domain.clone(),
             resolv_conf: host::resolv_conf(),
             tls: Arc::clone(&self.tls),
             kubelet_port: self.kubelet_port,

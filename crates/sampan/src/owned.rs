@@ -8,19 +8,18 @@ use base_sys::route::Ipv4Cidr;
 use net_podnet::PodNetConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster_facts::ClusterFacts;
 use crate::host::Names;
 
-/// Kernel parameters are the host's, shared by every Sampan on it, and gone at boot.
-const HOST_STATE: &str = "/run/sampan";
-/// The prefix of one node's block of pod addresses.
-const NODE_PREFIX: u8 = 24;
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Owned {
     pub node_ip: Ipv4Addr,
+    /// This node's share of the cluster's pod addresses.
     pub node_cidr: String,
-    pub service_cidr: String,
-    pub cluster_dns: Ipv4Addr,
+    /// Of the cluster, so that a restart needs no server.
+    #[serde(flatten)]
+    pub facts: ClusterFacts,
 }
 
 impl Owned {
@@ -43,20 +42,19 @@ impl Owned {
         }
     }
 
+    pub fn node_cidr(&self) -> Result<Ipv4Cidr> {
+        self.node_cidr.parse().context("this node's block of pod addresses")
+    }
+
     pub fn podnet(&self, data_dir: &Path, names: &Names) -> Result<PodNetConfig> {
         Ok(PodNetConfig {
             state_dir: data_dir.join("net"),
-            host_state_dir: HOST_STATE.into(),
-            node_cidr: self.node_cidr.parse().context("this node's block of pod addresses")?,
-            service_cidr: self.service_cidr.parse().context("the service range")?,
+            host_state_dir: net_podnet::forwarding::STATE.into(),
+            node_cidr: self.node_cidr()?,
+            service_cidr: self.facts.service_cidr()?,
             node_ip: self.node_ip,
             interface_prefix: names.interface_prefix.clone(),
             mtu: None,
         })
     }
-}
-
-/// The first node's block of the cluster's pod addresses.
-pub fn node_cidr(cluster: Ipv4Cidr) -> Result<Ipv4Cidr> {
-    Ipv4Cidr::new(cluster.network(), cluster.prefix().max(NODE_PREFIX)).context("the cluster range")
 }

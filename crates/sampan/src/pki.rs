@@ -16,20 +16,18 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
-use rustls::RootCertStore;
-use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::trust::Trust;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_DAYS: u32 = 3650;
 const LEAF_DAYS: u32 = 365;
 
 pub struct Authority {
-    pub ca_pem: String,
+    pub trust: Trust,
     issuer: Issuer<'static, KeyPair>,
-    pub ca_der: CertificateDer<'static>,
 }
 
 /// A certificate and its key.
@@ -41,14 +39,18 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// For a client that shows it to whoever asks.
-    pub fn shown(&self) -> Result<Arc<dyn ResolvesClientCert>> {
-        let key = rustls::crypto::ring::sign::any_supported_type(&self.key()).context("using a client's key")?;
-        Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![self.cert.clone()], key))))
+    /// For a client that shows it to whoever asks, and for a server.
+    pub fn shown(&self) -> Result<Arc<SingleCertAndKey>> {
+        self.shown_with(&[])
     }
 
-    fn key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()))
+    /// With the certificates of those who signed it, for clients that do not know them yet.
+    pub fn shown_with(&self, signers: &[CertificateDer<'static>]) -> Result<Arc<SingleCertAndKey>> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).context("using a certificate's key")?;
+        let mut chain = vec![self.cert.clone()];
+        chain.extend_from_slice(signers);
+        Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))))
     }
 }
 
@@ -76,8 +78,8 @@ impl Authority {
         let key = KeyPair::from_pem(&key_pem).with_context(|| format!("parsing {}", key_path.display()))?;
         let issuer =
             Issuer::from_ca_cert_pem(&ca_pem, key).with_context(|| format!("parsing {}", cert_path.display()))?;
-        let ca_der = pem_der(&ca_pem).with_context(|| format!("parsing {}", cert_path.display()))?;
-        Ok(Self { ca_pem, issuer, ca_der })
+        let trust = Trust::of_pem(ca_pem).with_context(|| format!("parsing {}", cert_path.display()))?;
+        Ok(Self { trust, issuer })
     }
 
     pub fn key(&self) -> &KeyPair {
@@ -113,46 +115,6 @@ impl Authority {
             key: key.serialize_der(),
         })
     }
-
-    fn roots(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca_der.clone()).context("adding the authority to a trust store")?;
-        Ok(roots)
-    }
-
-    /// TLS of a server that demands a client certificate of this authority.
-    pub fn server_config(&self, leaf: &Leaf) -> Result<rustls::ServerConfig> {
-        Self::listener(leaf, WebPkiClientVerifier::builder(Arc::new(self.roots()?)))
-    }
-
-    /// TLS of a server that asks for, but does not demand, a client certificate of this authority or of one of `others` (PEM).
-    pub fn open_config(&self, leaf: &Leaf, others: &[u8]) -> Result<rustls::ServerConfig> {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = self.roots()?;
-        for other in CertificateDer::pem_slice_iter(others) {
-            let other = other.map_err(|error| anyhow::anyhow!("reading an authority: {error:?}"))?;
-            roots.add(other).context("adding an authority to a trust store")?;
-        }
-        Self::listener(leaf, WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated())
-    }
-
-    fn listener(leaf: &Leaf, verifier: ClientCertVerifierBuilder) -> Result<rustls::ServerConfig> {
-        let verifier = verifier.build().context("building the client certificate verifier")?;
-        let mut config = rustls::ServerConfig::builder()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![leaf.cert.clone()], leaf.key())
-            .context("using a server certificate")?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
-    }
-
-    /// TLS of a client that presents `leaf` to servers of this authority.
-    pub fn client_config(&self, leaf: &Leaf) -> Result<rustls::ClientConfig> {
-        rustls::ClientConfig::builder()
-            .with_root_certificates(self.roots()?)
-            .with_client_auth_cert(vec![leaf.cert.clone()], leaf.key())
-            .context("using a client certificate")
-    }
 }
 
 fn ca_params(name: &str) -> Result<CertificateParams> {
@@ -182,11 +144,6 @@ fn base_params(common_name: &str, days: u32) -> Result<CertificateParams> {
     Ok(params)
 }
 
-fn pem_der(pem: &str) -> Result<CertificateDer<'static>> {
-    use rustls::pki_types::pem::PemObject;
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| anyhow::anyhow!("{error:?}"))
-}
-
 /// Replaces `path` whole, readable by its owner only.
 pub fn write_private(path: &Path, contents: &[u8]) -> Result<()> {
     let temporary = path.with_extension("new");
@@ -208,9 +165,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let first = Authority::open(dir.path()).expect("made");
         let second = Authority::open(dir.path()).expect("opened");
-        assert_eq!(first.ca_pem, second.ca_pem);
+        assert_eq!(first.trust.pem, second.trust.pem);
         let leaf = second.client("admin", &["system:masters"]).expect("signed");
-        second.client_config(&leaf).expect("usable");
+        second.trust.client(leaf.shown().expect("a usable key")).expect("usable");
     }
 
     #[test]

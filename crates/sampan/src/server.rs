@@ -3,33 +3,28 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use base_tasks::{Shutdown, Tasks};
+use base_tasks::Tasks;
+use control_controllers::Supply;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{ControlPlane, facts};
+use crate::cluster::{self, ControlPlane};
+use crate::cluster_facts::ClusterFacts;
 use crate::config::Server;
 use crate::front_proxy::FrontProxy;
 use crate::host::{self, Names};
 use crate::kubeconfig;
-use crate::node::{self, Clients, Node};
-use crate::owned::{self, Owned};
+use crate::node::{self, Clients, KUBELET_PORT, Node};
 use crate::pki::{self, Authority};
+use crate::run::{self, Signals};
+use crate::token;
 
-/// The node's own API, as upstream's kubelet.
-const KUBELET_PORT: u16 = 10250;
-/// What parts may take to end once told to.
-const DRAIN: Duration = Duration::from_secs(15);
 /// Which address of the service range is the DNS's, by k3s's custom.
 const DNS_NUMBER: u32 = 10;
 
 pub async fn run(options: Server) -> Result<()> {
-    // From the first moment: a signal during the start is a clean end, too.
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let signals = Signals::listen()?;
     let data_dir = host::data_dir(&options.data.data_dir)?;
     let plan = Plan::of(&options)?;
     let tasks = Tasks::root("sampan");
@@ -38,42 +33,46 @@ pub async fn run(options: Server) -> Result<()> {
     let address = SocketAddr::new(options.bind_address, options.https_listen_port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
 
-    let facts = facts(IpAddr::V4(plan.node_ip), options.https_listen_port, IpAddr::V4(plan.cluster_dns));
-    let mut control = ControlPlane::open(&tasks, &data_dir, &options, &authority, &front_proxy, facts).await?;
+    let first = cluster::facts(IpAddr::V4(plan.node_ip), options.https_listen_port, IpAddr::V4(plan.cluster_dns));
+    let mut control = ControlPlane::open(&tasks, &data_dir, &options, &authority, &front_proxy, first).await?;
+    // Before anybody can ask: a node that joins at once finds both.
+    let facts = plan.facts(&options, &authority);
+    let admin = control.client("kubernetes-admin", &["system:masters"]);
+    facts.publish(&admin).await?;
+    if let Some(token) = &options.token {
+        token::keep(&admin, &data_dir, token, &authority.trust).await?;
+    }
     write_kubeconfig(&data_dir, &options, &authority)?;
     let tls = {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &plan.service_name()];
         let mut ips = host::addresses();
         ips.extend([IpAddr::V4(plan.node_ip), IpAddr::V4(plan.kubernetes)]);
-        Arc::new(authority.open_config(&authority.server("kube-apiserver", &names, &ips)?, front_proxy.authorities())?)
+        // Nodes that join know the authority by its hash alone: it is shown.
+        let leaf =
+            authority.server("kube-apiserver", &names, &ips)?.shown_with(std::slice::from_ref(&authority.trust.der))?;
+        Arc::new(authority.trust.open_server(leaf, front_proxy.authorities())?)
     };
     let (api, stop) = (control.api.clone(), tasks.cancelled());
     tasks.spawn_draining("api", async move { api.serve(listener, tls, stop).await });
     tracing::info!(%address, data_dir = %data_dir.display(), "the API is ready");
 
-    control.start_controllers(&tasks);
+    let balancers = Supply {
+        pool: options.load_balancer_pool.clone().unwrap_or_default(),
+        reserved: vec![options.https_listen_port, KUBELET_PORT],
+    };
+    control.start_controllers(&tasks, options.cluster_cidr, balancers);
     if !options.disable_agent {
         let clients = Clients {
             agent: control.client(&format!("system:node:{}", plan.node_name), &["system:nodes"]),
             network: control.client("system:kube-proxy", &[]),
         };
-        plan.node(&data_dir, &options, &authority)?.start(&tasks, clients).await?;
+        let node = plan.node(&data_dir, &options, &authority, facts)?;
+        match signals.or(Box::pin(node.start(&tasks, clients))).await {
+            Some(started) => started?,
+            None => tasks.cancel(),
+        }
     }
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping; the pods go on"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping; the pods go on"),
-        () = tasks.cancelled() => {}
-    }
-    // Cancelled already, and not by a signal: some part could not go on.
-    let ended = tasks.is_cancelled();
-    if let Shutdown::Abandoned(count) = tasks.shutdown(DRAIN).await {
-        tracing::warn!(count, "tasks did not end in time");
-    }
-    control.close().await;
-    if ended {
-        bail!("a part of the server failed; see the log");
-    }
-    Ok(())
+    run::until_told(tasks, signals, control.close()).await
 }
 
 /// The options with their defaults worked out.
@@ -92,28 +91,13 @@ impl Plan {
         if options.cluster_cidr.overlaps(services) {
             bail!("--cluster-cidr {} and --service-cidr {services} overlap", options.cluster_cidr);
         }
-        let node_name = match &options.node_name {
-            Some(name) => {
-                let problems = base_meta::names::dns1123_subdomain(name);
-                if !problems.is_empty() {
-                    bail!("--node-name {name:?}: {}", problems.join("; "));
-                }
-                name.clone()
-            }
-            None => host::node_name()?,
-        };
+        let node_name = host::chosen_node_name(options.node.node_name.as_deref())?;
         let cluster_dns = match options.cluster_dns {
             Some(address) if services.contains(address) => address,
             Some(address) => bail!("--cluster-dns {address} is not in --service-cidr {services}"),
             None => services.nth(DNS_NUMBER).context("--service-cidr is too small for a DNS address")?,
         };
-        let node_ip = match options.node_ip {
-            Some(address) if address.is_loopback() => {
-                bail!("--node-ip {address} is a loopback address: pods could not reach the node by it")
-            }
-            Some(address) => address,
-            None => host::node_ip()?,
-        };
+        let node_ip = host::chosen_node_ip(options.node.node_ip)?;
         let domain = &options.cluster_domain;
         let problems = base_meta::names::dns1123_subdomain(domain);
         if !problems.is_empty() {
@@ -132,24 +116,22 @@ impl Plan {
         format!("kubernetes.default.svc.{}", self.cluster_domain)
     }
 
-    fn node(&self, data_dir: &Path, options: &Server, authority: &Authority) -> Result<Node> {
+    fn facts(&self, options: &Server, authority: &Authority) -> ClusterFacts {
+        let (pods, services) = (options.cluster_cidr, options.service_cidr);
+        ClusterFacts::new(pods, services, self.cluster_dns, &self.cluster_domain, authority.trust.network_id())
+    }
+
+    fn node(&self, data_dir: &Path, options: &Server, authority: &Authority, facts: ClusterFacts) -> Result<Node> {
         let ips = node::addresses(self.node_ip);
         let leaf = authority.server(&format!("system:node:{}", self.node_name), &[&self.node_name], &ips)?;
         Ok(Node {
             data_dir: data_dir.to_owned(),
             names: Names::of(data_dir),
             name: self.node_name.clone(),
-            owned: Owned {
-                node_ip: self.node_ip,
-                node_cidr: owned::node_cidr(options.cluster_cidr)?.to_string(),
-                service_cidr: options.service_cidr.to_string(),
-                cluster_dns: self.cluster_dns,
-            },
-            cluster_cidr: options.cluster_cidr,
-            service_cidr: options.service_cidr,
-            cluster_domain: self.cluster_domain.clone(),
-            registries: options.private_registry.clone(),
-            tls: Arc::new(authority.server_config(&leaf)?),
+            node_ip: self.node_ip,
+            facts,
+            registries: options.node.private_registry.clone(),
+            tls: Arc::new(authority.trust.server(leaf.shown()?)?),
             kubelet_port: KUBELET_PORT,
         })
     }
@@ -163,26 +145,10 @@ fn write_kubeconfig(data_dir: &Path, options: &Server, authority: &Authority) ->
         address => address,
     };
     let server = format!("https://{}", SocketAddr::new(host, options.https_listen_port));
-    let text = kubeconfig::render(&server, &authority.ca_pem, &admin);
+    let text = kubeconfig::render(&server, &authority.trust.pem, &admin);
     pki::write_private(&data_dir.join("kubeconfig.yaml"), text.as_bytes())?;
     match &options.write_kubeconfig {
         Some(path) => pki::write_private(path, text.as_bytes()),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::config::{Cli, Command};
-
-    #[test]
-    fn a_node_is_not_reached_by_a_loopback_address() {
-        let cli = Cli::parse_from(["sampan", "server", "--node-ip", "127.0.0.1", "--node-name", "one"]);
-        let Command::Server(options) = cli.command else { panic!("another command") };
-        let refused = Plan::of(&options).err().expect("refused").to_string();
-        assert!(refused.starts_with("--node-ip 127.0.0.1 is a loopback address"), "{refused}");
     }
 }

@@ -43,12 +43,12 @@ impl control_controllers::Authority for Authority {
         usages: &[String],
         duration: Duration,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        let der = sign(self.key(), &self.ca_der, asked, usages, duration, Timestamp::now())?;
+        let der = sign(self.key(), &self.trust.der, asked, usages, duration, Timestamp::now())?;
         Ok(x509_pem(&der))
     }
 }
 
-fn x509_pem(der: &[u8]) -> String {
+pub fn x509_pem(der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<String> =
@@ -265,7 +265,7 @@ mod tests {
         let pem = authority.sign(&asked("jane"), &usages, hour).expect("signed");
         let block = Pem::iter_from_buffer(pem.as_bytes()).next().expect("a block").expect("PEM");
         let certificate = block.parse_x509().expect("a certificate");
-        let (_, ca) = X509Certificate::from_der(&authority.ca_der).expect("the authority");
+        let (_, ca) = X509Certificate::from_der(&authority.trust.der).expect("the authority");
         certificate.verify_signature(Some(ca.public_key())).expect("signed by the authority");
         assert_eq!(certificate.subject().to_string(), "O=devs, CN=jane");
         assert_eq!(certificate.issuer().as_raw(), ca.subject().as_raw());

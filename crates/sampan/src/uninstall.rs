@@ -33,8 +33,10 @@ pub async fn run(data: DataDir) -> Result<()> {
     net_proxy::remove(&names.table).context("removing the data plane")?;
     net_dns::keeper::quit(&net_dns::keeper_paths(&data_dir, &names.cgroup)).context("ending the DNS keeper")?;
     if let Some(owned) = Owned::read(&data_dir)? {
+        let pods = owned.facts.cluster_cidr()?;
+        net_podnet::fabric::remove(&names.tunnel, pods).context("removing the network between nodes")?;
         PodNet::remove_all(&owned.podnet(&data_dir, &names)?).context("removing the pod network")?;
-        net_dns::remove_address(owned.cluster_dns).context("giving back the DNS address")?;
+        net_dns::remove_address(owned.facts.cluster_dns).context("giving back the DNS address")?;
     }
     net_dns::keeper::remove_cgroup(&names.cgroup);
     std::fs::remove_dir_all(&data_dir).with_context(|| format!("removing {}", data_dir.display()))
@@ -43,7 +45,7 @@ pub async fn run(data: DataDir) -> Result<()> {
 /// A mistyped `--data-dir` must not empty somebody's folder.
 fn is_ours(data_dir: &Path) -> Result<bool> {
     const KNOWN: &[&str] =
-        &["agent", "containers", "dns", "images", "kubeconfig.yaml", "net", "node.json", "store", "tls"];
+        &["agent", "containers", "dns", "images", "kubeconfig.yaml", "net", "node-token", "node.json", "store", "tls"];
     let entries = std::fs::read_dir(data_dir).with_context(|| format!("reading {}", data_dir.display()))?;
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", data_dir.display()))?;

@@ -47,6 +47,7 @@ fn once(run: usize) -> Result<(f64, Vec<f64>)> {
         }),
         v6: None,
         pod_interface_prefix: "bench".into(),
+        tunnel: "vx-bench".into(),
     })?;
     let frontends: BTreeMap<_, _> = (0..SERVICES).map(|service| (frontend(service), endpoints(service, 0))).collect();
     let begin = Instant::now();

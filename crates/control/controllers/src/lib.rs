@@ -12,7 +12,9 @@ mod endpoints;
 mod endpoints_mirroring;
 mod event;
 mod gc;
+mod load_balancer;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
 mod nodes;
 mod pod_gc;
@@ -28,29 +30,40 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base_sys::route::Ipv4Cidr;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 
 pub use certificates::Authority;
+pub use load_balancer::{BadRange, Pool, Supply};
 pub use world::World;
 
-/// Starts every controller under `tasks`. `client` carries the controllers' own identity; `ca_pem` is
-/// the certificate of the authority that pods check the API server's by, `authority` what signs for it,
-/// `trust` what aggregated API servers are told of whom to believe.
-pub fn start(
-    tasks: &Tasks,
-    client: &Client,
-    ca_pem: &str,
-    authority: Arc<dyn Authority>,
-    trust: BTreeMap<String, String>,
-) {
+/// What the controllers are told of their cluster.
+pub struct Cluster {
+    /// The certificate of the authority that pods check the API server's by.
+    pub ca_pem: String,
+    /// What signs for that authority.
+    pub authority: Arc<dyn Authority>,
+    /// What aggregated API servers are told of whom to believe.
+    pub trust: BTreeMap<String, String>,
+    /// The addresses of all pods.
+    pub pods: Ipv4Cidr,
+    /// The addresses of load balancers.
+    pub balancers: Supply,
+}
+
+/// Starts every controller under `tasks`. `client` carries the controllers' own identity.
+pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
+    let Cluster { ca_pem, authority, trust, pods, balancers } = cluster;
     let world = World::start(&tasks.child("informers"), client);
     replicaset::start(&tasks.child("replicaset"), client, &world);
     deployment::start(&tasks.child("deployment"), client, &world);
     endpoints::start(&tasks.child("endpoints"), client, &world);
     endpoints_mirroring::start(&tasks.child("endpoints-mirroring"), client, &world);
-    serviceaccount::start(&tasks.child("serviceaccount"), client, &world, ca_pem);
+    serviceaccount::start(&tasks.child("serviceaccount"), client, &world, &ca_pem);
     namespace::start(&tasks.child("namespace"), client, &world);
+    load_balancer::start(&tasks.child("load_balancer"), client, &world, balancers);
+    node_ipam::start(&tasks.child("node_ipam"), client, pods);
     let quotas = resource_quota::start(&tasks.child("resourcequota"), client, &world);
     gc::start(&tasks.child("gc"), client, quotas);
     storage_protection::start(&tasks.child("storage-protection"), client, &world);

@@ -1,14 +1,16 @@
 //! How every part talks to the API: the `kube` client over a tower service, shared informers, and events.
 //!
 //! In process there is neither TCP nor TLS, yet the request takes the same path through the API server, with the
-//! caller's own identity. Names no kind of its own beyond the core `Event` it writes.
+//! caller's own identity; [`Remote`] reaches the server of another process. Names no kind of its own beyond the core `Event` it writes.
 
 mod events;
 mod informer;
+mod remote;
 
 pub use events::{EventKind, Recorder, Regarding};
 pub use informer::{Change, Informer, Lagging, informer};
 pub use kube;
+pub use remote::{Error as RemoteError, Remote};
 
 use tower::{BoxError, Service};
 

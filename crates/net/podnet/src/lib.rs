@@ -21,4 +21,24 @@ mod lease;
 mod link;
 mod podnet;
 
+/// Letting a host forward packets, for whoever needs it: recorded, and given back when nobody does.
+pub mod forwarding {
+    pub use crate::host::Error;
+
+    use std::path::Path;
+
+    /// Shared by all Sampans of the host and emptied at boot.
+    pub const STATE: &str = "/run/sampan";
+
+    /// For `user`, in the calling thread's network namespace. Idempotent.
+    pub fn acquire(user: &str) -> Result<(), Error> {
+        crate::host::acquire(Path::new(STATE), user)
+    }
+
+    /// Ends `user`'s need.
+    pub fn release(user: &str) -> Result<(), Error> {
+        crate::host::release(Path::new(STATE), user)
+    }
+}
+
 pub use podnet::{Error, Hold, PodAddress, PodNet, PodNetConfig};

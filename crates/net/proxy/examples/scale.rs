@@ -30,6 +30,7 @@ fn measure() -> Outcome {
             node_ip: Ipv4Addr::LOCALHOST,
         }),
         v6: None,
+        tunnel: "vx-smp".into(),
     })?;
     let table: BTreeMap<_, _> = (0..SERVICES).map(|n| (frontend(n), endpoints(n, 0))).collect();
     let start = Instant::now();

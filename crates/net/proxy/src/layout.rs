@@ -50,7 +50,7 @@ pub(crate) fn create(batch: &mut Batch, config: &ProxyConfig) {
     }
     let networks = config.networks();
     add_destination_rules(batch, &networks);
-    add_source_rules(batch, &networks, &config.pod_interface_prefix);
+    add_source_rules(batch, &networks, &config.pod_interface_prefix, &config.tunnel);
     add_refusals(batch, &networks);
     loopback::add_guard(batch);
     for (shape, pick) in first_picks() {
@@ -137,7 +137,7 @@ fn add_destination_rules(batch: &mut Batch, networks: &[AnyNetwork]) {
     }
 }
 
-fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str) {
+fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str, tunnel: &str) {
     let mut rule = Rules { batch, chain: "postrouting" };
     for network in networks {
         let set = network.family.hairpins().into();
@@ -173,6 +173,15 @@ fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str)
                 rules::source_in(network.cluster, Cmp::Eq).into(),
                 rules::destination_in(network.cluster, Cmp::Ne).into(),
                 rules::leaves_other_than(pod_links).into(),
+                vec![Expr::Masquerade],
+            ],
+        );
+        rule.add(
+            "this node to another's pods: answers must come back through the tunnel",
+            [
+                rules::family_is(network.family).into(),
+                rules::source_in(network.cluster, Cmp::Ne).into(),
+                rules::leaves_by(tunnel).into(),
                 vec![Expr::Masquerade],
             ],
         );

@@ -14,6 +14,8 @@ pub struct ProxyConfig {
     pub node_name: String,
     /// The names of this node's pod links start with it.
     pub pod_interface_prefix: String,
+    /// The link of the tunnel to other nodes.
+    pub tunnel: String,
     /// The families that the cluster has, each with its addresses.
     pub v4: Option<Network<Ipv4Addr>>,
     pub v6: Option<Network<Ipv6Addr>>,

@@ -72,6 +72,13 @@ pub(crate) fn leaves_other_than(prefix: &str) -> [Expr; 2] {
     ]
 }
 
+/// Whether the packet leaves through the link of this name.
+pub(crate) fn leaves_by(name: &str) -> [Expr; 2] {
+    // With its terminating zero: the whole name is compared.
+    let value = name.bytes().chain([0]).collect();
+    [Expr::Meta { key: MetaKey::OifName, to: KEY }, Expr::Cmp { from: KEY, op: Cmp::Eq, value }]
+}
+
 pub(crate) fn protocol_is(number: u8) -> [Expr; 2] {
     [Expr::Meta { key: MetaKey::L4Proto, to: SCRATCH }, Expr::Cmp { from: SCRATCH, op: Cmp::Eq, value: vec![number] }]
 }

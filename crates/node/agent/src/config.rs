@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub struct AgentConfig {
     pub node_name: String,
     pub node_ip: IpAddr,
+    /// The node's block of pod addresses, once it has one.
+    pub node_cidr: Option<String>,
     /// The agent's own part of the data directory: pod volumes, logs and generated files live below it.
     pub data_dir: PathBuf,
     pub cluster_dns: IpAddr,

@@ -44,6 +44,7 @@ use tokio::sync::mpsc;
 pub use adapter::{LocalImages, OciRuntime, PodNetwork};
 pub use config::{AgentConfig, Versions};
 pub use error::Error;
+pub use node::join as register;
 
 use crate::clock::Clock;
 use crate::cluster::ApiServer;

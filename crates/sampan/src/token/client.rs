@@ -17,9 +17,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::Value;
 
+use crate::trust::Trust;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Api(Server);
+pub struct Api {
+    server: Server,
+    /// The cluster's.
+    pub authority: Trust,
+}
 
 /// It is named by its address.
 struct NoServices;
@@ -32,7 +38,7 @@ impl Resolver for NoServices {
 }
 
 /// What a kubeconfig says of its one cluster and user.
-fn parse(text: &str) -> Result<(ClientConfig, SingleCertAndKey)> {
+fn parse(text: &str) -> Result<(ClientConfig, Trust, SingleCertAndKey)> {
     let value: Value = serde_norway::from_str(text)?;
     let field = |pointer: &str| {
         let field = value.pointer(pointer).and_then(Value::as_str);
@@ -40,6 +46,7 @@ fn parse(text: &str) -> Result<(ClientConfig, SingleCertAndKey)> {
     };
     let bytes = |pointer: &str| -> Result<Vec<u8>> { Ok(STANDARD.decode(field(pointer)?)?) };
     let ca = bytes("/clusters/0/cluster/certificate-authority-data")?;
+    let authority = Trust::of_pem(String::from_utf8(ca.clone())?)?;
     let bad = |error: &dyn std::fmt::Debug| anyhow!("{error:?}");
     let certificate = CertificateDer::from_pem_slice(&bytes("/users/0/user/client-certificate-data")?);
     let key = PrivateKeyDer::from_pem_slice(&bytes("/users/0/user/client-key-data")?);
@@ -50,7 +57,7 @@ fn parse(text: &str) -> Result<(ClientConfig, SingleCertAndKey)> {
         ca_bundle: serde_json::from_value(Value::from(STANDARD.encode(ca))).ok(),
         ..ClientConfig::default()
     };
-    Ok((config, SingleCertAndKey::from(certified)))
+    Ok((config, authority, SingleCertAndKey::from(certified)))
 }
 
 impl Api {
@@ -58,9 +65,10 @@ impl Api {
         let path = data_dir.join("kubeconfig.yaml");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("reading {} (has a server ever run there?)", path.display()))?;
-        let (config, identity) = parse(&text).with_context(|| format!("in {}", path.display()))?;
+        let (config, authority, identity) = parse(&text).with_context(|| format!("in {}", path.display()))?;
         let dialer = Dialer::new(Arc::new(NoServices), tasks.clone()).presenting(Arc::new(identity));
-        Ok(Self(dialer.server(&config).with_context(|| format!("in {}", path.display()))?))
+        let server = dialer.server(&config).with_context(|| format!("in {}", path.display()))?;
+        Ok(Self { server, authority })
     }
 
     /// The answer's body; a refusal is an error in the server's words.
@@ -70,7 +78,7 @@ impl Api {
         let request = Request::builder().method(method).uri(path).header(ACCEPT, &json).header(CONTENT_TYPE, &json);
         let request = request.body(Full::from(bytes).map_err(|never| match never {}).boxed_unsync())?;
         let exchange = async {
-            let response = self.0.send(request).await.context("asking the server (does it run?)")?;
+            let response = self.server.send(request).await.context("asking the server (does it run?)")?;
             let status = response.status();
             let body = response.into_body().collect().await.map_err(|error| anyhow!("{error}"))?.to_bytes();
             let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -95,10 +103,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let authority = Authority::open(dir.path()).expect("made");
         let admin = authority.client("kubernetes-admin", &["system:masters"]).expect("signed");
-        let text = kubeconfig::render("https://127.0.0.1:6443", &authority.ca_pem, &admin);
-        let (config, _) = parse(&text).expect("understood");
+        let text = kubeconfig::render("https://127.0.0.1:6443", &authority.trust.pem, &admin);
+        let (config, found, _) = parse(&text).expect("understood");
+        assert_eq!(found.hash(), authority.trust.hash());
         assert_eq!(config.url.as_deref(), Some("https://127.0.0.1:6443"));
-        assert!(config.ca_bundle.is_some_and(|bundle| bundle.0 == authority.ca_pem.as_bytes()));
+        assert!(config.ca_bundle.is_some_and(|bundle| bundle.0 == authority.trust.pem.as_bytes()));
         for (bad, said) in
             [("", "certificate-authority-data"), (&*text.replace("client-key-data", "x"), "client-key-data")]
         {

@@ -3,16 +3,21 @@
 mod client;
 
 use std::io::Write;
+use std::path::Path;
 
 use ::api::bootstrap_token::{self as bootstrap, Expiry};
 use anyhow::{Context, Result, bail};
 use base_tasks::Tasks;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use machinery_client::kube::{self, Client};
 use serde_json::{Value, json};
 
 use crate::config::{NewToken, Token, TokenCommand};
 use crate::host;
+use crate::join_token::{self, JoinToken};
+use crate::trust::Trust;
 
 use self::client::Api;
 
@@ -25,12 +30,12 @@ pub async fn run(options: Token) -> Result<()> {
     match options.command {
         TokenCommand::Create(new) => {
             let token = match &new.token {
-                Some(token) => token.clone(),
+                Some(token) => join_token::bearer(token).to_owned(),
                 None => random()?,
             };
             let secret = secret(&new, &token, Timestamp::now())?;
             api.call(Method::POST, SECRETS, Some(&secret)).await.context("creating the token")?;
-            writeln!(out, "{token}")?;
+            writeln!(out, "{}", JoinToken { authority: api.authority.hash(), bearer: token })?;
         }
         TokenCommand::List => {
             let query = format!("{SECRETS}?fieldSelector=type%3D{}", bootstrap::SECRET_TYPE.replace('/', "%2F"));
@@ -50,8 +55,30 @@ pub async fn run(options: Token) -> Result<()> {
     Ok(())
 }
 
+/// The server's own `--token`: it holds for as long as it is given, and nodes find it whole in `<data-dir>/node-token`.
+pub async fn keep(client: &Client, data_dir: &Path, token: &str, authority: &Trust) -> Result<()> {
+    let bearer = join_token::bearer(token);
+    let new = NewToken {
+        token: None,
+        ttl: SignedDuration::ZERO,
+        description: Some("The server's --token.".to_owned()),
+        usages: vec!["signing".to_owned(), "authentication".to_owned()],
+        groups: vec![bootstrap::JOINING.to_owned()],
+    };
+    let secret = secret(&new, bearer, Timestamp::now()).context("--token")?;
+    let secret: Secret = serde_json::from_value(secret).context("--token")?;
+    let api: kube::Api<Secret> = kube::Api::namespaced(client.clone(), bootstrap::NAMESPACE);
+    match api.create(&kube::api::PostParams::default(), &secret).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        created => drop(created.context("keeping --token")?),
+    }
+    let whole = JoinToken { authority: authority.hash(), bearer: bearer.to_owned() };
+    crate::pki::write_private(&data_dir.join("node-token"), format!("{whole}\n").as_bytes())
+}
+
 /// The id alone, or the whole token.
 fn id(text: &str) -> Result<&str> {
+    let text = join_token::bearer(text);
     let id = bootstrap::parse(text).map_or(text, |(id, _)| id);
     // As the first half of a token that is one.
     if bootstrap::parse(&format!("{id}.0000000000000000")).is_none() {
@@ -62,7 +89,7 @@ fn id(text: &str) -> Result<&str> {
     Ok(id)
 }
 
-fn random() -> Result<String> {
+pub fn random() -> Result<String> {
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut letters = String::new();
     while letters.len() < 22 {

@@ -18,6 +18,7 @@ use base_tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery_client::kube::api::{DeleteParams, PostParams, Preconditions};
 use machinery_client::kube::runtime::watcher::Config;
@@ -85,6 +86,13 @@ async fn settle(
             return gone(written).during("approving a request for a certificate");
         }
     }
+    if let Some((node, asked)) = plan::serves(&request)
+        && plan::names_only(&asked, &node, &addresses(client, &node).await?)
+    {
+        add(&mut request, "Approved", "AutoApproved", plan::SERVING);
+        let written = write(api, "approval", &name, &request).await;
+        return gone(written).during("approving a request for a certificate");
+    }
     match plan::signing(&request) {
         Signing::Not => {}
         Signing::Refuse(why) => {
@@ -140,6 +148,13 @@ fn add(request: &mut CertificateSigningRequest, kind: &str, reason: &str, messag
         last_update_time: Some(Time(now)),
         ..CertificateSigningRequestCondition::default()
     });
+}
+
+/// By what a node says that it is reached.
+async fn addresses(client: &Client, node: &str) -> Result<Vec<String>, Error> {
+    let node = Api::<Node>::all(client.clone()).get_opt(node).await.during("reading a node")?;
+    let addresses = node.and_then(|node| node.status?.addresses).unwrap_or_default();
+    Ok(addresses.into_iter().map(|address| address.address).collect())
 }
 
 /// Whether who asks holds the permission that would approve it.

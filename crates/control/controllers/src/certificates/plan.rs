@@ -2,6 +2,7 @@
 //! when it is forgotten. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use api::signing_request::Asked;
@@ -28,6 +29,38 @@ const NODE: Recognized = Recognized {
     message: "Auto approving kubelet client certificate after SubjectAccessReview.",
 };
 
+/// Upstream leaves these to whoever runs the cluster. Here a node's own certificate is approved that names nothing but
+/// this node: what the API server calls it by.
+pub const SERVING: &str = "Auto approving the serving certificate of a node for its own name and addresses.";
+
+/// The Node whose serving certificate is asked for by itself, with what is to be in it; `None`: it is something else, or
+/// was decided already.
+pub fn serves(request: &CertificateSigningRequest) -> Option<(String, Asked)> {
+    let asked = undecided(request).filter(|_| request.spec.signer_name == KUBELET_SERVING)?;
+    kubelet_serving(&asked, &usages(request)).ok()?;
+    let node = asked.common_name.strip_prefix("system:node:")?.to_owned();
+    let itself = request.spec.username.as_deref() == Some(&*asked.common_name);
+    let a_node = request.spec.groups.iter().flatten().any(|group| group == "system:nodes");
+    (itself && a_node).then_some((node, asked))
+}
+
+/// Whether all the names asked for are the node's own.
+pub fn names_only(asked: &Asked, node: &str, addresses: &[String]) -> bool {
+    let address = |bytes: &Vec<u8>| {
+        let four = <[u8; 4]>::try_from(&**bytes).map(IpAddr::from);
+        four.or_else(|_| <[u8; 16]>::try_from(&**bytes).map(IpAddr::from)).ok()
+    };
+    let own = |ip: IpAddr| addresses.iter().any(|address| address.parse() == Ok(ip));
+    asked.dns_names.iter().all(|name| name == node || addresses.contains(name))
+        && asked.ip_addresses.iter().all(|bytes| address(bytes).is_some_and(own))
+}
+
+/// What is asked for, while nobody has decided it.
+fn undecided(request: &CertificateSigningRequest) -> Option<Asked> {
+    let decided = issued(request) || has(request, "Approved") || has(request, "Denied");
+    Asked::parse(&request.spec.request.0).ok().filter(|_| !decided)
+}
+
 fn has(request: &CertificateSigningRequest, kind: &str) -> bool {
     let conditions = request.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == kind)
@@ -40,11 +73,8 @@ fn issued(request: &CertificateSigningRequest) -> bool {
 
 /// Which permissions, in this order, would approve it by themselves.
 pub fn recognized(request: &CertificateSigningRequest) -> Vec<Recognized> {
-    if issued(request) || has(request, "Approved") || has(request, "Denied") {
-        return Vec::new();
-    }
     let spec = &request.spec;
-    let Ok(asked) = Asked::parse(&spec.request.0) else { return Vec::new() };
+    let Some(asked) = undecided(request) else { return Vec::new() };
     if spec.signer_name != KUBELET_CLIENT || kubelet_client(&asked, &usages(request)).is_err() {
         return Vec::new();
     }
@@ -236,6 +266,32 @@ mod tests {
         assert_eq!(of(NODE_REQUEST, KUBELET_CLIENT, SERVER_USAGES, json!({})), none);
         assert_eq!(of(JANE, KUBELET_CLIENT, CLIENT_USAGES, json!({})), none);
         assert_eq!(of(SERVING_REQUEST, KUBELET_SERVING, SERVER_USAGES, json!({})), none);
+    }
+
+    #[test]
+    fn a_node_serves_by_its_own_names_only() {
+        let groups = json!(["system:nodes", "system:authenticated"]);
+        let of = |username: &str, groups: &Value| {
+            let rest = json!({"username": username, "groups": groups});
+            serves(&made(SERVING_REQUEST, KUBELET_SERVING, SERVER_USAGES, rest)).map(|(node, _)| node)
+        };
+        assert_eq!(of("system:node:a", &groups).as_deref(), Some("a"));
+        assert_eq!(of("system:node:b", &groups), None);
+        assert_eq!(of("system:node:a", &json!(["system:authenticated"])), None);
+        let decided = serves(&made(SERVING_REQUEST, KUBELET_SERVING, SERVER_USAGES, approved(None)));
+        assert_eq!(decided, None);
+
+        let asked = |dns: &[&str], ips: &[&[u8]]| Asked {
+            dns_names: dns.iter().map(|name| (*name).to_owned()).collect(),
+            ip_addresses: ips.iter().map(|ip| ip.to_vec()).collect(),
+            ..Asked::default()
+        };
+        let addresses = ["192.0.2.1".to_owned(), "a.example".to_owned(), "fd00::1".to_owned()];
+        let six: [u8; 16] = "fd00::1".parse::<std::net::Ipv6Addr>().expect("an address").octets();
+        assert!(names_only(&asked(&["a", "a.example"], &[&[192, 0, 2, 1], &six]), "a", &addresses));
+        assert!(!names_only(&asked(&["b"], &[]), "a", &addresses));
+        assert!(!names_only(&asked(&["a"], &[&[192, 0, 2, 2]]), "a", &addresses));
+        assert!(!names_only(&asked(&["a"], &[&[192, 0, 2]]), "a", &addresses));
     }
 
     #[test]

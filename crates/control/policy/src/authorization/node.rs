@@ -23,6 +23,8 @@ const SHARED: &[Rule] = &[
     resources(&["patch", "update"], &[""], &["pods/status"]),
     resources(&["create", "delete"], &[""], &["pods"]),
     resources(&["create"], &[""], &["nodes"]),
+    // For its own certificates, as they come to their ends.
+    resources(&["create", "get", "list", "watch"], &["certificates.k8s.io"], &["certificatesigningrequests"]),
     // For pods on it alone, which the handler of tokens checks.
     resources(&["create"], &[""], &["serviceaccounts/token"]),
 ];

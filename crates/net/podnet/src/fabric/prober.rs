@@ -20,7 +20,7 @@ const ROUND: usize = 8;
 const SMALL: u32 = 28;
 /// Sizes that networks have, below the link's own.
 const SIZES: [u32; 7] = [8950, 1500, 1492, 1450, 1400, 1350, 1280];
-/// The way is probed at every round at first, then every ten seconds.
+/// The way is probed at every round at first and when a probe was not answered, else every ten seconds.
 const EAGER: u32 = 8;
 const SELDOM: u32 = 40;
 /// A direct way that answers no probe for so many in a row is given up.
@@ -192,7 +192,7 @@ impl Prober {
             }
             if round {
                 watched.rounds = watched.rounds.saturating_add(1);
-                let eager = !watched.direct && watched.rounds <= EAGER;
+                let eager = if watched.direct { watched.unanswered > 0 } else { watched.rounds <= EAGER };
                 if eager || watched.rounds % SELDOM == 0 {
                     watched.unanswered += 1;
                     watched.direct &= watched.unanswered <= MISSES;

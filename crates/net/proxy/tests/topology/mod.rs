@@ -72,6 +72,7 @@ pub fn config() -> ProxyConfig {
             service_cidr: "fd43::/108".parse().unwrap(),
             node_ip: six,
         }),
+        tunnel: "vx-test".into(),
     }
 }
 

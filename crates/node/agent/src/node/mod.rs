@@ -12,8 +12,10 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use machinery_client::{Change, informer};
 use tokio::sync::mpsc::UnboundedReceiver;
+use kube::runtime::wait::await_condition;
 
 use crate::config::AgentConfig;
+use crate::error::Error;
 use crate::seams::chain;
 
 pub use facts::Facts;
@@ -42,6 +44,14 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: F
                 }
             }
         };
+        let given = block(Some(&node));
+        if config.node_cidr.is_some() && given.is_some() && given != config.node_cidr.as_deref() {
+            tracing::error!(
+                node = %config.node_name, given, own = config.node_cidr,
+                "the cluster has given this node another block of pod addresses than it uses: other nodes do not reach \
+                 its pods; `sampan uninstall` and join again"
+            );
+        }
         let uid = node.metadata.uid.clone().unwrap_or_default();
         beside.spawn("lease", lease::renew(lease_client, name, uid));
         let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
@@ -56,6 +66,39 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: F
             tokio::time::sleep(RETRY_INITIAL * 20).await;
         }
     });
+}
+
+/// Makes this node known, and waits until the cluster has given it its block of pod addresses.
+pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<String, Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|source| Error::Directory { path: config.data_dir.clone(), source })?;
+    let facts = Facts::read(&config.data_dir)?;
+    let mut wait = RETRY_INITIAL;
+    loop {
+        let known = async {
+            register(&api, config, &facts).await.map_err(|error| chain(&error))?;
+            let given = await_condition(api.clone(), &config.node_name, |node: Option<&Node>| block(node).is_some());
+            given.await.map_err(|error| chain(&error))
+        };
+        match known.await {
+            Ok(node) => {
+                if let Some(block) = block(node.as_ref()) {
+                    return Ok(block.to_owned());
+                }
+            }
+            Err(error) => {
+                tracing::warn!(node = %config.node_name, error, "node not registered; will retry");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+fn block(node: Option<&Node>) -> Option<&str> {
+    let spec = node?.spec.as_ref()?;
+    spec.pod_cidr.as_deref().or(spec.pod_cidrs.as_ref()?.first().map(String::as_str))
 }
 
 /// Until somebody says of the node what is not so (that it is gone, after it was cut off), or that long.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base_meta::quantity::{Format, Quantity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -38,7 +38,13 @@ fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
 pub(super) fn new(config: &AgentConfig, facts: &Facts, now: Timestamp) -> Node {
     let metadata =
         ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(config)), ..ObjectMeta::default() };
-    Node { metadata, status: Some(status(config, facts, None, now)), ..Node::default() }
+    // A node that is known anew keeps the addresses of its pods.
+    let spec = NodeSpec {
+        pod_cidr: config.node_cidr.clone(),
+        pod_cidrs: config.node_cidr.clone().map(|block| vec![block]),
+        ..NodeSpec::default()
+    };
+    Node { metadata, spec: Some(spec), status: Some(status(config, facts, None, now)) }
 }
 
 /// Whether an object says of our conditions what we say.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use controllers::CONTROLLERS;
 use roles::{READ, ROLES};
-use table::Rule::On;
+use table::Rule::{Of, On};
 use table::Subject::{Account, Group, User};
 use table::{Role, Subject, cluster_binding, role};
 
@@ -75,8 +75,12 @@ const BINDINGS: &[(&str, &[Subject])] = &[
 /// Of the holders of tokens that `sampan token create` makes.
 const JOINING: &str = api::bootstrap_token::JOINING;
 
-/// All controllers of this process share one identity, which holds what upstream grants each of them.
-const OUR_CONTROLLERS: &str = "system:sampan:controllers";
+/// All controllers of this process share one identity, which holds what upstream grants each of them; and ours approve
+/// nodes' serving certificates, which upstream leaves to others.
+const OUR_CONTROLLERS: Role = role(
+    "system:sampan:controllers",
+    &[Of("approve", "certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving")],
+);
 /// The data plane and the cluster DNS share the identity of kube-proxy.
 const OUR_NETWORK: Role = role(
     "system:sampan:network",
@@ -86,7 +90,8 @@ const OUR_NETWORK: Role = role(
 /// Every object of the default policy, with its kind.
 pub(super) fn policy() -> Vec<(Kind, Value)> {
     let mut all: Vec<(Kind, Value)> = ROLES.iter().map(|role| role.object("")).collect();
-    let mut rules: Vec<Value> = Vec::new();
+    let mut ours = OUR_CONTROLLERS.object("");
+    let mut rules: Vec<Value> = ours.1["rules"].as_array().cloned().unwrap_or_default();
     for (name, own) in CONTROLLERS {
         let name = format!("system:controller:{name}");
         let mut object = role("", own).object("");
@@ -98,7 +103,6 @@ pub(super) fn policy() -> Vec<(Kind, Value)> {
         }
         all.push(object);
     }
-    let mut ours = role(OUR_CONTROLLERS, &[]).object("");
     ours.1["rules"] = rules.into();
     all.push(ours);
     all.push(OUR_NETWORK.object(""));
@@ -107,7 +111,7 @@ pub(super) fn policy() -> Vec<(Kind, Value)> {
     for (name, _) in CONTROLLERS {
         all.push(cluster_binding(&format!("system:controller:{name}"), &[Account(name)]));
     }
-    all.push(cluster_binding(OUR_CONTROLLERS, &[User("system:kube-controller-manager")]));
+    all.push(cluster_binding(OUR_CONTROLLERS.name, &[User("system:kube-controller-manager")]));
     all.push(cluster_binding(OUR_NETWORK.name, &[User("system:kube-proxy")]));
     all.extend(namespaced::objects());
     all

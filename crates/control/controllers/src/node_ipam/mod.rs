@@ -1,0 +1,96 @@
+//! Gives every Node its block of the cluster's pod addresses (`spec.podCIDR`). Upstream's node-ipam controller.
+//!
+//! What is given is written on the Nodes and nowhere else: a block is free again once its Node is gone.
+
+mod plan;
+
+use std::collections::BTreeSet;
+
+use base_sys::route::Ipv4Cidr;
+use base_tasks::Tasks;
+use k8s_openapi::api::core::v1::Node;
+use machinery_client::kube::api::{Patch, PatchParams};
+use machinery_client::kube::runtime::watcher::Config;
+use machinery_client::kube::{Api, Client};
+use machinery_client::{Change, EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
+use serde_json::json;
+
+use crate::reconcile::{self, Again, During, Error, is_code};
+
+/// What is read of a Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Blocks {
+    uid: String,
+    given: BTreeSet<Ipv4Cidr>,
+}
+
+#[derive(Clone)]
+struct Ipam {
+    api: Api<Node>,
+    nodes: Informer<Blocks>,
+    recorder: Recorder,
+    cluster: Ipv4Cidr,
+}
+
+pub fn start(tasks: &Tasks, client: &Client, cluster: Ipv4Cidr) {
+    let api: Api<Node> = Api::all(client.clone());
+    let nodes = informer(tasks, api.clone(), Config::default(), |node: Node| Some(blocks(node)));
+    let queue = reconcile::queue::<ObjectKey>();
+    reconcile::wake(tasks, &nodes, {
+        let (queue, nodes) = (queue.clone(), nodes.clone());
+        move |change| match change {
+            Change::Applied { key, .. } => queue.add(key.clone()),
+            // Its block is free: for one that had none, say.
+            Change::Deleted { .. } => {
+                let without = nodes.select(|_, node| node.given.is_empty());
+                without.into_iter().for_each(|(key, _)| queue.add(key));
+            }
+        }
+    });
+    let recorder = Recorder::new(tasks, client.clone(), "cidrAllocator", None);
+    let ipam = Ipam { api, nodes: nodes.clone(), recorder, cluster };
+    // One at a time: each must see what the last one gave.
+    reconcile::run(tasks, &queue, 1, async move { nodes.synced().await }, move |key| {
+        let ipam = ipam.clone();
+        async move { ipam.give(&key).await }
+    });
+}
+
+fn blocks(node: Node) -> Blocks {
+    let spec = node.spec.unwrap_or_default();
+    let given = spec.pod_cidrs.into_iter().flatten().chain(spec.pod_cidr);
+    let given = given.filter_map(|block| block.parse().ok()).collect();
+    Blocks { uid: node.metadata.uid.unwrap_or_default(), given }
+}
+
+impl Ipam {
+    async fn give(&self, key: &ObjectKey) -> Result<Again, Error> {
+        let Some(node) = self.nodes.get(key).filter(|node| node.given.is_empty()) else { return Ok(None) };
+        let used = self.nodes.list().into_iter().flat_map(|(_, node)| node.given.clone()).collect();
+        let Some(block) = plan::free_block(self.cluster, &used) else {
+            let regarding = Regarding {
+                api_version: "v1".into(),
+                kind: "Node".into(),
+                namespace: String::new(),
+                name: key.name.clone(),
+                uid: node.uid.clone(),
+                field_path: None,
+            };
+            let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
+            self.recorder.event(&regarding, EventKind::Normal, "CIDRNotAvailable", &message);
+            tracing::warn!(node = %key.name, range = %self.cluster, "no block of pod addresses is left for the node");
+            return Ok(None);
+        };
+        let block = block.to_string();
+        let patch = json!({"metadata": {"uid": node.uid}, "spec": {"podCIDR": block, "podCIDRs": [block]}});
+        match self.api.patch(&key.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+            Ok(given) => {
+                self.nodes.caught_up(given.metadata.resource_version.as_deref().unwrap_or_default()).await?;
+                Ok(None)
+            }
+            // Gone, or another of that name: its own event comes.
+            Err(error) if is_code(&error, 404) || is_code(&error, 409) => Ok(None),
+            Err(error) => Err(error).during("giving a node its block of pod addresses"),
+        }
+    }
+}
