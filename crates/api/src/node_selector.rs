@@ -3,13 +3,24 @@
 use std::collections::BTreeMap;
 
 use base_meta::selector::{LabelSelector, Operator, Requirement};
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeSelection {
     labels: BTreeMap<String, String>,
     /// Any of these; `None` where there is no affinity.
     terms: Option<Vec<Term>>,
+}
+
+/// The node that a DaemonSet has made the pod for, by the name in its required affinity.
+pub fn only_node(affinity: &Affinity) -> Option<String> {
+    let required = affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+    match names.next()?.values.as_deref()? {
+        [name] => Some(name.clone()),
+        _ => None,
+    }
 }
 
 /// Every requirement, over labels and over fields.

@@ -156,6 +156,10 @@ impl seams::Withdrawals for Withdrawn {
     async fn withdrawn(&self, pod_ip: IpAddr) {
         self.0.withdrawn(pod_ip).await;
     }
+
+    fn programmed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.programmed()
+    }
 }
 
 fn block(cidr: Ipv4Cidr) -> ipnet::IpNet {

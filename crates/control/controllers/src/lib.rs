@@ -18,6 +18,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod nodes;
 mod pod_gc;
+mod programmed;
 mod reconcile;
 mod replicaset;
 mod resource_quota;
@@ -56,7 +57,8 @@ pub struct Cluster {
 pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     let Cluster { ca_pem, authority, trust, pods, balancers } = cluster;
     let world = World::start(&tasks.child("informers"), client);
-    replicaset::start(&tasks.child("replicaset"), client, &world);
+    let programmed = programmed::start(&tasks.child("programmed"), client, &world);
+    replicaset::start(&tasks.child("replicaset"), client, &world, programmed);
     deployment::start(&tasks.child("deployment"), client, &world);
     endpoints::start(&tasks.child("endpoints"), client, &world);
     endpoints_mirroring::start(&tasks.child("endpoints-mirroring"), client, &world);

@@ -28,6 +28,8 @@ pub struct PodFacts {
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     pub node: Option<String>,
+    /// The one node on which it may be scheduled, where its affinity names one.
+    pub meant_for: Option<String>,
     pub phase: Phase,
     /// When the Ready condition turned true; `None` while it is not.
     pub ready_since: Option<Timestamp>,
@@ -40,12 +42,15 @@ pub struct PodFacts {
     /// Names of the claims it uses.
     pub claims: Vec<String>,
     pub tolerations: Vec<Toleration>,
+    /// Since when something else than the pod itself is about to end it; not what its own node does.
+    pub disrupted_since: Option<Timestamp>,
     /// Ended by its node for want of room.
     pub evicted: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
+    pub api_version: String,
     pub kind: String,
     pub name: String,
     pub uid: String,
@@ -78,6 +83,16 @@ impl PodFacts {
             .flatten()
             .find(|condition| condition.type_ == "Ready" && condition.status == "True")
             .map(|condition| condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0));
+        let disrupted_since = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")
+            .filter(|condition| condition.reason.as_deref() != Some("TerminationByKubelet"))
+            .and_then(|condition| condition.last_transition_time.as_ref())
+            .map(|time| time.0);
+        let meant_for =
+            spec.node_name.is_none().then(|| api::node_selector::only_node(spec.affinity.as_ref()?)).flatten();
         // Sidecars are init containers that go on running, and their ports can be named by a Service as well.
         let sidecars = spec
             .init_containers
@@ -104,6 +119,7 @@ impl PodFacts {
             created: pod.metadata.creation_timestamp.map(|time| time.0),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             node: spec.node_name.filter(|node| !node.is_empty()),
+            meant_for,
             phase: match status.phase.as_deref() {
                 Some("Running") => Phase::Running,
                 Some("Succeeded") => Phase::Succeeded,
@@ -119,6 +135,7 @@ impl PodFacts {
             ports,
             claims,
             tolerations: spec.tolerations.unwrap_or_default(),
+            disrupted_since,
             evicted: status.reason.as_deref() == Some("Evicted"),
         }
     }
@@ -126,6 +143,11 @@ impl PodFacts {
     /// Neither ended nor being deleted: counts towards a ReplicaSet's replicas.
     pub fn active(&self) -> bool {
         !self.deleting && !self.terminal()
+    }
+
+    /// Where it runs, or will.
+    pub fn destination(&self) -> Option<&str> {
+        self.node.as_deref().or(self.meant_for.as_deref())
     }
 
     pub fn terminal(&self) -> bool {
@@ -151,6 +173,7 @@ impl PodFacts {
 /// The owner with `controller: true`.
 pub fn controller_of(meta: &ObjectMeta) -> Option<Owner> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true)).map(|owner| Owner {
+        api_version: owner.api_version.clone(),
         kind: owner.kind.clone(),
         name: owner.name.clone(),
         uid: owner.uid.clone(),

@@ -355,6 +355,10 @@ impl Withdrawals for World {
         let after = *self.withdrawal.lock().unwrap();
         tokio::time::sleep(after).await;
     }
+
+    fn programmed(&self) -> watch::Receiver<u64> {
+        watch::Sender::new(0).subscribe()
+    }
 }
 
 #[async_trait]

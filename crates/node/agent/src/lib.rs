@@ -22,6 +22,7 @@ mod forward;
 mod logs;
 mod node;
 mod plan;
+mod planes;
 mod pods;
 mod probe;
 pub mod seams;
@@ -67,6 +68,9 @@ pub async fn run(
         std::fs::create_dir_all(&path).map_err(|source| Error::Directory { path, source })?;
     }
     let facts = node::Facts::read(&config.data_dir)?;
+    let planes = planes::follow(&tasks, client.clone());
+    let programmed = withdrawals.programmed();
+    let withdrawals = Arc::new(planes::Everywhere { local: withdrawals, planes: planes.clone() });
     // A host without the file resolves nothing; its pods then inherit nothing.
     let resolver = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     let machine = Arc::new(Machine {
@@ -85,7 +89,7 @@ pub async fn run(
         config,
     });
     server::start(&tasks, Arc::clone(&machine)).await?;
-    node::start(&tasks, client.clone(), &machine.config, facts);
+    node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes));
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client), selector, pods::project);
     Supervisor::new(&tasks, machine).run(pods, events).await?;

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Label keys of sandboxes and containers, the same as upstream's kubelet puts on CRI objects.
 pub mod label {
@@ -341,4 +341,6 @@ pub trait Network: Send + Sync + 'static {
 pub trait Withdrawals: Send + Sync + 'static {
     /// Resolves once no local data plane slot leads to `pod_ip`.
     async fn withdrawn(&self, pod_ip: IpAddr);
+    /// The revision of EndpointSlices that the local data plane follows.
+    fn programmed(&self) -> watch::Receiver<u64>;
 }

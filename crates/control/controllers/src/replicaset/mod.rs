@@ -14,6 +14,7 @@ use machinery_client::kube::{Api, Client};
 use machinery_client::{Change, EventKind, ObjectKey, Recorder, Regarding};
 use serde_json::json;
 
+use crate::programmed::Programmed;
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::world::{PodFacts, World, owned_by};
 
@@ -24,9 +25,10 @@ struct Controller {
     client: Client,
     world: World,
     recorder: Recorder,
+    programmed: Programmed,
 }
 
-pub fn start(tasks: &Tasks, client: &Client, world: &World) {
+pub fn start(tasks: &Tasks, client: &Client, world: &World, programmed: Programmed) {
     let queue = reconcile::queue::<ObjectKey>();
     reconcile::wake(tasks, &world.replica_sets, {
         let queue = queue.clone();
@@ -57,9 +59,18 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
             }
         }
     });
+    tasks.spawn("programmed", {
+        let (queue, mut changes) = (queue.clone(), programmed.changes());
+        async move {
+            while let Some(key) = changes.recv().await {
+                queue.add(key);
+            }
+        }
+    });
     let controller = Arc::new(Controller {
         client: client.clone(),
         world: world.clone(),
+        programmed,
         recorder: Recorder::new(tasks, client.clone(), "replicaset-controller", None),
     });
     let ready = {
@@ -96,7 +107,8 @@ impl Controller {
         let pods = self.world.pods_in(&key.namespace);
         let pods: Vec<&PodFacts> = pods.iter().map(Arc::as_ref).collect();
         let now = Timestamp::now();
-        let mut plan = plan::plan(&set, &selector, &pods, now);
+        let unknown = |pod: &PodFacts| self.programmed.unknown_for(pod, &key, now);
+        let mut plan = plan::plan(&set, &selector, &pods, &unknown, now);
 
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
         for name in &plan.adopt {
@@ -205,7 +217,7 @@ impl Controller {
     }
 }
 
-async fn patch_pod(api: &Api<Pod>, name: &str, patch: &serde_json::Value) -> Result<(), Error> {
+pub async fn patch_pod(api: &Api<Pod>, name: &str, patch: &serde_json::Value) -> Result<(), Error> {
     match api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
         Err(error) if is_code(&error, 404) => Ok(()),
         other => other.map(drop).during("changing a pod's owner"),

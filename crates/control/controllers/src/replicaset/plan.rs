@@ -1,7 +1,7 @@
 //! What a ReplicaSet must do next, from what it is and the pods it may own.
 
 use base_meta::selector::LabelSelector;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -20,12 +20,21 @@ pub struct Plan {
     /// Names, in the order to delete them.
     pub delete: Vec<String>,
     /// A pod becomes available only by time passing: look again then.
-    pub recheck: Option<jiff::SignedDuration>,
+    pub recheck: Option<SignedDuration>,
     pub status: ReplicaSetStatus,
 }
 
+/// How long at most a ready pod is not to be counted on, since data planes do not know it yet; `None` when they do.
+pub type Unknown<'a> = &'a dyn Fn(&PodFacts) -> Option<SignedDuration>;
+
 /// `pods` are those of the namespace.
-pub fn plan(set: &ReplicaSet, selector: &LabelSelector, pods: &[&PodFacts], now: Timestamp) -> Plan {
+pub fn plan(
+    set: &ReplicaSet,
+    selector: &LabelSelector,
+    pods: &[&PodFacts],
+    unknown: Unknown<'_>,
+    now: Timestamp,
+) -> Plan {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let deleting = set.metadata.deletion_timestamp.is_some();
     let spec = set.spec.clone().unwrap_or_default();
@@ -59,8 +68,12 @@ pub fn plan(set: &ReplicaSet, selector: &LabelSelector, pods: &[&PodFacts], now:
                 active.iter().take((active.len() - wanted).min(BURST)).map(|pod| pod.key.name.clone()).collect();
         }
     }
-    plan.recheck = active.iter().filter_map(|pod| available_in(pod, spec.min_ready_seconds.unwrap_or(0), now)).min();
-    plan.status = status(set, &active, terminating, now);
+    let min_ready = spec.min_ready_seconds.unwrap_or(0);
+    let waits: Vec<Option<SignedDuration>> =
+        active.iter().map(|pod| available_in(pod, min_ready, now).max(unknown(pod))).collect();
+    plan.recheck = waits.iter().flatten().min().copied();
+    let available = active.iter().zip(&waits).filter(|(pod, wait)| pod.ready() && wait.is_none()).count();
+    plan.status = status(set, &active, available, terminating);
     plan
 }
 
@@ -84,15 +97,14 @@ fn rank(pod: &PodFacts) -> impl Ord + use<> {
 }
 
 /// How long until a ready pod counts as available; `None` when it does already, or is not ready.
-fn available_in(pod: &PodFacts, min_ready_seconds: i32, now: Timestamp) -> Option<jiff::SignedDuration> {
+fn available_in(pod: &PodFacts, min_ready_seconds: i32, now: Timestamp) -> Option<SignedDuration> {
     let since = pod.ready_since?;
-    let wait = jiff::SignedDuration::from_secs(min_ready_seconds.into()) - now.duration_since(since);
+    let wait = SignedDuration::from_secs(min_ready_seconds.into()) - now.duration_since(since);
     wait.is_positive().then_some(wait)
 }
 
-fn status(set: &ReplicaSet, active: &[&PodFacts], terminating: usize, now: Timestamp) -> ReplicaSetStatus {
+fn status(set: &ReplicaSet, active: &[&PodFacts], available: usize, terminating: usize) -> ReplicaSetStatus {
     let spec = set.spec.clone().unwrap_or_default();
-    let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let template_labels =
         spec.template.and_then(|template| template.metadata).and_then(|meta| meta.labels).unwrap_or_default();
     let count = |holds: &dyn Fn(&PodFacts) -> bool| {
@@ -105,7 +117,7 @@ fn status(set: &ReplicaSet, active: &[&PodFacts], terminating: usize, now: Times
             template_labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
         })),
         ready_replicas: some(count(&|pod| pod.ready())),
-        available_replicas: some(count(&|pod| pod.ready() && available_in(pod, min_ready, now).is_none())),
+        available_replicas: some(i32::try_from(available).unwrap_or(i32::MAX)),
         terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
         observed_generation: set.metadata.generation,
         conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
@@ -153,7 +165,12 @@ mod tests {
         PodFacts {
             key: machinery_client::ObjectKey::new("default", name),
             labels: [("app".to_owned(), "web".to_owned())].into(),
-            controller: owner.map(|uid| Owner { kind: "ReplicaSet".into(), name: "web".into(), uid: uid.into() }),
+            controller: owner.map(|uid| Owner {
+                api_version: "apps/v1".into(),
+                kind: "ReplicaSet".into(),
+                name: "web".into(),
+                uid: uid.into(),
+            }),
             node: Some("one".into()),
             phase: Phase::Running,
             ready_since: Some(Timestamp::UNIX_EPOCH),
@@ -163,7 +180,7 @@ mod tests {
 
     fn planned(set: &ReplicaSet, pods: &[PodFacts]) -> Plan {
         let selector = LabelSelector::from_typed(Some(&set.spec.clone().expect("a spec").selector)).expect("valid");
-        plan(set, &selector, &pods.iter().collect::<Vec<_>>(), Timestamp::UNIX_EPOCH)
+        plan(set, &selector, &pods.iter().collect::<Vec<_>>(), &|_| None, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -207,7 +224,19 @@ mod tests {
         set.spec.as_mut().expect("a spec").min_ready_seconds = Some(10);
         let plan = planned(&set, &[pod("mine", Some("set"))]);
         assert_eq!(plan.status.available_replicas, None);
-        assert_eq!(plan.recheck, Some(jiff::SignedDuration::from_secs(10)));
+        assert_eq!(plan.recheck, Some(SignedDuration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_pod_that_some_node_does_not_know_is_not_available() {
+        let (set, selector) = (set(2), LabelSelector::from_typed(None).expect("valid"));
+        let selector =
+            set.spec.as_ref().map_or(selector, |spec| LabelSelector::from_typed(Some(&spec.selector)).expect("valid"));
+        let (old, new) = (pod("old", Some("set")), pod("new", Some("set")));
+        let unknown = |pod: &PodFacts| (pod.key.name == "new").then(|| SignedDuration::from_secs(2));
+        let plan = plan(&set, &selector, &[&old, &new], &unknown, Timestamp::UNIX_EPOCH);
+        assert_eq!((plan.status.ready_replicas, plan.status.available_replicas), (Some(2), Some(1)));
+        assert_eq!(plan.recheck, Some(SignedDuration::from_secs(2)));
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub const GROUP: &str = "system:nodes";
 const PREFIX: &str = "system:node:";
 /// Where nodes keep their leases.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// The Lease by which a controller tells all nodes how far their data planes are.
+const PROGRAMMED: (&str, &str) = ("kube-system", "sampan-programmed");
 
 /// Of every node alike.
 const SHARED: &[Rule] = &[
@@ -60,6 +62,12 @@ impl Authorizer for Nodes {
                     Decision::NoOpinion { reason }
                 }
             }
+            // How far the data planes of all nodes are.
+            ("coordination.k8s.io", "leases", "")
+                if (namespace, name) == PROGRAMMED && matches!(attributes.verb, "get" | "list" | "watch") =>
+            {
+                Decision::Allow
+            }
             _ => silent(),
         }
     }
@@ -87,6 +95,9 @@ mod tests {
             ("update", "leases.coordination.k8s.io", ("kube-node-lease", "n1"), true),
             ("update", "leases.coordination.k8s.io", ("kube-node-lease", "n2"), false),
             ("update", "leases.coordination.k8s.io", ("default", "n1"), false),
+            ("watch", "leases.coordination.k8s.io", ("kube-system", "sampan-programmed"), true),
+            ("patch", "leases.coordination.k8s.io", ("kube-system", "sampan-programmed"), false),
+            ("watch", "leases.coordination.k8s.io", ("kube-system", ""), false),
             ("create", "secrets", ("a", "s"), false),
             ("create", "serviceaccounts/token", ("a", "default"), true),
             ("list", "deployments.apps", ("a", ""), false),

@@ -9,13 +9,15 @@ use std::time::Duration;
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
 use kube::runtime::watcher;
 use machinery_client::{Change, informer};
 use tokio::sync::mpsc::UnboundedReceiver;
-use kube::runtime::wait::await_condition;
+use tokio::sync::watch;
 
 use crate::config::AgentConfig;
 use crate::error::Error;
+use crate::planes::Planes;
 use crate::seams::chain;
 
 pub use facts::Facts;
@@ -26,7 +28,15 @@ const RETRY_INITIAL: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Registers the node and keeps its object and lease alive.
-pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: Facts) {
+///
+/// `programmed` is the revision that this node's data plane follows, said where `planes` has others.
+pub fn start(
+    tasks: &Tasks,
+    client: kube::Client,
+    config: &AgentConfig,
+    facts: Facts,
+    (programmed, planes): (watch::Receiver<u64>, watch::Receiver<Planes>),
+) {
     let (lease_client, name) = (client.clone(), config.node_name.clone());
     let config = config.clone();
     let beside = tasks.clone();
@@ -53,7 +63,8 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: &AgentConfig, facts: F
             );
         }
         let uid = node.metadata.uid.clone().unwrap_or_default();
-        beside.spawn("lease", lease::renew(lease_client, name, uid));
+        let heartbeat = lease::Heartbeat { client: lease_client, node: name, uid, programmed, planes };
+        beside.spawn("lease", heartbeat.run());
         let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
         let own = informer(&beside, api.clone(), own, |node: Node| Some(object::agrees(&node)));
         let mut changes = own.subscribe();

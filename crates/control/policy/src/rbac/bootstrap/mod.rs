@@ -76,10 +76,13 @@ const BINDINGS: &[(&str, &[Subject])] = &[
 const JOINING: &str = api::bootstrap_token::JOINING;
 
 /// All controllers of this process share one identity, which holds what upstream grants each of them; and ours approve
-/// nodes' serving certificates, which upstream leaves to others.
+/// nodes' serving certificates, which upstream leaves to others, and say how far the data planes of all nodes are.
 const OUR_CONTROLLERS: Role = role(
     "system:sampan:controllers",
-    &[Of("approve", "certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving")],
+    &[
+        Of("approve", "certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving"),
+        Of("get patch", "coordination.k8s.io", "leases", "sampan-programmed"),
+    ],
 );
 /// The data plane and the cluster DNS share the identity of kube-proxy.
 const OUR_NETWORK: Role = role(

@@ -1,58 +1,10 @@
-//! What becomes of a node and its pods, through kubectl: taints, silence, eviction, removal.
+//! A node that is not heard of any more, and one that is and is said not to be.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::{Cluster, Options, eventually, must};
+use tests::{Cluster, eventually};
 
-fn on_a_cluster(test: impl FnOnce(&Cluster) -> Result<()>) {
-    must((|| {
-        let cluster = Cluster::start(Options::tutorial())?;
-        test(&cluster)?;
-        cluster.finish()
-    })());
-}
-
-fn conditions(pairs: &[(&str, &str)]) -> Value {
-    let now = "2026-01-01T00:00:00Z";
-    let one = |(kind, status): &(&str, &str)| {
-        json!({"type": kind, "status": status, "reason": "Test", "message": "by hand",
-               "lastHeartbeatTime": now, "lastTransitionTime": now})
-    };
-    pairs.iter().map(one).collect()
-}
-
-fn condition(object: &Value, kind: &str) -> Value {
-    let all = object["status"]["conditions"].as_array().into_iter().flatten();
-    all.into_iter().find(|one| one["type"] == kind).cloned().unwrap_or_default()
-}
-
-/// `key:effect` of each of the node's taints.
-fn taints(cluster: &Cluster, node: &str) -> Result<Vec<String>> {
-    let node = cluster.object(&["node", node])?;
-    let text =
-        |taint: &Value| format!("{}:{}", taint["key"].as_str().unwrap_or(""), taint["effect"].as_str().unwrap_or(""));
-    Ok(node["spec"]["taints"].as_array().into_iter().flatten().map(text).collect())
-}
-
-#[track_caller]
-fn has_taints(cluster: &Cluster, node: &str, wanted: &[&str]) {
-    eventually(&format!("{node} has the taints {wanted:?}"), || {
-        let found = taints(cluster, node)?;
-        ensure!(found == wanted, "it has {found:?}");
-        Ok(())
-    });
-}
-
-/// Whether an Event of this reason about the object has this message.
-fn has_event(cluster: &Cluster, name: &str, reason: &str, message: &str) {
-    eventually(&format!("{name}: {reason} {message}"), || {
-        let selector = format!("involvedObject.name={name},reason={reason}");
-        let events = cluster.object(&["events", "--all-namespaces", "--field-selector", &selector])?;
-        let events = events["items"].as_array().context("a list")?;
-        ensure!(events.iter().any(|event| event["message"] == message), "only {events:?}");
-        Ok(())
-    });
-}
+use crate::{condition, conditions, has_event, has_taints, on_a_cluster, taints};
 
 /// A pod that is bound to a node which nobody runs, and is said to be ready there.
 fn lodger(cluster: &Cluster, name: &str, tolerations: &Value) -> Result<()> {
@@ -147,23 +99,6 @@ fn a_running_node_contradicts_who_says_that_it_is_gone() {
         let status = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}).to_string();
         cluster.kubectl(&["patch", "pod", &name, "--subresource=status", "-p", &status])?.ok();
         cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=20s"])?.ok();
-        Ok(())
-    });
-}
-
-#[test]
-fn cordon_keeps_pods_off_and_uncordon_lets_them_in() {
-    on_a_cluster(|cluster| {
-        has_taints(cluster, "one", &[]);
-        cluster.kubectl(&["cordon", "one"])?.ok();
-        has_taints(cluster, "one", &["node.kubernetes.io/unschedulable:NoSchedule"]);
-        let run = ["run", "waits", "--image=busybox", "--image-pull-policy=IfNotPresent", "--", "sleep", "infinity"];
-        cluster.kubectl(&run)?.ok();
-        let pending = "--for=condition=PodScheduled=false";
-        cluster.kubectl(&["wait", pending, "pod/waits", "--timeout=20s"])?.ok();
-        cluster.kubectl(&["uncordon", "one"])?.ok();
-        cluster.kubectl(&["wait", "--for=condition=Ready", "pod/waits", "--timeout=20s"])?.ok();
-        has_taints(cluster, "one", &[]);
         Ok(())
     });
 }
