@@ -163,6 +163,10 @@ pub struct NodeOptions {
     #[arg(long, env = "SAMPAN_NODE_IP", value_name = "IP")]
     pub node_ip: Option<Ipv4Addr>,
 
+    /// Addresses of this node for the outside, such as a NAT router's in front of it [default: none].
+    #[arg(long, env = "SAMPAN_NODE_EXTERNAL_IP", value_name = "IPS", value_delimiter = ',')]
+    pub node_external_ip: Vec<IpAddr>,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,

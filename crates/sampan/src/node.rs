@@ -28,6 +28,8 @@ pub struct Node {
     pub name: String,
     pub node_ip: Ipv4Addr,
     pub facts: ClusterFacts,
+    /// The node's addresses for the outside.
+    pub external_ips: Vec<IpAddr>,
     pub registries: PathBuf,
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
@@ -133,6 +135,7 @@ impl Node {
             node_name: self.name.clone(),
             node_ip: IpAddr::V4(self.node_ip),
             node_cidr: node_cidr.map(|block| block.to_string()),
+            external_ips: self.external_ips.clone(),
             data_dir: self.data_dir.join("agent"),
             cluster_dns: IpAddr::V4(self.facts.cluster_dns),
             cluster_domain: self.facts.cluster_domain.clone(),

@@ -47,6 +47,7 @@ pub async fn run(options: Server) -> Result<()> {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &plan.service_name()];
         let mut ips = host::addresses();
         ips.extend([IpAddr::V4(plan.node_ip), IpAddr::V4(plan.kubernetes)]);
+        ips.extend(&options.node.node_external_ip);
         // Nodes that join know the authority by its hash alone: it is shown.
         let leaf =
             authority.server("kube-apiserver", &names, &ips)?.shown_with(std::slice::from_ref(&authority.trust.der))?;
@@ -132,6 +133,7 @@ impl Plan {
             facts,
             registries: options.node.private_registry.clone(),
             tls: Arc::new(authority.trust.server(leaf.shown()?)?),
+            external_ips: options.node.node_external_ip.clone(),
             kubelet_port: KUBELET_PORT,
         })
     }

@@ -10,6 +10,8 @@ pub struct AgentConfig {
     pub node_ip: IpAddr,
     /// The node's block of pod addresses, once it has one.
     pub node_cidr: Option<String>,
+    /// Its addresses for the outside.
+    pub external_ips: Vec<IpAddr>,
     /// The agent's own part of the data directory: pod volumes, logs and generated files live below it.
     pub data_dir: PathBuf,
     pub cluster_dns: IpAddr,

@@ -176,6 +176,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         node_name: "node".into(),
         node_ip: "192.0.2.1".parse().unwrap(),
         node_cidr: None,
+        external_ips: Vec::new(),
         data_dir: data_dir.to_owned(),
         cluster_dns: "10.43.0.10".parse().unwrap(),
         cluster_domain: "cluster.local".into(),

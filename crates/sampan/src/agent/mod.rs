@@ -64,6 +64,7 @@ pub async fn run(options: Agent) -> Result<()> {
         name: name.clone(),
         node_ip,
         facts,
+        external_ips: options.node.node_external_ip.clone(),
         registries: options.node.private_registry.clone(),
         tls: Arc::new(joined.trust.server(joined.serving.clone())?),
         kubelet_port: KUBELET_PORT,

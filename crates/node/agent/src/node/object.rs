@@ -65,12 +65,8 @@ pub(super) fn metadata_patch(node: &Node, config: &AgentConfig) -> Option<serde_
 
 pub(super) fn status(config: &AgentConfig, facts: &Facts, old: Option<&NodeStatus>, now: Timestamp) -> NodeStatus {
     let capacity = capacity(config, facts);
-    let address = |kind: &str, address: String| NodeAddress { address, type_: kind.into() };
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", config.node_ip.to_string()),
-            address("Hostname", config.node_name.clone()),
-        ]),
+        addresses: Some(addresses(config)),
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
         conditions: Some(conditions(old, now)),
@@ -92,6 +88,16 @@ pub(super) fn status(config: &AgentConfig, facts: &Facts, old: Option<&NodeStatu
         }),
         ..NodeStatus::default()
     }
+}
+
+fn addresses(config: &AgentConfig) -> Vec<NodeAddress> {
+    let address = |kind: &str, address: String| NodeAddress { address, type_: kind.into() };
+    let external = config.external_ips.iter().map(|ip| address("ExternalIP", ip.to_string()));
+    [address("InternalIP", config.node_ip.to_string())]
+        .into_iter()
+        .chain(external)
+        .chain([address("Hostname", config.node_name.clone())])
+        .collect()
 }
 
 fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
