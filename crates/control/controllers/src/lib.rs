@@ -7,10 +7,12 @@
 mod authentication_trust;
 mod certificates;
 mod deployment;
+mod disruption;
 mod disruption_target;
 mod endpoints;
 mod endpoints_mirroring;
 mod event;
+mod fraction;
 mod gc;
 mod load_balancer;
 mod namespace;
@@ -74,6 +76,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     authentication_trust::start(&tasks.child("authentication_trust"), client, trust);
     node_lifecycle::start(&tasks.child("node_lifecycle"), client, &world);
     taint_eviction::start(&tasks.child("taint_eviction"), client, &world);
+    disruption::start(&tasks.child("disruption"), client, &world);
     pod_gc::start(&tasks.child("pod_gc"), client, &world);
     token_cleaner::start(&tasks.child("token_cleaner"), client);
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::fraction::{self, Round};
 use crate::world::owned_by;
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -167,17 +168,8 @@ pub fn bounds(deployment: &Deployment) -> (i32, i32) {
     }
     let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
     let total = spec.replicas.unwrap_or(1);
-    let number = |value: Option<&IntOrString>, up: bool| match value {
-        None => 0,
-        Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(text)) => {
-            let percent: i32 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = i64::from(percent) * i64::from(total);
-            let rounded = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
-            i32::try_from(rounded).unwrap_or(i32::MAX)
-        }
-    };
-    let surge = number(rolling.and_then(|rolling| rolling.max_surge.as_ref()), true);
-    let unavailable = number(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), false);
+    let number = |value: Option<&IntOrString>, round| value.map_or(0, |value| fraction::scaled(value, total, round));
+    let surge = number(rolling.and_then(|rolling| rolling.max_surge.as_ref()), Round::Up);
+    let unavailable = number(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), Round::Down);
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(total.max(0))) }
 }
