@@ -1,6 +1,7 @@
 //! What becomes of nodes and their pods, through kubectl: taints, silence, eviction, removal, draining, daemons, and what
 //! all data planes know.
 
+mod daemons;
 mod drain;
 mod planes;
 mod silence;

@@ -6,6 +6,7 @@
 
 mod authentication_trust;
 mod certificates;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod disruption_target;
@@ -76,6 +77,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     authentication_trust::start(&tasks.child("authentication_trust"), client, trust);
     node_lifecycle::start(&tasks.child("node_lifecycle"), client, &world);
     taint_eviction::start(&tasks.child("taint_eviction"), client, &world);
+    daemonset::start(&tasks.child("daemonset"), client, &world);
     disruption::start(&tasks.child("disruption"), client, &world);
     pod_gc::start(&tasks.child("pod_gc"), client, &world);
     token_cleaner::start(&tasks.child("token_cleaner"), client);
