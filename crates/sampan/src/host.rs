@@ -15,6 +15,8 @@ pub struct Names {
     pub table: String,
     /// The link of the tunnel to other nodes; it must not look like a pod's.
     pub tunnel: String,
+    /// The nftables table of the network policies.
+    pub policy_table: String,
     /// Below each cgroup hierarchy's root.
     pub cgroup: String,
 }
@@ -28,6 +30,7 @@ impl Names {
             interface_prefix: format!("sp{}", &hash[..4]),
             table: format!("sampan-{hash}"),
             tunnel: format!("vx-sp{}", &hash[..4]),
+            policy_table: format!("sampan-{hash}-policy"),
             cgroup: format!("sampan-{hash}"),
         }
     }

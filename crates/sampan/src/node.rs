@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::{IpCidr, Ipv4Cidr};
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 use net_podnet::PodNet;
@@ -57,10 +57,13 @@ impl Node {
                 suspected.suspect(nodes);
             }
         });
+        let policies = net_policy::Config { table: self.names.policy_table.clone(), node_name: self.name.clone() };
+        let policies =
+            net_policy::start(tasks, clients.network.clone(), policies).context("starting the network policies")?;
         let dns = net_dns::Config {
             address: self.facts.cluster_dns,
             domain: self.facts.cluster_domain.clone(),
-            ranges: [self.facts.cluster_cidr()?, self.facts.service_cidr()?].map(block).to_vec(),
+            ranges: [self.facts.cluster_cidr()?, self.facts.service_cidr()?].map(IpCidr::V4).to_vec(),
             node_name: self.name.clone(),
             resolv_conf: host::resolv_conf(),
             keeper: net_dns::keeper_paths(&self.data_dir, &self.names.cgroup),
@@ -79,8 +82,9 @@ impl Node {
             let parts = (Arc::new(runtime) as Arc<dyn seams::Runtime>, events);
             let images = Arc::new(LocalImages(images));
             let network = Arc::new(PodNetwork(podnet));
-            let run =
-                node_agent::run(&agent, clients.agent, config, parts, images, network, Arc::new(Withdrawn(proxy)));
+            let traffic =
+                (Arc::new(Withdrawn(proxy)) as Arc<dyn seams::Withdrawals>, Arc::new(Allowed(policies)) as Arc<_>);
+            let run = node_agent::run(&agent, clients.agent, config, parts, images, network, traffic);
             if let Err(error) = run.await
                 && !agent.is_cancelled()
             {
@@ -165,9 +169,14 @@ impl seams::Withdrawals for Withdrawn {
     }
 }
 
-fn block(cidr: Ipv4Cidr) -> ipnet::IpNet {
-    let network = ipnet::Ipv4Net::new(cidr.network(), cidr.prefix()).expect("a block's prefix fits its family");
-    ipnet::IpNet::V4(network)
+/// The data plane's other answer: what NetworkPolicies forbid a pod is not forwarded.
+struct Allowed(net_policy::Policies);
+
+#[async_trait::async_trait]
+impl seams::Policies for Allowed {
+    async fn programmed(&self, pod: &k8s_openapi::api::core::v1::Pod, ips: &[IpAddr]) {
+        self.0.programmed(pod, ips).await;
+    }
 }
 
 /// The node's own addresses that its serving certificate names.

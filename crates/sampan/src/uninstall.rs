@@ -31,6 +31,7 @@ pub async fn run(data: DataDir) -> Result<()> {
             .context("stopping the pods")?;
     }
     net_proxy::remove(&names.table).context("removing the data plane")?;
+    net_policy::remove(&names.policy_table).context("removing the network policies")?;
     net_dns::keeper::quit(&net_dns::keeper_paths(&data_dir, &names.cgroup)).context("ending the DNS keeper")?;
     if let Some(owned) = Owned::read(&data_dir)? {
         let pods = owned.facts.cluster_cidr()?;

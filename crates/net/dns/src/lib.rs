@@ -22,10 +22,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base_sys::route::{RouteKind, RouteSpec};
+use base_sys::route::{IpCidr, RouteKind, RouteSpec};
 use base_tasks::Tasks;
 use hickory_server::Server;
-use ipnet::IpNet;
 use machinery_client::kube::Client;
 
 pub use facts::{Endpoint, Port, Protocol, ServiceFacts, ServiceKind, SliceFacts, View};
@@ -47,7 +46,7 @@ pub struct Config {
     /// Without dots at its ends: `cluster.local`.
     pub domain: String,
     /// Of pods and Services: nobody else knows the names of these addresses.
-    pub ranges: Vec<IpNet>,
+    pub ranges: Vec<IpCidr>,
     /// The pods of this node have their searches walked.
     pub node_name: String,
     /// The host's `resolv.conf`.

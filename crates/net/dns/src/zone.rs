@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base_sys::route::IpCidr;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{self, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use ipnet::IpNet;
 
 use crate::facts::View;
 use crate::records::{self, Found, VERSION, Wanted};
@@ -28,7 +28,7 @@ pub struct Zone {
     /// Where DNS is answered.
     here: Vec<IpAddr>,
     /// Addresses whose names nobody else knows.
-    ranges: Vec<IpNet>,
+    ranges: Vec<IpCidr>,
     /// Answers of several addresses begin with another one each time.
     turn: AtomicUsize,
 }
@@ -43,7 +43,7 @@ pub enum Outcome {
 
 impl Zone {
     /// `None` where the domain is no name.
-    pub fn new(domain: &str, here: Vec<IpAddr>, ranges: Vec<IpNet>) -> Option<Self> {
+    pub fn new(domain: &str, here: Vec<IpAddr>, ranges: Vec<IpCidr>) -> Option<Self> {
         let domain = domain.to_ascii_lowercase();
         let apex = Name::from_ascii(format!("{domain}.")).ok().filter(|_| !domain.is_empty())?;
         Some(Self { apex, domain, here, ranges, turn: AtomicUsize::new(0) })
@@ -156,7 +156,7 @@ impl Zone {
 
     fn pointers(&self, view: &dyn View, name: &Name, address: IpAddr, kind: RecordType) -> Outcome {
         let names = records::reverse(view, address);
-        if names.is_empty() && !self.ranges.iter().any(|range| range.contains(&address)) {
+        if names.is_empty() && !self.ranges.iter().any(|range| range.contains(address)) {
             return Outcome::Foreign;
         }
         let mut reply = Reply::ours(ResponseCode::NoError);

@@ -23,7 +23,7 @@ use crate::files::HostResolver;
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
-    PullError, Runtime, Sandbox, SandboxSpec, SeamError, Streams, Withdrawals, label,
+    Policies, PullError, Runtime, Sandbox, SandboxSpec, SeamError, Streams, Withdrawals, label,
 };
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -36,6 +36,8 @@ pub struct World {
     /// Bumped with each change, for tests to wait on.
     pub changed: watch::Sender<u64>,
     pub withdrawal: Mutex<Duration>,
+    /// Policies are in force once this is notified; at once without it.
+    pub policies: Mutex<Option<Arc<tokio::sync::Notify>>>,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl World {
             machine: Mutex::default(),
             changed: watch::channel(0).0,
             withdrawal: Mutex::default(),
+            policies: Mutex::default(),
         })
     }
 
@@ -80,6 +83,7 @@ impl World {
             images: self.clone(),
             network: self.clone(),
             withdrawals: self.clone(),
+            policies: self.clone(),
             cluster: self.clone(),
             clock: self.clock.clone(),
             host_resolver: HostResolver::default(),
@@ -359,6 +363,17 @@ impl Withdrawals for World {
 
     fn programmed(&self) -> watch::Receiver<u64> {
         watch::Sender::new(0).subscribe()
+    }
+}
+
+#[async_trait]
+impl Policies for World {
+    async fn programmed(&self, _: &Pod, ips: &[IpAddr]) {
+        let held = self.policies.lock().unwrap().clone();
+        if let Some(release) = held {
+            self.call(format!("protect {ips:?}"));
+            release.notified().await;
+        }
     }
 }
 

@@ -51,7 +51,7 @@ use crate::clock::Clock;
 use crate::cluster::ApiServer;
 use crate::files::HostResolver;
 use crate::pods::{Machine, Pods, Routes, Supervisor};
-use crate::seams::{Images, Network, Runtime, RuntimeEvent, Withdrawals};
+use crate::seams::{Images, Network, Policies, Runtime, RuntimeEvent, Withdrawals};
 
 /// Runs the node until its tasks are cancelled. Cancelling stops the agent, never the pods.
 pub async fn run(
@@ -61,7 +61,7 @@ pub async fn run(
     (runtime, events): (Arc<dyn Runtime>, mpsc::UnboundedReceiver<RuntimeEvent>),
     images: Arc<dyn Images>,
     network: Arc<dyn Network>,
-    withdrawals: Arc<dyn Withdrawals>,
+    (withdrawals, policies): (Arc<dyn Withdrawals>, Arc<dyn Policies>),
 ) -> Result<(), Error> {
     let tasks = tasks.child("agent");
     for path in [config.data_dir.join("pods"), config.logs_dir()] {
@@ -78,6 +78,7 @@ pub async fn run(
         images,
         network,
         withdrawals,
+        policies,
         cluster: Arc::new(ApiServer::new(&tasks, client.clone(), &config.node_name)),
         clock: Clock::wall(),
         host_resolver: HostResolver::parse(&resolver),

@@ -11,6 +11,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
@@ -334,6 +335,13 @@ pub trait Network: Send + Sync + 'static {
     async fn detach(&self, sandbox: &str) -> Result<(), SeamError>;
     /// Frees what belongs to sandboxes that are not in `live`.
     async fn reconcile(&self, live: &[String]) -> Result<(), SeamError>;
+}
+
+/// Keeps a pod's traffic to what NetworkPolicies allow.
+#[async_trait]
+pub trait Policies: Send + Sync + 'static {
+    /// Resolves once they are in force for the pod's addresses; at once where there are none.
+    async fn programmed(&self, pod: &Pod, ips: &[IpAddr]);
 }
 
 /// Tells when traffic has been steered away from a pod.

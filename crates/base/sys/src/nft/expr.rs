@@ -51,6 +51,23 @@ pub enum CtKey {
     Status = 2,
 }
 
+/// A part of the two tuples that connection tracking knows a flow by: who began it and whom it sent to, and, in the other
+/// direction, who answers (after translation) and to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TupleField {
+    /// 16 bits; of protocols without ports some other number.
+    SourcePort = 11,
+    /// Ends the rule for a flow of the other family.
+    SourceIpv4 = 19,
+    SourceIpv6 = 21,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Original = 0,
+    Reply = 1,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FibResult {
     /// The routing table's type of the address: local, unicast, …
@@ -163,6 +180,12 @@ pub enum Expr {
         key: CtKey,
         to: Reg,
     },
+    /// Ends the rule for a packet of no flow.
+    CtTuple {
+        field: TupleField,
+        direction: Direction,
+        to: Reg,
+    },
     Reject(Reject),
 }
 
@@ -198,7 +221,7 @@ impl Expr {
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Fib { .. } => "fib",
-            Self::Ct { .. } => "ct",
+            Self::Ct { .. } | Self::CtTuple { .. } => "ct",
             Self::Reject(_) => "reject",
         }
     }
@@ -241,6 +264,9 @@ impl Expr {
             Self::Masquerade => m.put_be32(1, NAT_RANDOM_FULLY),
             Self::Fib { result, to } => m.put_be32(1, to.0).put_be32(2, *result as u32).put_be32(3, FIB_DADDR),
             Self::Ct { key, to } => m.put_be32(1, to.0).put_be32(2, *key as u32),
+            Self::CtTuple { field, direction, to } => {
+                m.put_be32(1, to.0).put_be32(2, *field as u32).put_u8(3, *direction as u8)
+            }
             Self::Reject(Reject::TcpReset) => m.put_be32(1, 1).put_u8(2, 0),
             // Type 2 is "icmpx": the code is the kernel's family-neutral one, 1 for port unreachable.
             Self::Reject(Reject::PortUnreachable) => m.put_be32(1, 2).put_u8(2, 1),

@@ -9,7 +9,9 @@ mod read;
 mod set;
 
 pub use batch::{Batch, Chain, ChainKind, Error, Hook, Nft, Rule};
-pub use expr::{Cmp, CtKey, Expr, FibResult, MetaKey, NatKind, NfProto, PayloadBase, Reg, Reject, Verdict};
+pub use expr::{
+    Cmp, CtKey, Direction, Expr, FibResult, MetaKey, NatKind, NfProto, PayloadBase, Reg, Reject, TupleField, Verdict,
+};
 pub use read::{ForwardDrop, StoredElement, StoredRule};
 pub use set::{Data, DataKind, Element, Expiry, Set, Type, concat};
 

@@ -14,6 +14,9 @@ use crate::seams::{Sandbox, SandboxSpec, SeamError, chain};
 use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping, Volumes};
 use crate::volumes;
 
+/// The longest that programming a pod's NetworkPolicies takes; they are tried again with the whole sandbox.
+const POLICIES: Duration = Duration::from_secs(10);
+
 /// After a renewal that failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
@@ -134,7 +137,11 @@ impl Worker {
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
         let sandbox = self.machine.runtime.create_sandbox(request).await?;
-        match self.connect(&sandbox).await {
+        let connected = match self.connect(&sandbox).await {
+            Ok(ips) => self.policies_in_force(&ips).await.map(|()| ips),
+            error => error,
+        };
+        match connected {
             Ok(ips) => Ok(ips),
             Err(error) => {
                 if let Err(error) = self.dismantle(id).await {
@@ -143,6 +150,17 @@ impl Worker {
                 Err(error)
             }
         }
+    }
+
+    /// No container of the pod starts before: its first packet is already one that the policies allow.
+    async fn policies_in_force(&self, ips: &[IpAddr]) -> Result<(), SeamError> {
+        if ips.is_empty() {
+            return Ok(());
+        }
+        let programmed = self.machine.policies.programmed(&self.pod, ips);
+        let pod = || self.pod.metadata.name.clone().unwrap_or_default();
+        let late = |late| SeamError::new("wait for the NetworkPolicies of pod", pod(), late);
+        tokio::time::timeout(POLICIES, programmed).await.map_err(late)
     }
 
     pub(super) async fn connect(&self, sandbox: &Sandbox) -> Result<Vec<IpAddr>, SeamError> {

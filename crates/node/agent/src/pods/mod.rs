@@ -27,7 +27,7 @@ use crate::cluster::Cluster;
 use crate::config::AgentConfig;
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
-use crate::seams::{Exit, Image, Images, Network, Runtime, Withdrawals};
+use crate::seams::{Exit, Image, Images, Network, Policies, Runtime, Withdrawals};
 use crate::server::ReadLogs;
 use crate::state::ProbeKind;
 
@@ -41,6 +41,7 @@ pub struct Machine {
     pub images: Arc<dyn Images>,
     pub network: Arc<dyn Network>,
     pub withdrawals: Arc<dyn Withdrawals>,
+    pub policies: Arc<dyn Policies>,
     pub cluster: Arc<dyn Cluster>,
     pub clock: Clock,
     pub host_resolver: HostResolver,

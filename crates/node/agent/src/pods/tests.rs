@@ -101,6 +101,34 @@ fn waiting(state: &State) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_container_starts_before_the_policies_are_in_force() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = release.clone();
+    let bench = Bench::new(pod(|_| {}), |world| *world.policies.lock().unwrap() = Some(held)).await;
+    let protect = "protect [10.42.0.7]".to_owned();
+    bench.world.until("the wait", |state| state.calls.contains(&protect)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(bench.calls(), ["create sandbox", "attach network", &protect]);
+    release.notify_one();
+    bench.ready().await;
+    assert_eq!(bench.calls()[3..], ["create app #0", "start app"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_cannot_be_programmed_are_waited_for_again_and_again() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = release.clone();
+    let bench = Bench::new(pod(|_| {}), |world| *world.policies.lock().unwrap() = Some(held)).await;
+    bench.world.until("a failure", |state| state.events.iter().any(|event| event.contains("NetworkPolicies"))).await;
+    assert!(
+        bench.has_event("Failed to create pod sandbox: wait for the NetworkPolicies of pod web: deadline has elapsed")
+    );
+    assert!(!bench.calls().iter().any(|call| call.starts_with("create app")), "{:?}", bench.calls());
+    release.notify_one();
+    bench.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_comes_up_and_reports_ready() {
     let bench = Bench::new(pod(|_| {}), |_| {}).await;
     bench.ready().await;

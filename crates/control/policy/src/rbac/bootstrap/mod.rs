@@ -87,7 +87,11 @@ const OUR_CONTROLLERS: Role = role(
 /// The data plane and the cluster DNS share the identity of kube-proxy.
 const OUR_NETWORK: Role = role(
     "system:sampan:network",
-    &[On(READ, "core", "namespaces pods services endpoints"), On(READ, "discovery.k8s.io", "endpointslices")],
+    &[
+        On(READ, "core", "namespaces pods services endpoints"),
+        On(READ, "discovery.k8s.io", "endpointslices"),
+        On(READ, "networking.k8s.io", "networkpolicies"),
+    ],
 );
 
 /// Every object of the default policy, with its kind.
