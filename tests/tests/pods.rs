@@ -356,9 +356,30 @@ fn names_and_resolver(cluster: &Cluster) -> Result<()> {
     create(cluster, "named", &show, &json!({"hostname": "inside", "subdomain": "sub", "hostAliases": aliases}))?;
     let dns = json!({"nameservers": ["192.0.2.53"], "searches": ["example.test"], "options": [{"name": "ndots", "value": "2"}]});
     create(cluster, "own-dns", &show, &json!({"dnsPolicy": "None", "dnsConfig": dns}))?;
-    for pod in ["named", "own-dns"] {
+    let qualified = json!({"hostname": "inside", "subdomain": "sub", "setHostnameAsFQDN": true});
+    create(cluster, "qualified", &script("hostname; echo $HOSTNAME"), &qualified)?;
+    // With the cluster's own these are four, and libc reads three.
+    let servers = json!({"dnsConfig": {"nameservers": ["192.0.2.1", "192.0.2.2", "192.0.2.3"]}});
+    create(cluster, "more-dns", &show, &servers)?;
+    let long = json!({"subdomain": "s".repeat(50), "setHostnameAsFQDN": true});
+    create(cluster, "too-long", &show, &long)?;
+    for pod in ["named", "own-dns", "qualified", "more-dns"] {
         reaches(cluster, pod, "status.phase", "Succeeded")?;
     }
+    let name = "inside.sub.default.svc.cluster.local";
+    assert_eq!(log(cluster, "qualified")?, format!("{name}\n{name}\n"));
+    has_event(
+        cluster,
+        "more-dns",
+        "Warning DNSConfigForming Nameserver limits were exceeded, some nameservers have been omitted, the applied \
+         nameserver line is: 10.43.0.10 192.0.2.1 192.0.2.2",
+    );
+    has_event(
+        cluster,
+        "too-long",
+        "Warning FailedCreatePodSandBox Failed to create pod sandbox: failed to construct FQDN from pod hostname and \
+         cluster domain, FQDN too-long.",
+    );
     let printed = log(cluster, "named")?;
     let ip = cluster.pods("run=named")?.remove("named").context("the pod")?;
     assert!(printed.starts_with("inside\ninside.sub.default.svc.cluster.local\n"), "{printed}");

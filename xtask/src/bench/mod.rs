@@ -6,6 +6,7 @@
 mod api;
 mod apply;
 mod disk;
+mod dns;
 mod drain;
 mod floor;
 mod idle;
@@ -77,6 +78,7 @@ const GROUPS: &[(&[&str], Measure)] = &[
     (&["drain"], drain::measure),
     (&["service-programmed"], programmed::measure),
     (&["service-path"], path::measure),
+    (&["dns-queries", "dns-p99"], dns::measure),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {

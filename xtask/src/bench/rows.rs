@@ -287,6 +287,22 @@ pub(super) const ROWS: &[Row] = &[
         command: "connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9000 in turn, from the node",
     },
     Row {
+        name: "dns-queries",
+        what: "answers of the cluster DNS to one pod, a Service's A record over UDP",
+        upstream: "not measured",
+        unit: PerSecond,
+        budget: Above(10_000.0),
+        command: "16 sockets in one pod, each asks again once it is answered, for a second",
+    },
+    Row {
+        name: "dns-p99",
+        what: "the same, p99",
+        upstream: "not measured",
+        unit: Milliseconds,
+        budget: Below(10.0),
+        command: "the same run",
+    },
+    Row {
         name: "binary",
         what: "release binary",
         upstream: "120 MB (API server alone)",

@@ -21,6 +21,15 @@ const SHARED: &[Rule] = &[
     // By name only: a node knows which its pods take, and need not see the rest.
     resources(&["get"], &[""], &["configmaps", "secrets", "serviceaccounts"]),
     resources(&["get", "list", "watch"], &["discovery.k8s.io"], &["endpointslices"]),
+    // Each node keeps its pods' traffic to them, and answers DNS by its settings.
+    resources(&["get", "list", "watch"], &["networking.k8s.io"], &["networkpolicies"]),
+    Rule::Resources {
+        verbs: &["list", "watch"],
+        groups: &[""],
+        resources: &["configmaps"],
+        namespace: "kube-system",
+        names: &["sampan-dns"],
+    },
     resources(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]),
     resources(&["patch", "update"], &[""], &["pods/status"]),
     resources(&["create", "delete"], &[""], &["pods"]),
@@ -84,6 +93,10 @@ mod tests {
             ("get", "secrets", ("a", "s"), true),
             ("list", "secrets", ("a", ""), false),
             ("watch", "endpointslices.discovery.k8s.io", ("", ""), true),
+            ("watch", "networkpolicies.networking.k8s.io", ("", ""), true),
+            ("watch", "configmaps", ("kube-system", "sampan-dns"), true),
+            ("watch", "configmaps", ("kube-system", ""), false),
+            ("watch", "configmaps", ("kube-system", "other"), false),
             ("update", "pods/status", ("a", "p"), true),
             ("delete", "pods", ("a", "p"), true),
             ("update", "pods", ("a", "p"), false),
