@@ -3,6 +3,7 @@
 mod gone;
 mod joining;
 mod reach;
+mod rollout;
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
