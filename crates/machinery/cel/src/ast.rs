@@ -109,7 +109,6 @@ pub enum Macro {
     TransformList,
     TransformMap,
     TransformMapEntry,
-    Bind,
     OptMap,
     OptFlatMap,
 }
@@ -117,9 +116,9 @@ pub enum Macro {
 impl Macro {
     pub fn of(call: &CallExpr) -> Option<Self> {
         let count = call.args.len();
-        let Some(target) = &call.target else {
+        if call.target.is_none() {
             return (call.func_name == "has" && count == 1).then_some(Self::Has);
-        };
+        }
         let found = match (call.func_name.as_str(), count) {
             ("all", 2 | 3) => Self::All,
             ("exists", 2 | 3) => Self::Exists,
@@ -129,7 +128,6 @@ impl Macro {
             ("transformList", 3 | 4) => Self::TransformList,
             ("transformMap", 3 | 4) => Self::TransformMap,
             ("transformMapEntry", 3 | 4) => Self::TransformMapEntry,
-            ("bind", 3) if variable(target) == Some("cel") => Self::Bind,
             ("optMap", 2) => Self::OptMap,
             ("optFlatMap", 2) => Self::OptFlatMap,
             _ => return None,

@@ -19,7 +19,16 @@ pub struct Checker<'a> {
     source: &'a str,
     declarations: &'a Declarations,
     locals: Vec<(String, Ty)>,
+    problems: Vec<CompileError>,
+    /// Literals of items of several types; told where there is nothing worse.
+    mixed: Vec<CompileError>,
+    /// How many calls around this place take such literals.
+    formats: u32,
 }
+
+/// So many problems are told at most, as cel-go does; each shows its line, so their text is bounded, too, in bytes.
+const MOST: usize = 100;
+const LONGEST: usize = 64 * 1024;
 
 const TYPES: &[&str] = &[
     "int",
@@ -39,11 +48,19 @@ const TYPES: &[&str] = &[
 
 impl<'a> Checker<'a> {
     pub fn new(source: &'a str, declarations: &'a Declarations) -> Self {
-        Self { source, declarations, locals: Vec::new() }
+        Self { source, declarations, locals: Vec::new(), problems: Vec::new(), mixed: Vec::new(), formats: 0 }
     }
 
+    /// # Errors
+    /// All problems of the expression at once.
     pub fn check(mut self, tree: &IdedExpr) -> Checked {
-        self.expr(tree)
+        match self.expr(tree) {
+            Ok(checked) if self.problems.is_empty() && self.mixed.is_empty() => Ok(checked),
+            Ok(_) if self.problems.is_empty() => Err(CompileError::all(self.mixed)),
+            Ok(_) => Err(CompileError::all(self.problems)),
+            // There were too many to go on.
+            Err(_) => Err(CompileError::all(self.problems)),
+        }
     }
 
     fn error(&self, word: &str, problem: &str) -> CompileError {
@@ -63,7 +80,26 @@ impl<'a> Checker<'a> {
             .or_else(|| self.declarations.get(name))
     }
 
+    /// What has a problem is of any type to what is around it.
     fn expr(&mut self, tree: &IdedExpr) -> Checked {
+        let problem = match self.typed(tree) {
+            Err(problem) if room(&self.problems) => problem,
+            checked => return checked,
+        };
+        self.problems.push(problem);
+        Ok((Kind::Dyn.into(), 0))
+    }
+
+    /// cel-go's HomogeneousAggregateLiterals: items of literals are of one type, save in what is formatted. `optional`: whether
+    /// some of them may be absent, and so of a type that is not told.
+    fn one_type(&mut self, first: &Ty, next: &Ty, at: &IdedExpr, optional: bool) {
+        if !alike(first, next, optional) && self.formats == 0 && room(&self.mixed) {
+            let problem = format!("expected type '{first}' but found '{next}'");
+            self.mixed.push(self.error(&word(at), &problem));
+        }
+    }
+
+    fn typed(&mut self, tree: &IdedExpr) -> Checked {
         match &tree.expr {
             Expr::Literal(literal) => Ok((literal_type(literal), 0)),
             Expr::Ident(name) => match self.variable(name) {
@@ -74,13 +110,17 @@ impl<'a> Checker<'a> {
             Expr::Select(select) => self.select(select),
             Expr::List(list) => {
                 let mut cost = 10;
-                let mut item: Option<Ty> = None;
+                let (mut item, mut first): (Option<Ty>, Option<Ty>) = (None, None);
                 for (index, element) in list.elements.iter().enumerate() {
                     let (mut ty, more) = self.expr(element)?;
                     if list.optional_indices.contains(&index) {
                         ty = unwrapped(&ty);
                     }
                     cost = more.saturating_add(cost);
+                    match &first {
+                        Some(first) => self.one_type(first, &ty, element, !list.optional_indices.is_empty()),
+                        None => first = Some(ty.clone()),
+                    }
                     item = Some(item.map_or(ty.clone(), |item| item.join(&ty)));
                 }
                 let count = list.elements.len() as u64;
@@ -88,7 +128,9 @@ impl<'a> Checker<'a> {
             }
             Expr::Map(map) => {
                 let mut cost = 30;
-                let mut types: Option<(Ty, Ty)> = None;
+                let optional =
+                    map.entries.iter().any(|entry| matches!(&entry.expr, EntryExpr::MapEntry(entry) if entry.optional));
+                let (mut types, mut one): (Option<(Ty, Ty)>, Option<(Ty, Ty)>) = (None, None);
                 for entry in &map.entries {
                     let EntryExpr::MapEntry(entry) = &entry.expr else { continue };
                     let ((key, first), (mut value, second)) = (self.expr(&entry.key)?, self.expr(&entry.value)?);
@@ -96,6 +138,13 @@ impl<'a> Checker<'a> {
                         value = unwrapped(&value);
                     }
                     cost = first.saturating_add(second).saturating_add(cost);
+                    match &one {
+                        Some((one_key, one_value)) => {
+                            self.one_type(one_key, &key, &entry.key, false);
+                            self.one_type(one_value, &value, &entry.value, optional);
+                        }
+                        None => one = Some((key.clone(), value.clone())),
+                    }
                     types = Some(match types {
                         Some((keys, values)) => (keys.join(&key), values.join(&value)),
                         None => (key, value),
@@ -241,11 +290,14 @@ impl<'a> Checker<'a> {
         })?;
         let mut cost = 1u64;
         let mut types = Vec::new();
+        let formats = u32::from(name == "format");
+        self.formats += formats;
         for argument in receiver.into_iter().chain(&call.args) {
             let (ty, more) = self.expr(argument)?;
             cost = cost.saturating_add(more);
             types.push(ty);
         }
+        self.formats -= formats;
         let result = result(signatures, &types)
             .ok_or_else(|| self.no_overload(&name, receiver.is_some().then_some(()), &types))?;
         let sizes: Vec<u64> = types.iter().map(size).collect();
@@ -285,12 +337,6 @@ impl<'a> Checker<'a> {
                 Expr::Select(select) => self.select(select).map(|(_, cost)| (bool_type(), cost)),
                 _ => Err(self.error("has", "invalid argument to has() macro")),
             };
-        }
-        if found == Macro::Bind {
-            let name = ast::variable(&call.args[0]).ok_or_else(bad_variable)?.to_owned();
-            let (ty, first) = self.expr(&call.args[1])?;
-            let (result, second) = self.scoped(vec![(&name, ty)], &call.args[2])?;
-            return Ok((result, first.saturating_add(second).saturating_add(1)));
         }
         let looped = Loop::of(found, &call.args).ok_or_else(bad_variable)?;
         let target = call.target.as_deref().expect("macros but has are called on something");
@@ -383,6 +429,37 @@ fn literal_type(literal: &LiteralValue) -> Ty {
         LiteralValue::Null => Kind::Null.into(),
         LiteralValue::String(text) => Ty::from(Kind::String).at_most(Some(text.inner().len() as u64)),
         LiteralValue::UInt(_) => Kind::Uint.into(),
+    }
+}
+
+/// Whether two types are the same. What is inside a type and could not be told (an empty list's items) is the other's.
+fn alike(a: &Ty, b: &Ty, inside: bool) -> bool {
+    match (&a.kind, &b.kind) {
+        (Kind::Dyn, Kind::Dyn) => true,
+        (Kind::Dyn, _) | (_, Kind::Dyn) => inside,
+        (Kind::List(a), Kind::List(b)) | (Kind::Optional(a), Kind::Optional(b)) => alike(a, b, true),
+        (Kind::Map(key, value), Kind::Map(other_key, other_value)) => {
+            alike(key, other_key, true) && alike(value, other_value, true)
+        }
+        _ => a.to_string() == b.to_string(),
+    }
+}
+
+fn room(problems: &[CompileError]) -> bool {
+    problems.len() < MOST && problems.iter().map(CompileError::len).sum::<usize>() < LONGEST
+}
+
+/// What an expression is looked for by in its source.
+fn word(tree: &IdedExpr) -> String {
+    match &tree.expr {
+        Expr::Ident(name) => name.clone(),
+        Expr::Select(select) => select.field.clone(),
+        Expr::Call(call) => call.func_name.trim_matches('_').to_owned(),
+        Expr::Literal(LiteralValue::String(text)) => text.inner().to_owned(),
+        Expr::Literal(LiteralValue::Boolean(value)) => value.inner().to_string(),
+        Expr::Literal(LiteralValue::Int(value)) => value.inner().to_string(),
+        Expr::Literal(LiteralValue::Null) => "null".to_owned(),
+        _ => "[".to_owned(),
     }
 }
 

@@ -287,11 +287,6 @@ impl<'a> Evaluation<'a> {
                 field(&operand, &select.field).is_ok_and(|value| !matches!(value, Val::Optional(None))),
             ));
         }
-        if found == Macro::Bind {
-            let name = ast::variable(&call.args[0]).ok_or(EvalError::NoSuchOverload)?;
-            let value = self.expr(&call.args[1])?;
-            return self.scoped([(name, value)], &call.args[2]);
-        }
         let looped = Loop::of(found, &call.args).ok_or(EvalError::NoSuchOverload)?;
         let target = call.target.as_deref().ok_or(EvalError::NoSuchOverload)?;
         let range = self.expr(target)?;

@@ -19,6 +19,17 @@ impl CompileError {
         Self(text.into())
     }
 
+    /// Several, one after the other.
+    pub(crate) fn all(problems: Vec<Self>) -> Self {
+        let texts: Vec<String> = problems.into_iter().map(|Self(text)| text).collect();
+        Self(texts.join("\n"))
+    }
+
+    /// In bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// A complaint about the first place where `word` stands.
     pub(crate) fn at(source: &str, word: &str, select: bool, problem: &str) -> Self {
         let offset = place(source, word, select);

@@ -50,7 +50,7 @@ string.charAt(int) string | string.indexOf(string) int | string.indexOf(string, 
 string.lastIndexOf(string) int | string.lastIndexOf(string, int) int | string.lowerAscii() string
 string.upperAscii() string | string.replace(string, string) string | string.replace(string, string, int) string
 string.split(string) list<string> | string.split(string, int) list<string> | string.substring(int) string
-string.substring(int, int) string | string.trim() string | string.reverse() string
+string.substring(int, int) string | string.trim() string
 list<string>.join() string | list<string>.join(string) string | string.format(list<dyn>) string
 strings.quote(string) string
 string.find(string) string | string.findAll(string) list<string> | string.findAll(string, int) list<string>

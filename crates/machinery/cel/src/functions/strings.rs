@@ -28,7 +28,6 @@ pub fn call(name: &str, args: &[Val], budget: &mut Budget) -> Option<Result> {
         ("lowerAscii", []) => Ok(Val::from(subject.to_ascii_lowercase())),
         ("upperAscii", []) => Ok(Val::from(subject.to_ascii_uppercase())),
         ("trim", []) => Ok(Val::from(subject.trim())),
-        ("reverse", []) => Ok(Val::from(subject.chars().rev().collect::<String>())),
         ("charAt", [Val::Int(at)]) => char_at(subject, *at),
         ("substring", [Val::Int(from)]) => substring(subject, *from, None),
         ("substring", [Val::Int(from), Val::Int(to)]) => substring(subject, *from, Some(*to)),
