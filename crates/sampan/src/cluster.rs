@@ -94,7 +94,7 @@ impl ControlPlane {
             ("/openid/v1/jwks", tokens.keys.key_set()),
             ("/.well-known/openid-configuration", tokens.keys.configuration(&advertise_address)),
         ];
-        let reviews = control_policy::review::resources(&rbac, &bearers, &bootstrap_tokens);
+        let reviews = control_policy::review::resources(&rbac, &bearers, &bootstrap_tokens, &plugins.chain);
         let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
         match &front_proxy.believed {
             Some(proxies) => {

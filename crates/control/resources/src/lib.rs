@@ -201,7 +201,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     resources.nodes.handle("proxy", behind(Behind::Nodes));
     resources.services.handle("proxy", behind(Behind::Services(services, resources.endpoints.clone())));
     resources.pods.handle("proxy", behind(Behind::Pods(pods.clone())));
-    resources.others.push(Arc::new(Bindings::new(bind)));
+    resources.others.push(Arc::new(Bindings::new(bind, load.admission.clone())));
     resources.repair().await.map_err(Error::Repair)?;
     Ok(resources)
 }

@@ -38,6 +38,10 @@ impl<'a> Query<'a> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_ref())
     }
 
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
     /// `false` and `0` are false, everything else that is present is true.
     pub(crate) fn boolean(&self, name: &str) -> Option<bool> {
         self.get(name).map(|value| value != "0" && !value.eq_ignore_ascii_case("false"))

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base_meta::{GroupVersion, Gvk, Gvr, Status};
+use machinery_storage::Object;
 use serde_json::{Map, Value, json};
 
+use crate::managed::{Ledger, cut};
 use crate::request::Propagation;
 use crate::strategy::Undo;
 use crate::{DeleteOptions, FieldValidation, RequestContext};
@@ -49,6 +51,39 @@ pub struct Attributes<'a> {
     /// The kind's versions, for plug-ins that want the object in another.
     pub versions: &'a dyn Versions,
     pub rounds: &'a Rounds,
+    pub owners: Owners<'a>,
+}
+
+/// Who owns which fields of an object: its `metadata.managedFields`, which plug-ins are shown it without.
+#[derive(Clone, Copy, Default)]
+pub enum Owned<'a> {
+    #[default]
+    Nobody,
+    Ledger(&'a Ledger),
+    /// As it is stored.
+    Text(&'a str),
+    Stored(&'a Object),
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Owners<'a> {
+    /// Of the object as the client wants it: what plug-ins change has no owner yet.
+    pub object: Owned<'a>,
+    pub old: Owned<'a>,
+}
+
+impl Owned<'_> {
+    /// The list, where there is one.
+    pub fn fields(self) -> Option<Value> {
+        let parse = |text: &str| serde_json::from_str(text).ok();
+        let fields: Option<Value> = match self {
+            Self::Nobody => None,
+            Self::Ledger(ledger) => parse(&ledger.print()),
+            Self::Text(text) => parse(text),
+            Self::Stored(object) => cut(object.json()).1.and_then(parse),
+        };
+        fields.filter(|fields| fields.as_array().is_some_and(|entries| !entries.is_empty()))
+    }
 }
 
 /// The request's own options, as far as plug-ins are told of them.

@@ -7,12 +7,13 @@ use std::sync::LazyLock;
 use base_meta::{GroupVersion, Gvk, Status, schema};
 use serde_json::Value;
 
-use crate::admission::{Options, Rounds, Version, Versions};
+use crate::admission::{Options, Owned, Owners, Rounds, Version, Versions};
 use crate::chain::Concerned;
 use crate::codec::{Stored, plain};
 use crate::core::Core;
 use crate::managed::{Place, overlay};
 use crate::object::Erased;
+use crate::ownership::Owning;
 use crate::scale::{at_mut, view};
 use crate::strategy::Undo;
 use crate::{Attributes, DeleteOptions, Operation, RequestContext, ResourceDef};
@@ -62,7 +63,7 @@ impl Core {
 
     /// Lets every plug-in that looks at such writes change the object; typed anew only where one did. `seen` is shown
     /// the object as the client wants it.
-    pub(crate) async fn mutate<T: Send>(
+    pub(crate) async fn mutate<T: Owning>(
         &self,
         asked: Asked<'_>,
         object: Box<dyn Erased>,
@@ -76,9 +77,10 @@ impl Core {
         if chain.is_empty() {
             return Ok((object, seen));
         }
+        let owners = Owners { object: seen.owned(old), old: owned(old) };
         let old = self.shown_old(asked, old)?;
         let (told, rounds) = (self.told(asked), Rounds::default());
-        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
+        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds, owners);
         if asked.scales() {
             let mut scale = view(&self.scale_paths, &value)?;
             chain.mutate(&attributes, &mut scale).await?;
@@ -100,17 +102,19 @@ impl Core {
     pub(crate) async fn admit(
         &self,
         asked: Asked<'_>,
-        object: Option<&Value>,
+        object: Option<(&Value, Owned<'_>)>,
         old: Option<&Stored>,
     ) -> Result<(), Status> {
         let chain = self.chain(asked);
         if chain.is_empty() {
             return Ok(());
         }
+        let owners = Owners { object: object.map(|(_, owned)| owned).unwrap_or_default(), old: owned(old) };
+        let object = object.map(|(object, _)| object);
         let old = self.shown_old(asked, old)?;
         let object = object.map(|object| self.shown(asked, object)).transpose()?;
         let (told, rounds) = (self.told(asked), Rounds::default());
-        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds);
+        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds, owners);
         chain.validate(&attributes, object.as_deref()).await
     }
 
@@ -127,7 +131,8 @@ impl Core {
         }
         let old = self.shown_old(asked, old)?;
         let (told, rounds) = (self.told(asked), Rounds::default());
-        chain.reserve(&self.attributes(asked, &told, old.as_deref(), &rounds), object).await
+        let attributes = self.attributes(asked, &told, old.as_deref(), &rounds, Owners::default());
+        chain.reserve(&attributes, object).await
     }
 
     /// The whole chain over a body that a handler will act on. What it would change is not known here, so nothing is old
@@ -146,9 +151,10 @@ impl Core {
             return Ok(body);
         }
         let old = if operation == Operation::Update { Some(self.stored(ctx, name).await?) } else { None };
-        let old = self.shown_old(asked, old.as_ref())?.map(Cow::into_owned);
+        let owners = Owners { old: owned(old.as_ref()), ..Owners::default() };
+        let shown = self.shown_old(asked, old.as_ref())?;
         let (told, rounds) = (self.told(asked), Rounds::default());
-        let attributes = self.attributes(asked, &told, old.as_ref(), &rounds);
+        let attributes = self.attributes(asked, &told, shown.as_deref(), &rounds, owners);
         chain.mutate(&attributes, &mut body).await?;
         chain.validate(&attributes, Some(&body)).await?;
         Ok(body)
@@ -165,6 +171,7 @@ impl Core {
         told: &'a Told<'a>,
         old: Option<&'a Value>,
         rounds: &'a Rounds,
+        owners: Owners<'a>,
     ) -> Attributes<'a> {
         let Asked { ctx, operation, name, options } = asked;
         let dry_run = asked.dry_run();
@@ -179,8 +186,14 @@ impl Core {
             options,
             versions: told,
             rounds,
+            // A Scale has none of its own.
+            owners: if asked.scales() { Owners::default() } else { owners },
         }
     }
+}
+
+fn owned(stored: Option<&Stored>) -> Owned<'_> {
+    stored.map(|stored| Owned::Stored(&stored.object)).unwrap_or_default()
 }
 
 /// What a request to a subresource has as its body.

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use machinery_storage::{Expect, Freshness, Op, Revision};
 use serde_json::Value;
 
-use crate::admission::Options;
+use crate::admission::{Options, Owned};
 use crate::admit::Asked;
 use crate::chain::give_back;
 use crate::codec::{bytes, plain};
@@ -132,7 +132,8 @@ impl Core {
         }
         let mut value = self.canonical(&*object)?;
         let asked = Asked { ctx, operation: Operation::Create, name: &name, options: Options::Create(how.writing()) };
-        self.admit(asked, Some(&value), None).await?;
+        let owned = ledger.map(Owned::Text).unwrap_or_default();
+        self.admit(asked, Some((&value, owned)), None).await?;
 
         let key = self.key(ctx, &name)?;
         // An allocation for a name that is taken would only be given back.

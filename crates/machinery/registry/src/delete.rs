@@ -121,7 +121,18 @@ impl Core {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
-        let asked = Asked { ctx, operation: Operation::Delete, name, options: Options::Delete(options) };
+        self.delete_named(ctx, name, name, options).await
+    }
+
+    /// `told`: the name in the request, which is what plug-ins are told.
+    async fn delete_named(
+        &self,
+        ctx: &RequestContext,
+        name: &str,
+        told: &str,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Status> {
+        let asked = Asked { ctx, operation: Operation::Delete, name: told, options: Options::Delete(options) };
         for attempt in 0..RACES {
             let stored = self.stored(ctx, name).await?;
             self.check_delete_preconditions(name, &stored, options)?;
@@ -183,7 +194,7 @@ impl Core {
         let found = self.list_page(dialect, ctx, list).await?;
         for object in &found.items {
             let ctx = RequestContext { namespace: object.meta.namespace.clone(), ..ctx.clone() };
-            match self.delete_one(&ctx, &object.meta.name, options).await {
+            match self.delete_named(&ctx, &object.meta.name, "", options).await {
                 Err(status) if status.reason != Reason::NotFound => return Err(status),
                 _ => {}
             }

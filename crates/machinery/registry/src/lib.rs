@@ -42,6 +42,7 @@ mod scale;
 mod select;
 mod store;
 pub mod strategy;
+mod unstored;
 mod update;
 mod view;
 mod watch;

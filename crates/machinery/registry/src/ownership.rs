@@ -6,7 +6,7 @@ use base_meta::{Reason, Status, schema};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::admission::Writing;
+use crate::admission::{Owned, Writing};
 use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
@@ -42,6 +42,26 @@ pub(crate) enum Ownership {
     #[default]
     Same,
     Changed(Ledger),
+}
+
+/// What is known of a write's ledger while plug-ins look at it.
+pub(crate) trait Owning: Send {
+    fn owned<'a>(&'a self, old: Option<&'a Stored>) -> Owned<'a>;
+}
+
+impl Owning for Option<Ledger> {
+    fn owned<'a>(&'a self, _: Option<&'a Stored>) -> Owned<'a> {
+        self.as_ref().map(Owned::Ledger).unwrap_or_default()
+    }
+}
+
+impl Owning for Ownership {
+    fn owned<'a>(&'a self, old: Option<&'a Stored>) -> Owned<'a> {
+        match self {
+            Self::Same => old.map(|old| Owned::Stored(&old.object)).unwrap_or_default(),
+            Self::Changed(ledger) => Owned::Ledger(ledger),
+        }
+    }
 }
 
 /// Every version is read as the request's: paths of fields that versions name alike are the same ones.

@@ -8,6 +8,8 @@ use base_meta::selector::{FieldSelector, LabelSelector};
 use base_meta::{Gvr, Status};
 use bytes::Bytes;
 
+use crate::admission::Writing;
+
 /// Bodies of requests and responses inside the server; streams are cancelled by being dropped.
 pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -110,6 +112,14 @@ pub struct CreateOptions {
     pub dry_run: bool,
     pub field_manager: Option<String>,
     pub field_validation: FieldValidation,
+}
+
+impl CreateOptions {
+    /// As admission is told.
+    pub fn writing(&self) -> Writing<'_> {
+        let (dry_run, validation) = (self.dry_run, self.field_validation);
+        Writing { dry_run, manager: self.field_manager.as_deref(), validation }
+    }
 }
 
 /// Of update and patch alike.

@@ -14,7 +14,7 @@ use crate::codec::Stored;
 use crate::core::Core;
 use crate::dialect::Dialect;
 use crate::managed::{Ledger, cut};
-use crate::ownership::{How, Ownership, take_sent};
+use crate::ownership::{How, Ownership, Owning as _, take_sent};
 use crate::resource::Written;
 use crate::{FieldValidation, Operation, Payload, RequestContext, UpdateOptions, metadata};
 
@@ -187,7 +187,7 @@ impl Core {
         for warning in self.kind.warnings(&*new) {
             ctx.warnings.add(warning);
         }
-        self.admit(asked, Some(&value), Some(stored)).await?;
+        self.admit(asked, Some((&value, ownership.owned(Some(stored)))), Some(stored)).await?;
 
         let mut taken = self.reserve(asked, &value, Some(stored)).await?;
         let begun = match part {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use base_meta::Status;
 use machinery_registry::Attributes;
-use machinery_registry::admission::Version;
+use machinery_registry::admission::{Owned, Version};
 use serde_json::Value;
 
 use super::matching::Request;
@@ -33,6 +33,16 @@ impl<'a> Shown<'a> {
     pub(super) fn old(&self) -> Option<&Value> {
         self.old.as_deref()
     }
+}
+
+/// As webhooks are shown it: with who owns its fields.
+pub(super) fn with_owners(object: &Value, owned: Owned<'_>) -> Value {
+    let mut object = object.clone();
+    if let (Some(fields), Some(metadata)) = (owned.fields(), object.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        metadata.insert("managedFields".to_owned(), fields);
+    }
+    object
 }
 
 async fn converted<'a>(

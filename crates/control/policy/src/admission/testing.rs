@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base_meta::{GroupVersion, Gvk, Gvr, Status};
-use machinery_registry::admission::{Options, Rounds, Version, Versions, Writing};
+use machinery_registry::admission::{Options, Owned, Owners, Rounds, Version, Versions, Writing};
 use machinery_registry::managed::{Place, overlay};
 use machinery_registry::request::Warnings;
 use machinery_registry::{Attributes, Operation, RequestContext, UserInfo};
@@ -21,6 +21,7 @@ pub(super) struct Asked {
     versions: Known,
     rounds: Rounds,
     dry_run: bool,
+    owners: Owners<'static>,
 }
 
 /// A kind whose versions differ in their names alone.
@@ -55,7 +56,16 @@ impl Asked {
         let ctx =
             RequestContext { user: Arc::default(), gvr, subresource: None, namespace, warnings: Default::default() };
         let versions = Known(vec![Version { gvr: ctx.gvr.clone(), gvk: gvk.clone() }]);
-        Self { ctx, gvk, name, operation, versions, rounds: Rounds::default(), dry_run: false }
+        Self {
+            ctx,
+            gvk,
+            name,
+            operation,
+            versions,
+            rounds: Rounds::default(),
+            dry_run: false,
+            owners: Owners::default(),
+        }
     }
 
     pub(super) fn by(mut self, user: &str, groups: &[&str]) -> Self {
@@ -78,6 +88,12 @@ impl Asked {
 
     pub(super) fn dry(mut self) -> Self {
         self.dry_run = true;
+        self
+    }
+
+    /// Whose fields the object's and the old one's are.
+    pub(super) fn owned(mut self, object: &'static str, old: &'static str) -> Self {
+        self.owners = Owners { object: Owned::Text(object), old: Owned::Text(old) };
         self
     }
 
@@ -107,6 +123,7 @@ impl Asked {
             options: Options::Create(Writing::default()),
             versions: &self.versions,
             rounds: &self.rounds,
+            owners: self.owners,
         }
     }
 }

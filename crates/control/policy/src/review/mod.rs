@@ -30,27 +30,40 @@ trait Answering: Send + Sync + 'static {
 const COLUMNS: &[Column] =
     &[Column { name: "Name", kind: "string", format: "name", description: "It has none.", priority: 0 }];
 
-/// Every review, over the server's own authorizers.
+/// Every review, over the server's own authorizers; `admission` is asked first.
 pub fn resources(
     rbac: &Arc<Rbac>,
     tokens: &Arc<ServiceAccountTokens>,
     bootstrap: &Arc<BootstrapTokens>,
+    admission: &machinery_registry::Chain,
 ) -> Vec<Arc<dyn Resource>> {
     let chain = Arc::new(Chain::new(before_rbac(), rbac.clone()));
     let access = |of| access::Access { chain: chain.clone(), of };
     const AUTHORIZATION: &str = "authorization.k8s.io";
     const AUTHENTICATION: &str = "authentication.k8s.io";
     vec![
-        review(AUTHORIZATION, "SubjectAccessReview", Scope::Cluster, access(access::Of::Anyone)),
-        review(AUTHORIZATION, "SelfSubjectAccessReview", Scope::Cluster, access(access::Of::Caller)),
-        review(AUTHORIZATION, "LocalSubjectAccessReview", Scope::Namespaced, access(access::Of::AnyoneHere)),
-        review(AUTHORIZATION, "SelfSubjectRulesReview", Scope::Cluster, rules::Rules(rbac.clone())),
-        review(AUTHENTICATION, "SelfSubjectReview", Scope::Cluster, identity::WhoAmI),
-        review(AUTHENTICATION, "TokenReview", Scope::Cluster, identity::Token(tokens.clone(), bootstrap.clone())),
+        review(admission, AUTHORIZATION, "SubjectAccessReview", Scope::Cluster, access(access::Of::Anyone)),
+        review(admission, AUTHORIZATION, "SelfSubjectAccessReview", Scope::Cluster, access(access::Of::Caller)),
+        review(admission, AUTHORIZATION, "LocalSubjectAccessReview", Scope::Namespaced, access(access::Of::AnyoneHere)),
+        review(admission, AUTHORIZATION, "SelfSubjectRulesReview", Scope::Cluster, rules::Rules(rbac.clone())),
+        review(admission, AUTHENTICATION, "SelfSubjectReview", Scope::Cluster, identity::WhoAmI),
+        review(
+            admission,
+            AUTHENTICATION,
+            "TokenReview",
+            Scope::Cluster,
+            identity::Token(tokens.clone(), bootstrap.clone()),
+        ),
     ]
 }
 
-fn review(group: &'static str, kind: &'static str, scope: Scope, answering: impl Answering) -> Arc<dyn Resource> {
+fn review(
+    admission: &machinery_registry::Chain,
+    group: &'static str,
+    kind: &'static str,
+    scope: Scope,
+    answering: impl Answering,
+) -> Arc<dyn Resource> {
     let gvk = Gvk::of(group, "v1", kind);
     let schema = api::schema::by_gvk(&gvk).expect("the schema table has every built-in kind: a test looks each one up");
     let singular = kind.to_ascii_lowercase();
@@ -71,12 +84,13 @@ fn review(group: &'static str, kind: &'static str, scope: Scope, answering: impl
         published: None,
         stored_as: None,
     };
-    Arc::new(Review { def, answering })
+    Arc::new(Review { def, answering, admission: admission.clone() })
 }
 
 struct Review<A> {
     def: ResourceDef,
     answering: A,
+    admission: machinery_registry::Chain,
 }
 
 impl<A: Answering> Review<A> {
@@ -121,6 +135,8 @@ impl<A: Answering> Resource for Review<A> {
 
     async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status> {
         let asked = self.decode(ctx, &body, options.field_validation)?;
+        let name = asked["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let asked = self.admission.pass(&self.def, ctx, &name, options.writing(), asked).await?;
         let answer = self.answering.answer(ctx, asked).await?;
         let json = serde_json::to_vec(&answer).map_err(Status::internal)?;
         let object = Object::new("".into(), Revision::default(), Meta::default(), json.into());

@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Binding;
 use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
 use machinery_registry::{
-    Column, CreateOptions, DeleteOptions, ListOptions, MediaType, Patch, Payload, RequestContext, Resource,
+    Chain, Column, CreateOptions, DeleteOptions, ListOptions, MediaType, Patch, Payload, RequestContext, Resource,
     ResourceDef, SubresourceHandler, UpdateOptions, Verb,
 };
 use machinery_storage::{Meta, Object, Revision};
@@ -22,12 +22,13 @@ const COLUMNS: &[Column] = &[NAME, AGE];
 pub(crate) struct Bindings {
     def: ResourceDef,
     bind: Bind,
+    admission: Chain,
 }
 
 impl Bindings {
-    pub(crate) fn new(bind: Bind) -> Self {
+    pub(crate) fn new(bind: Bind, admission: Chain) -> Self {
         let def = ResourceDef { verbs: &[Verb::Create], ..define::resource::<Binding>("bindings", "binding", COLUMNS) };
-        Self { def, bind }
+        Self { def, bind, admission }
     }
 }
 
@@ -40,13 +41,15 @@ impl Resource for Bindings {
     async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status> {
         let undecodable =
             |error: &dyn std::fmt::Display| Status::bad_request(format!("the body does not decode: {error}"));
-        let binding: Binding = match body.media {
+        let binding: Value = match body.media {
             MediaType::Json => serde_json::from_slice(&body.bytes).map_err(|error| undecodable(&error))?,
             MediaType::Yaml => {
                 machinery_registry::yaml::from_slice(&body.bytes).map_err(|error| undecodable(&error))?
             }
         };
-        let name = binding.metadata.name.clone().unwrap_or_default();
+        let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let binding = self.admission.pass(&self.def, ctx, &name, options.writing(), binding).await?;
+        let binding: Binding = serde_json::from_value(binding).map_err(|error| undecodable(&error))?;
         let ctx = RequestContext { gvr: Gvr::of("", "v1", "pods"), ..ctx.clone() };
         self.bind.bind(&ctx, &name, binding, options.dry_run).await?;
         let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

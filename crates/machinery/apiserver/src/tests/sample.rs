@@ -19,7 +19,7 @@ const PLAIN: Field = Field {
     patch_strategy: PatchStrategy { merge: false, replace: false, retain_keys: false },
 };
 
-const fn field(proto: u16, name: &'static str, shape: Shape) -> Field {
+pub(crate) const fn field(proto: u16, name: &'static str, shape: Shape) -> Field {
     Field { name, shape, proto, ..PLAIN }
 }
 

@@ -4,10 +4,11 @@
 use base_meta::Status;
 use base_meta::schema::{SchemaRef, Shape};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use machinery_registry::admission::{Operation, Options, Writing};
 use machinery_registry::{Body, MediaType, Payload, SubresourceDef, SubresourceHandler, Verb};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::Call;
@@ -30,7 +31,12 @@ pub(super) async fn handle(
     let body = if streams {
         if sub.gvk.kind.ends_with("Options") {
             let asked = connection(call, sub);
-            call.resource.admit_body(&call.ctx, call.path.name, Operation::Connect, asked, Options::None).await?;
+            let before = asked.clone();
+            let name = call.path.name;
+            let asked = call.resource.admit_body(&call.ctx, name, Operation::Connect, asked, Options::None).await?;
+            if asked != before {
+                parts.uri = with_options(&parts.uri, call.body_schema(), call.query, &asked)?;
+            }
         }
         body
     } else if matches!(verb, Verb::Create | Verb::Update) {
@@ -65,8 +71,7 @@ async fn admitted(call: &Call<'_>, verb: Verb, payload: Payload) -> Result<bytes
     let (operation, options) = match verb {
         Verb::Create => {
             create = options::create(call.query, call.user_agent())?;
-            let (dry_run, manager) = (create.dry_run, create.field_manager.as_deref());
-            (Operation::Create, Options::Create(Writing { dry_run, manager, validation: create.field_validation }))
+            (Operation::Create, Options::Create(create.writing()))
         }
         _ => {
             update = options::update(call.query, call.user_agent(), Change::Update)?;
@@ -116,6 +121,32 @@ fn parameters(schema: SchemaRef, query: &Query<'_>) -> Map<String, Value> {
     found
 }
 
+/// The address with the options in its query as admission leaves them. A path below a proxy stays what it was.
+fn with_options(uri: &Uri, schema: Option<SchemaRef>, query: &Query<'_>, options: &Value) -> Result<Uri, Status> {
+    let known = schema.map(|schema| schema.root_type().fields).unwrap_or_default();
+    let is_known = |name: &str| known.iter().any(|field| field.name == name);
+    let mut pairs: Vec<(String, String)> =
+        query.pairs().filter(|(name, _)| !is_known(name)).map(|(name, value)| (name.into(), value.into())).collect();
+    for field in known {
+        let values = match &options[field.name] {
+            Value::Null => continue,
+            Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        for value in values {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            pairs.push((field.name.to_owned(), text));
+        }
+    }
+    let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let query: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    let address = format!("{}?{}", uri.path(), query.join("&"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(address.parse().map_err(Status::internal)?);
+    Uri::from_parts(parts).map_err(Status::internal)
+}
+
 /// Handlers answer in JSON; what they answer is of a kind that the table knows.
 async fn as_protobuf(call: &Call<'_>, response: Response<Body>) -> Result<Response<Body>, Status> {
     let json = HeaderValue::from_static("application/json");
@@ -132,4 +163,46 @@ async fn as_protobuf(call: &Call<'_>, response: Response<Body>) -> Result<Respon
         }
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use base_meta::schema::{Table, Type, TypeId};
+
+    use super::*;
+    use crate::tests::sample::field;
+
+    static OPTIONS: Table = Table {
+        types: &[Type {
+            name: "io.k8s.api.core.v1.PodExecOptions",
+            fields: &[
+                field(1, "stdin", Shape::Bool),
+                field(4, "tty", Shape::Bool),
+                field(5, "container", Shape::String),
+                field(6, "command", Shape::List(0)),
+            ],
+            atomic_map: false,
+        }],
+        shapes: &[Shape::String],
+        prose: &[],
+    };
+
+    #[test]
+    fn options_are_asked_for_as_admission_leaves_them() {
+        let schema = SchemaRef { table: &OPTIONS, root: TypeId(0) };
+        let uri: Uri =
+            "/api/v1/namespaces/a/pods/p/exec?command=sh&command=-c&stdin=true&container=x&other=1".parse().unwrap();
+        let query = Query::parse(uri.query().unwrap()).unwrap();
+        let mut options = Value::Object(parameters(schema, &query));
+        assert_eq!(options, json!({"command": ["sh", "-c"], "stdin": true, "container": "x"}));
+        options["command"] = json!(["echo", "a b&c"]);
+        options["tty"] = json!(true);
+        options.as_object_mut().unwrap().remove("stdin");
+        let changed = with_options(&uri, Some(schema), &query, &options).unwrap();
+        assert_eq!(changed.path(), uri.path());
+        let query = Query::parse(changed.query().unwrap()).unwrap();
+        assert_eq!(Value::Object(parameters(schema, &query)), options);
+        assert_eq!(query.text("other"), "1");
+    }
 }

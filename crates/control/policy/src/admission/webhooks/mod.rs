@@ -128,7 +128,9 @@ pub fn webhook_answer(body: &[u8], uid: &str, object: &Value) -> Vec<Result<Opti
         let response = review::verify(body, speaks, flavour, uid)
             .map_err(|reason| failure::Failure::Calling { code: 503, reason })?;
         match response.allowed {
-            true => mutate::patched("webhook", Some(object), &response).map(|made| made.map(|made| made.object)),
+            true => {
+                mutate::patched("webhook", Some(object.clone()), &response).map(|made| made.map(|made| made.object))
+            }
             false => Err(failure::Failure::Denied(failure::denied("webhook", &response.result))),
         }
     });

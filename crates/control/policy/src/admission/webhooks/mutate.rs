@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::matching::Request;
 use super::super::rounds::Memory;
-use super::super::shown::{Shown, settled};
+use super::super::shown::{Shown, settled, with_owners};
 use super::asked::Asked;
 use super::call::call;
 use super::failure::Failure;
@@ -83,7 +83,8 @@ async fn apply(
     shown: Shown<'_>,
     response: &Response,
 ) -> Result<Option<Patched>, Failure> {
-    match patched(&hook.name, shown.object(), response)? {
+    let object = shown.object().map(|object| with_owners(object, request.attributes.owners.object));
+    match patched(&hook.name, object, response)? {
         Some(Patched { object, patch }) => match settled(request, object).await {
             Ok(object) => Ok(Some(Patched { object, patch })),
             Err(status) => Err(refused(&status.message)),
@@ -103,7 +104,7 @@ fn refused(error: &dyn std::fmt::Display) -> Failure {
 }
 
 /// The object as the webhook of that name was shown it, patched.
-pub(super) fn patched(name: &str, object: Option<&Value>, response: &Response) -> Result<Option<Patched>, Failure> {
+pub(super) fn patched(name: &str, object: Option<Value>, response: &Response) -> Result<Option<Patched>, Failure> {
     if response.patch().is_empty() {
         return Ok(None);
     }
@@ -114,7 +115,7 @@ pub(super) fn patched(name: &str, object: Option<&Value>, response: &Response) -
     if patch.0.is_empty() {
         return Ok(None);
     }
-    let Some(object) = object.cloned() else {
+    let Some(object) = object else {
         let message = "attempted to modify the object, which is not supported for this operation";
         return Err(refused(&format_args!("admission webhook {name:?} {message}")));
     };
@@ -125,6 +126,10 @@ pub(super) fn patched(name: &str, object: Option<&Value>, response: &Response) -
             return Err(Failure::Calling { code: 400, reason });
         }
     }
-    let object = json_patch::apply(object, &patch).map_err(|problem| refused(&problem))?;
+    let mut object = json_patch::apply(object, &patch).map_err(|problem| refused(&problem))?;
+    // Nobody but the server says who owns what.
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
     Ok(Some(Patched { object, patch }))
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::matching::Request;
-use super::super::shown::Shown;
+use super::super::shown::{Shown, with_owners};
 use super::hook::{Flavour, ReviewVersion};
 
 const KIND: &str = "AdmissionReview";
@@ -43,8 +43,8 @@ pub(super) fn request(speaks: ReviewVersion, uid: &str, request: &Request<'_>, s
         "requestResource": resource(&own.gvr),
         "operation": attributes.operation.as_str(),
         "userInfo": user(&attributes.ctx.user),
-        "object": shown.object(),
-        "oldObject": shown.old(),
+        "object": shown.object().map(|object| with_owners(object, attributes.owners.object)),
+        "oldObject": shown.old().map(|old| with_owners(old, attributes.owners.old)),
         "dryRun": attributes.dry_run,
         "options": attributes.options.to_value(),
     });

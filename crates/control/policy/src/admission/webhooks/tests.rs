@@ -205,7 +205,7 @@ async fn without_configurations_nothing_is_looked_at() {
 async fn a_review_says_everything() {
     let server = Server::start().await;
     let hooks = webhooks(vec![], vec![server.hook("/warn", json!({}))]);
-    let asked = create();
+    let asked = create().owned(r#"[{"manager": "kubectl"}]"#, "[]");
     assert_eq!(validated(&hooks, &asked).await, Ok(()));
     assert_eq!(asked.told().take(), ["careful"]);
     assert_eq!(asked.told().take_annotations(true)["warn.example.com/k"], "v");
@@ -216,11 +216,13 @@ async fn a_review_says_everything() {
         json!({"group": "", "version": "v1", "kind": "Any"}),
         json!({"group": "", "version": "v1", "resource": "pods"}),
     );
+    let mut object = pod();
+    object["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
     assert_eq!(
         review,
         json!({"uid": null, "kind": kind, "requestKind": kind, "resource": resource, "requestResource": resource,
             "name": "p", "namespace": "a", "operation": "CREATE", "dryRun": false,
-            "userInfo": {"username": "jane", "groups": ["devs"]}, "object": pod(), "oldObject": null,
+            "userInfo": {"username": "jane", "groups": ["devs"]}, "object": object, "oldObject": null,
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"}})
     );
 }
