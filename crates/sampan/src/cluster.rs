@@ -34,6 +34,8 @@ pub struct ControlPlane {
     authority: Arc<Authority>,
     /// What aggregated servers are told of whom to believe.
     trust: BTreeMap<String, String>,
+    /// Where the API is: host and port.
+    address: String,
 }
 
 /// What the Secrets of service accounts are filled with.
@@ -85,6 +87,7 @@ impl ControlPlane {
         let ca_pem = authority.trust.pem.clone();
         let tokens = Tokens { keys, lookups: plugins.lookups.clone(), secrets, ca_pem };
         let advertise_address = facts.api_server.to_string();
+        let address = advertise_address.clone();
         bootstrap::write(&resources, &facts)
             .await
             .map_err(|status| anyhow!("writing the first objects: {}", status.message))?;
@@ -145,7 +148,7 @@ impl ControlPlane {
             .map_err(|status| anyhow!("reading the APIServices: {}", status.message))?;
         resources.managed().start(groups, &tasks.child("apiservices"));
         let trust = front_proxy.trust(&authority.trust.pem);
-        Ok(Self { trust, api, storage, rbac, loaded: Some(loaded), tokens, authority: authority.clone() })
+        Ok(Self { trust, address, api, storage, rbac, loaded: Some(loaded), tokens, authority: authority.clone() })
     }
 
     /// A client of this process that is `name`.
@@ -166,7 +169,8 @@ impl ControlPlane {
         }
         let client = self.client("system:kube-controller-manager", &[]);
         let (authority, trust) = (self.authority.clone(), std::mem::take(&mut self.trust));
-        let cluster = control_controllers::Cluster { ca_pem: ca_pem.clone(), authority, trust, pods, balancers };
+        let (ca_pem, address) = (ca_pem.clone(), self.address.clone());
+        let cluster = control_controllers::Cluster { ca_pem, address, authority, trust, pods, balancers };
         control_controllers::start(&tasks.child("controllers"), &client, cluster);
         control_scheduler::start(&tasks.child("scheduler"), &self.client("system:kube-scheduler", &[]));
     }

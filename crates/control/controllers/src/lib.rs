@@ -6,6 +6,7 @@
 
 mod authentication_trust;
 mod certificates;
+mod cluster_info;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -46,6 +47,8 @@ pub use world::World;
 pub struct Cluster {
     /// The certificate of the authority that pods check the API server's by.
     pub ca_pem: String,
+    /// Where the API is: host and port.
+    pub address: String,
     /// What signs for that authority.
     pub authority: Arc<dyn Authority>,
     /// What aggregated API servers are told of whom to believe.
@@ -58,7 +61,7 @@ pub struct Cluster {
 
 /// Starts every controller under `tasks`. `client` carries the controllers' own identity.
 pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
-    let Cluster { ca_pem, authority, trust, pods, balancers } = cluster;
+    let Cluster { ca_pem, address, authority, trust, pods, balancers } = cluster;
     let world = World::start(&tasks.child("informers"), client);
     let programmed = programmed::start(&tasks.child("programmed"), client, &world);
     replicaset::start(&tasks.child("replicaset"), client, &world, programmed);
@@ -81,4 +84,5 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     disruption::start(&tasks.child("disruption"), client, &world);
     pod_gc::start(&tasks.child("pod_gc"), client, &world);
     token_cleaner::start(&tasks.child("token_cleaner"), client);
+    cluster_info::start(&tasks.child("cluster_info"), client, &address, &ca_pem);
 }
