@@ -110,6 +110,7 @@ impl ControlPlane {
         // Bearers of service accounts last: they refuse what none has known.
         authenticators.extend([bootstrap_tokens as Arc<dyn Authenticator>, bearers]);
         let admission_metrics = plugins.metrics.clone();
+        let aggregation = resources.aggregation(front_proxy.identity.clone());
         let config = machinery_apiserver::Config {
             resources: all.into_iter().chain(reviews).collect(),
             authenticators,
@@ -119,7 +120,10 @@ impl ControlPlane {
             limits: Limits::default(),
             advertise_address,
             documents,
-            metrics: vec![Box::new(move |registry| admission_metrics.register(registry))],
+            metrics: vec![
+                Box::new(move |registry| admission_metrics.register(registry)),
+                Box::new(aggregation.metrics()),
+            ],
         };
         plugins
             .policies
@@ -141,8 +145,7 @@ impl ControlPlane {
             .start(Box::new(publish), &tasks.child("definitions"))
             .await
             .map_err(|status| anyhow!("reading the definitions of kinds: {}", status.message))?;
-        resources
-            .aggregation(front_proxy.identity.clone())
+        aggregation
             .start(api.clone(), &tasks.child("aggregation"))
             .await
             .map_err(|status| anyhow!("reading the APIServices: {}", status.message))?;

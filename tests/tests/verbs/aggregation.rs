@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tests::{Asked, Backend, Cluster, NODE_IP, Options, Trust, authority, eventually, must};
+use tests::{Api, Asked, Backend, Cluster, NODE_IP, Options, Trust, authority, eventually, must};
 
 use crate::in_order;
 
@@ -45,6 +45,15 @@ impl Flunders {
             "/openapi/v3" => {
                 let url = format!("/openapi/v3{API}?hash=0123");
                 return answer(out, "200 OK", &json!({"paths": {API[1..]: {"serverRelativeURL": url}}}));
+            }
+            "/openapi/v2" => return answer(out, "200 OK", &older_document()),
+            _ if path == format!("{API}/stream") => {
+                ensure!(asked.all("upgrade") == ["words"], "{:?}", asked.headers);
+                write!(
+                    out,
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: words\r\n\r\nhello\n"
+                )?;
+                return Ok(());
             }
             _ if path == format!("/openapi/v3{API}") => return answer(out, "200 OK", &document()),
             _ if path == format!("{API}/away") => {
@@ -137,6 +146,18 @@ fn document() -> Value {
                 "properties": {"reference": {"type": "string", "description": "What it refers to."}}}}}}}})
 }
 
+fn older_document() -> Value {
+    let kind = json!([{"group": GROUP, "version": "v1alpha1", "kind": "Flunder"}]);
+    let flunder = json!({"$ref": "#/definitions/com.example.wardle.v1alpha1.Flunder"});
+    json!({"swagger": "2.0", "info": {"title": "wardle", "version": "1"},
+        "paths": {
+            format!("{API}/namespaces/{{namespace}}/flunders"): {"get": {"responses": {"200": {"description": "OK", "schema": flunder}}}},
+            "/healthz": {"get": {"responses": {"200": {"description": "OK"}}}}},
+        "definitions": {
+            "com.example.wardle.v1alpha1.Flunder": {"type": "object", "x-kubernetes-group-version-kind": kind},
+            "com.example.wardle.v1alpha1.Unused": {"type": "object"}}})
+}
+
 fn api_service(ca: &str) -> String {
     json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": format!("v1alpha1.{GROUP}")},
         "spec": {"group": GROUP, "version": "v1alpha1", "groupPriorityMinimum": 1000, "versionPriority": 15,
@@ -202,6 +223,8 @@ fn an_aggregated_server_is_used_as_any_group() {
 
         used(&cluster, &flunders)?;
         identities(&cluster, &flunders)?;
+        upgraded(&cluster)?;
+        told(&cluster)?;
         let away = curl(&cluster, &format!("{API}/away"), &["-w", "%{http_code}"])?;
         assert_eq!(away, "the backend attempted to redirect this request, which is not permitted\n502");
 
@@ -297,6 +320,43 @@ fn used(cluster: &Cluster, flunders: &Flunders) -> Result<()> {
     );
     cluster.kubectl(&["delete", "flunder", "mine", "--wait=false"])?.ok();
     assert_eq!(cluster.kubectl(&["get", "flunders", "-o", "name"])?.ok(), "");
+    Ok(())
+}
+
+/// A connection that leaves HTTP goes through.
+fn upgraded(cluster: &Cluster) -> Result<()> {
+    let mut client = Api::new(cluster)?.tls()?;
+    let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut input = client.stdin.take().context("piped")?;
+    write!(input, "GET {API}/stream HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: words\r\n\r\n")?;
+    let mut lines = BufReader::new(client.stdout.take().context("piped")?).lines();
+    let head = lines.next().context("an answer")??;
+    assert_eq!(head, "HTTP/1.1 101 Switching Protocols");
+    let said = lines.find(|line| line.as_ref().map_or(true, |line| line == "hello")).context("nothing was said")?;
+    assert_eq!(said?, "hello");
+    client.kill()?;
+    client.wait()?;
+    Ok(())
+}
+
+/// What it tells of its types is told here, and whether it is there.
+fn told(cluster: &Cluster) -> Result<()> {
+    let document: Value = serde_json::from_str(&cluster.kubectl(&["get", "--raw", "/openapi/v2"])?.ok())?;
+    let definitions = &document["definitions"];
+    ensure!(definitions["com.example.wardle.v1alpha1.Flunder"]["type"] == "object", "it is not in the document");
+    ensure!(
+        definitions["com.example.wardle.v1alpha1.Unused"].is_null()
+            && definitions["io.k8s.api.core.v1.Pod"].is_object()
+    );
+    ensure!(document["paths"][format!("{API}/namespaces/{{namespace}}/flunders")].is_object());
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"])?.ok();
+    let name = format!("name=\"v1alpha1.{GROUP}\"");
+    for line in [
+        format!("aggregator_unavailable_apiservice{{{name}}} 0\n"),
+        "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"}".to_owned(),
+    ] {
+        ensure!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
     Ok(())
 }
 

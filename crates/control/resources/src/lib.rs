@@ -138,6 +138,7 @@ impl Resources {
             services: self.services.clone(),
             slices: self.endpoint_slices.clone(),
             dialer: self.dialer.presenting(identity),
+            metrics: Default::default(),
         }
     }
 

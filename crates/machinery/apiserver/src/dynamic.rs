@@ -39,6 +39,8 @@ pub struct Delegated {
     pub stale: bool,
     /// The hash of its OpenAPI v3 document; `None`: the index leaves it out.
     pub openapi_hash: Option<String>,
+    /// Its OpenAPI v2 document, of which the paths of this version are shown beside this server's own.
+    pub openapi_v2: Option<Arc<Value>>,
 }
 
 impl ApiServer {

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use super::api_service::ApiServiceStrategy;
 use super::availability::{self, Verdict};
+use super::metrics::Metrics;
 use super::remote::{Found, Remote};
 use crate::core::service::ServiceStrategy;
 use crate::define::server_context;
@@ -46,6 +47,7 @@ pub struct Aggregation {
     pub(crate) services: Arc<Registry<ServiceStrategy>>,
     pub(crate) slices: Arc<Registry<EndpointSliceStrategy>>,
     pub(crate) dialer: Dialer,
+    pub(crate) metrics: Metrics,
 }
 
 struct Kept {
@@ -54,6 +56,7 @@ struct Kept {
     resources: Value,
     stale: bool,
     openapi_hash: Option<String>,
+    openapi_v2: Option<Arc<Value>>,
     tasks: Tasks,
 }
 
@@ -66,6 +69,12 @@ struct Aggregator {
 }
 
 impl Aggregation {
+    /// To be registered.
+    pub fn metrics(&self) -> impl FnOnce(&mut prometheus_client::registry::Registry) + Send + use<> {
+        let metrics = self.metrics.clone();
+        move |registry| metrics.register(registry)
+    }
+
     /// Serves what is stored, then follows changes under `tasks`.
     pub async fn start(self, api: ApiServer, tasks: &Tasks) -> Result<(), Status> {
         let (services, slices) = (self.services.clone(), self.slices.clone());
@@ -195,6 +204,7 @@ impl Aggregator {
             resources: json!([]),
             stale: true,
             openapi_hash: None,
+            openapi_v2: None,
             tasks: tasks.clone(),
         };
         let group = remote.group.clone();
@@ -208,6 +218,7 @@ impl Aggregator {
         let mut all = self.kept();
         if let Some(kept) = all.remove(name) {
             kept.tasks.cancel();
+            self.world.metrics.gone(name);
             self.publish(&kept.remote.group, &all);
         }
     }
@@ -222,6 +233,7 @@ impl Aggregator {
             resources: kept.resources.clone(),
             stale: kept.stale,
             openapi_hash: kept.openapi_hash.clone(),
+            openapi_v2: kept.openapi_v2.clone(),
         });
         self.api.set_delegated(group, versions.collect());
     }
@@ -253,7 +265,8 @@ impl Aggregator {
         let found = self.look(remote, name).await?;
         self.learn(name, &found);
         // What can be answered is answered before anybody is told, what cannot be is not told of for longer than it can.
-        remote.available.store(found.verdict.available, Ordering::Release);
+        let was = remote.available.swap(found.verdict.available, Ordering::AcqRel);
+        self.world.metrics.judged(name, was, &found.verdict);
         let ctx = server_context(self.world.api_services.strategy().def().gvr(), None);
         let mut told = false;
         let written = self.world.api_services.update_with(&ctx, name, |stored| {
@@ -285,11 +298,16 @@ impl Aggregator {
             |labels: &BTreeMap<String, String>| labels.get(SERVICE_NAME).map(String::as_str) == Some(service_name);
         slices.retain(|slice| slice.metadata.labels.as_ref().is_some_and(label));
         if let Some(verdict) = availability::refused(&reference, service.as_ref(), &slices) {
-            return Ok(Found { verdict, resources: None, openapi_hash: None });
+            return Ok(Found { verdict, resources: None, openapi_hash: None, openapi_v2: None });
         }
         let spec = service.and_then(|service| service.spec).unwrap_or_default();
         let host = spec.external_name.filter(|name| !name.is_empty()).or(spec.cluster_ip).unwrap_or_default();
-        Ok(remote.ask(&format!("{host}:{port}")).await)
+        let known = {
+            let kept = self.kept();
+            // Without the document, its hash is worth nothing.
+            kept.get(name).filter(|kept| kept.openapi_v2.is_some()).and_then(|kept| kept.openapi_hash.clone())
+        };
+        Ok(remote.ask(&format!("{host}:{port}"), known.as_deref()).await)
     }
 
     /// Shows what it has, and what it had where it does not tell.
@@ -302,6 +320,10 @@ impl Aggregator {
             changed |= kept.resources != *resources || kept.openapi_hash != found.openapi_hash;
             kept.resources = resources.clone();
             kept.openapi_hash = found.openapi_hash.clone();
+            if let Some(document) = &found.openapi_v2 {
+                changed |= kept.openapi_v2.as_ref() != Some(document);
+                kept.openapi_v2 = Some(document.clone());
+            }
         }
         if changed {
             self.publish(&group, &all);

@@ -14,6 +14,7 @@ mod availability;
 mod discovered;
 mod front_proxy;
 mod managed;
+pub(crate) mod metrics;
 pub(crate) mod priorities;
 mod remote;
 

@@ -48,6 +48,8 @@ pub(super) struct Found {
     /// Its resources, in the form of aggregated discovery; `None`: it did not tell.
     pub(super) resources: Option<Value>,
     pub(super) openapi_hash: Option<String>,
+    /// `None`: as it was, or not told.
+    pub(super) openapi_v2: Option<Arc<Value>>,
 }
 
 impl Remote {
@@ -80,16 +82,20 @@ impl Remote {
         format!("/apis/{}/{}", self.group, self.version)
     }
 
-    /// Asks it what it has; `address` is where its Service leads, as messages name it.
-    pub(super) async fn ask(&self, address: &str) -> Found {
+    /// Asks it what it has; `address` is where its Service leads, as messages name it, `known` the hash of its document by
+    /// which what it tells in OpenAPI v2 is known already.
+    pub(super) async fn ask(&self, address: &str, known: Option<&str>) -> Found {
         let path = self.path();
         if let Ok(list) = self.get(&self.server, &path).await {
             let index = self.get(&self.server, "/openapi/v3").await.unwrap_or_default();
-            return Found {
-                verdict: availability::Verdict::passed(),
-                resources: Some(discovered::resources(&list)),
-                openapi_hash: discovered::openapi_hash(&index, &self.group, &self.version),
+            let openapi_hash = discovered::openapi_hash(&index, &self.group, &self.version);
+            // One without a hash is read each time: nothing else tells whether it is another.
+            let openapi_v2 = match openapi_hash.as_deref() {
+                Some(hash) if Some(hash) == known => None,
+                _ => self.get(&self.server, "/openapi/v2").await.ok().map(Arc::new),
             };
+            let resources = Some(discovered::resources(&list));
+            return Found { verdict: availability::Verdict::passed(), resources, openapi_hash, openapi_v2 };
         }
         let url = format!("https://{address}{path}");
         let mut attempts: FuturesUnordered<_> =
@@ -108,7 +114,7 @@ impl Remote {
             verdict = Some(availability::Verdict::failed(message));
         }
         let verdict = verdict.unwrap_or_else(availability::Verdict::passed);
-        Found { verdict, resources: None, openapi_hash: None }
+        Found { verdict, resources: None, openapi_hash: None, openapi_v2: None }
     }
 
     async fn get(&self, server: &Result<Server, machinery_dial::Error>, path: &str) -> Result<Value, String> {

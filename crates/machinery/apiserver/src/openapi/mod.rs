@@ -3,6 +3,7 @@
 //! Made from the resource definitions and their schema table on the first request, and kept compressed: a few
 //! tens of kilobytes that hardly any process ever needs.
 
+mod merge;
 mod operations;
 mod parameters;
 mod prose;
@@ -39,10 +40,14 @@ pub(crate) struct OpenApi {
     groups: BTreeMap<String, Arc<GroupDocument>>,
     /// Versions that others answer for: the hashes of their documents.
     delegated: BTreeMap<String, String>,
+    /// What they tell in v2, by the path of their version.
+    others: Vec<Other>,
     v2: OnceCell<Document>,
     v2_protobuf: OnceCell<Document>,
     v3: OnceCell<Document>,
 }
+
+type Other = (String, Arc<Value>);
 
 struct GroupDocument {
     defs: Vec<ResourceDef>,
@@ -113,7 +118,10 @@ impl OpenApi {
         let delegated = routes.delegated().filter_map(|(group, delegated)| {
             Some((format!("apis/{group}/{}", delegated.version), delegated.openapi_hash.clone()?))
         });
-        Self { groups: groups.collect(), delegated: delegated.collect(), ..Self::default() }
+        let others = routes.delegated().filter_map(|(group, delegated)| {
+            Some((format!("/apis/{group}/{}", delegated.version), delegated.openapi_v2.clone()?))
+        });
+        Self { groups: groups.collect(), delegated: delegated.collect(), others: others.collect(), ..Self::default() }
     }
 
     /// `rest` is what follows `/openapi/`.
@@ -131,7 +139,7 @@ impl OpenApi {
         negotiate::plain(headers, negotiate::Protobuf::NEVER)?;
         match rest {
             "v2" => {
-                let make = || self.build_v2(|groups| Document::new(&v2(groups)));
+                let make = || self.build_v2(|groups, others| Document::new(&v2(groups, others)));
                 self.v2.get_or_try_init(make).await?.answer(headers)
             }
             "v3" => self.v3.get_or_try_init(|| self.index()).await?.answer(headers),
@@ -156,10 +164,11 @@ impl OpenApi {
 
     async fn build_v2(
         &self,
-        build: impl FnOnce(&[Arc<GroupDocument>]) -> Result<Document, Status> + Send + 'static,
+        build: impl FnOnce(&[Arc<GroupDocument>], &[Other]) -> Result<Document, Status> + Send + 'static,
     ) -> Result<Document, Status> {
         let groups: Vec<_> = self.groups.values().cloned().collect();
-        built(move || build(&groups)).await
+        let others = self.others.clone();
+        built(move || build(&groups, &others)).await
     }
 }
 
@@ -213,13 +222,13 @@ fn v3(group: &Group<'_>) -> Value {
     })
 }
 
-fn v2(groups: &[Arc<GroupDocument>]) -> Value {
+fn v2(groups: &[Arc<GroupDocument>], others: &[Other]) -> Value {
     let mut paths = Map::new();
     let mut schemas = schemas::Collector::new(Dialect::V2);
     for group in groups {
         operations::write(&Group::new(&group.defs), Dialect::V2, &mut paths, &mut schemas);
     }
-    json!({
+    let mut document = json!({
         "swagger": "2.0",
         "info": info(),
         "paths": paths,
@@ -228,10 +237,17 @@ fn v2(groups: &[Arc<GroupDocument>]) -> Value {
         "securityDefinitions": {
             "BearerToken": { "type": "apiKey", "in": "header", "name": "authorization" },
         },
-    })
+    });
+    others.iter().for_each(|(prefix, other)| merge::merge(&mut document, prefix, other));
+    document
 }
 
-fn v2_protobuf(groups: &[Arc<GroupDocument>]) -> Result<Document, Status> {
-    let bytes = protobuf::encode(&v2(groups)).map_err(Status::internal)?;
+/// Without the others where the message has no room for what they tell.
+fn v2_protobuf(groups: &[Arc<GroupDocument>], others: &[Other]) -> Result<Document, Status> {
+    let bytes = protobuf::encode(&v2(groups, others)).or_else(|error| match others {
+        [] => Err(error),
+        _ => protobuf::encode(&v2(groups, &[])),
+    });
+    let bytes = bytes.map_err(Status::internal)?;
     Document::of(protobuf::ANSWERED, &bytes)
 }

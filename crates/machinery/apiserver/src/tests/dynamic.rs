@@ -86,6 +86,7 @@ async fn a_delegate_gets_the_whole_request() {
         resources: json!([{ "resource": "nodes" }]),
         stale,
         openapi_hash: Some("ABC".into()),
+        openapi_v2: None,
     };
     server.set_delegated("metrics.k8s.io", vec![delegated(false)]);
     server.set_resources("example.com", vec![gadgets()]);
