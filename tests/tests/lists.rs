@@ -78,6 +78,52 @@ fn pages_show_one_moment_whatever_changes_meanwhile() {
     });
 }
 
+/// More than the store keeps of its history.
+const FORGOTTEN: (usize, usize) = (32, 640);
+
+#[test]
+fn a_token_of_a_moment_that_is_forgotten_is_expired_and_comes_with_one_to_go_on_by() {
+    with_server(async |http| {
+        for name in ["a", "b", "c"] {
+            put(&http, name, "old").await?;
+        }
+        let token = |list: &Value| list["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        let first = list(&http, "&limit=1").await?;
+        put(&http, "c", "new").await?;
+        let second = list(&http, &format!("&limit=5&continue={}", token(&first))).await?;
+        ensure!(values(&second)["c"] == "old", "not of the first page's moment: {second}");
+        let (writers, writes) = FORGOTTEN;
+        let writers: Vec<_> = (0..writers)
+            .map(|writer| {
+                let http = http.clone();
+                tokio::spawn(async move {
+                    let path = format!("{CONFIG_MAPS}/w{writer:02}");
+                    for turn in 0..writes {
+                        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("w{writer:02}")},
+                            "data": {"turn": turn.to_string()}});
+                        let (method, path) = if turn == 0 { ("POST", CONFIG_MAPS) } else { ("PUT", path.as_str()) };
+                        let answer = http.request(method, path, &[("content-type", JSON)], object.to_string()).await?;
+                        ensure!(matches!(answer.code, 200 | 201), "{}", answer.text());
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await??;
+        }
+        let answer = http.get(&format!("{CONFIG_MAPS}?{OURS}&limit=5&continue={}", token(&first)), JSON).await?;
+        let status = answer.value()?;
+        ensure!(answer.code == 410 && status["reason"] == "Expired", "{status}");
+        let told = status["message"].as_str().unwrap_or_default();
+        ensure!(told.starts_with("The provided continue parameter is too old to display a consistent list"), "{told}");
+        let rest = list(&http, &format!("&limit=5&continue={}", token(&status))).await?;
+        let expected = [("b", "old"), ("c", "new")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        ensure!(values(&rest) == BTreeMap::from(expected), "{rest}");
+        Ok(())
+    });
+}
+
 #[test]
 fn a_list_is_of_the_version_that_was_asked_for() {
     with_server(async |http| {

@@ -79,7 +79,7 @@ impl Entries {
         for file in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = file?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            if !name.ends_with(".yaml") || name.ends_with(".definition.yaml") {
+            if !name.ends_with(".yaml") || name.ends_with(".definition.yaml") || name == "unset.yaml" {
                 continue;
             }
             let text = std::fs::read_to_string(&path)?.replace("$csr", REQUEST.trim()).replace("$ca", AUTHORITY.trim());
@@ -95,6 +95,10 @@ impl Entries {
             }
         }
         Ok(Self(all))
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Entry> {
+        self.0.get(id)
     }
 
     pub fn take(&mut self, id: &str) -> Option<Entry> {

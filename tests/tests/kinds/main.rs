@@ -1,5 +1,6 @@
 //! What holds for every kind, checked on each that discovery lists: a new kind without an entry in `objects/` fails.
 
+mod complete;
 mod entry;
 mod events;
 mod story;
@@ -31,7 +32,10 @@ async fn all(connector: Connector) -> Result<()> {
     let mut entries = Entries::load()?;
     let mut stories = JoinSet::new();
     let mut failures = Vec::new();
-    for resource in resources(&http).await? {
+    let resources = resources(&http).await?;
+    let document = http.get("/openapi/v2", JSON).await?.expect(200)?;
+    failures.extend(complete::check(&document, &resources, &entries).err().map(|error| format!("{error:#}")));
+    for resource in resources {
         let Some(entry) = entries.take(&resource.id()) else {
             failures.push(format!("{} has no entry in tests/tests/kinds/objects", resource.id()));
             continue;
