@@ -130,7 +130,8 @@ impl<'a> Checker<'a> {
                 let mut cost = 30;
                 let optional =
                     map.entries.iter().any(|entry| matches!(&entry.expr, EntryExpr::MapEntry(entry) if entry.optional));
-                let (mut types, mut one): (Option<(Ty, Ty)>, Option<(Ty, Ty)>) = (None, None);
+                let mut types: Option<(Ty, Ty)> = None;
+                let mut one: Option<(Ty, Ty)> = None;
                 for entry in &map.entries {
                     let EntryExpr::MapEntry(entry) = &entry.expr else { continue };
                     let ((key, first), (mut value, second)) = (self.expr(&entry.key)?, self.expr(&entry.value)?);
