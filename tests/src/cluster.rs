@@ -43,6 +43,9 @@ impl Options {
     }
 }
 
+/// The network of [`Options::nodes`].
+const NODES: &str = "172.31.7.0/24";
+
 /// A node of [`Options::nodes`].
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Node {
@@ -121,16 +124,15 @@ impl Cluster {
         if !self.options.quiet {
             command.arg("-v");
         }
-        command.args(["up", "--nodes", &self.options.nodes.to_string(), "--data-dir"]).arg(self.data_dir());
+        command.args(["up", "--nodes", &self.options.nodes.to_string(), "--network", NODES, "--data-dir"]);
+        command.arg(self.data_dir());
         command.arg("--").args(&self.options.arguments);
         let answer = kubectl::answer(command, "")?;
         ensure!(answer.success, "sampan up: {}\n{}", answer.stderr, self.log());
         let answer = self.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
         ensure!(answer.success, "no default service account: {}\n{}", answer.stderr, self.log());
         // So that the host outside reaches the nodes, as it would any host behind a router.
-        let network = self.members()?.network;
-        let outside = &self.namespace.outside;
-        run("ip", &["-n", outside, "route", "add", &network, "via", NODE_IP])?;
+        run("ip", &["-n", &self.namespace.outside, "route", "add", NODES, "via", NODE_IP])?;
         Ok(())
     }
 
@@ -289,7 +291,6 @@ impl Cluster {
 /// What `sampan up` writes down.
 #[derive(serde::Deserialize)]
 struct Members {
-    network: String,
     nodes: Vec<Node>,
 }
 

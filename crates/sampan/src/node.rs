@@ -9,6 +9,7 @@ use base_sys::route::{IpCidr, Ipv4Cidr};
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 use net_podnet::PodNet;
+use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
 use net_proxy::{Network, Proxy, ProxyConfig};
 use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Versions, seams};
@@ -50,6 +51,8 @@ impl Node {
             .context("starting the network between nodes")?;
         let proxy =
             net_proxy::start(tasks, clients.network.clone(), self.proxy()?).context("starting the data plane")?;
+        let announce = AnnounceConfig { node_name: self.name.clone(), node_ip: self.node_ip };
+        net_podnet::announce::start(tasks, clients.network.clone(), announce, fabric.suspects());
         let (mut suspects, suspected) = (fabric.suspects(), proxy.clone());
         tasks.spawn("suspects", async move {
             while suspects.changed().await.is_ok() {

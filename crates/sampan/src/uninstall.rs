@@ -36,6 +36,7 @@ pub async fn run(data: DataDir) -> Result<()> {
     if let Some(owned) = Owned::read(&data_dir)? {
         let pods = owned.facts.cluster_cidr()?;
         net_podnet::fabric::remove(&names.tunnel, pods).context("removing the network between nodes")?;
+        net_podnet::announce::remove().context("giving back load balancers' addresses")?;
         PodNet::remove_all(&owned.podnet(&data_dir, &names)?).context("removing the pod network")?;
         net_dns::remove_address(owned.facts.cluster_dns).context("giving back the DNS address")?;
     }

@@ -1,5 +1,6 @@
 //! Several nodes on one machine, each in a network namespace of its own: what crosses nodes.
 
+mod balancers;
 mod gone;
 mod joining;
 mod reach;

@@ -12,8 +12,10 @@
 //!
 //! Both neighbour entries are permanent, so no packet ever waits for ARP. Only links, routes and kernel parameters are
 //! made here, and two accepting rules where another program's firewall would drop pods' packets; translation and
-//! masquerading are net/proxy's table. [`fabric`] is the way to other nodes' pods. The node agent depends on this crate.
+//! masquerading are net/proxy's table. [`fabric`] is the way to other nodes' pods, [`announce`] answers for
+//! the addresses of load balancers. The node agent depends on this crate.
 
+pub mod announce;
 pub mod fabric;
 mod firewall;
 mod host;

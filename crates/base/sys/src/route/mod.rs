@@ -152,14 +152,23 @@ impl Route {
 
     /// The IPv4 addresses assigned to links of this namespace, with their link's index.
     pub fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Addr)>, Error> {
-        let all = self.all_addresses()?.into_iter();
-        Ok(all
-            .filter_map(|(link, address)| if let IpAddr::V4(v4) = address { Some((link, v4)) } else { None })
-            .collect())
+        Ok(self.all_addresses()?.into_iter().filter_map(of_four).collect())
+    }
+
+    /// Those that were added with this number of who made them.
+    pub fn addresses_by(&mut self, protocol: u8) -> Result<Vec<(u32, Ipv4Addr)>, Error> {
+        let by = |attributes: Attributes<'_>| {
+            attributes.find(request::IFA_PROTO).is_some_and(|found| found.payload == [protocol])
+        };
+        Ok(self.addresses_where(by)?.into_iter().filter_map(of_four).collect())
     }
 
     /// The addresses of both families, as [`Route::addresses`].
     pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpAddr)>, Error> {
+        self.addresses_where(|_| true)
+    }
+
+    fn addresses_where(&mut self, wanted: impl Fn(Attributes<'_>) -> bool) -> Result<Vec<(u32, IpAddr)>, Error> {
         const IFADDRMSG: usize = 8;
         let mut found = Vec::new();
         loop {
@@ -168,6 +177,7 @@ impl Route {
                 let attributes = Attributes::after(body, IFADDRMSG);
                 // An IPv6 address that is not of a point-to-point link has only the second.
                 let local = attributes.find(libc::IFA_LOCAL).or_else(|| attributes.find(libc::IFA_ADDRESS));
+                let local = local.filter(|_| wanted(attributes));
                 found.extend(index.zip(local.and_then(|local| local.ip())));
             });
             match result {
@@ -175,6 +185,13 @@ impl Route {
                 other => return other.map(|()| found).map_err(Error::from),
             }
         }
+    }
+}
+
+fn of_four((link, address): (u32, IpAddr)) -> Option<(u32, Ipv4Addr)> {
+    match address {
+        IpAddr::V4(four) => Some((link, four)),
+        IpAddr::V6(_) => None,
     }
 }
 

@@ -13,6 +13,8 @@ const VXLAN_LOCAL: u16 = 4;
 const VXLAN_LEARNING: u16 = 7;
 const VXLAN_PORT: u16 = 15;
 const NTF_SELF: u8 = 2;
+/// Who made an address; Linux 5.18.
+pub(super) const IFA_PROTO: u16 = 11;
 /// `RTA_METRICS`' member for the MTU.
 const RTAX_MTU: u16 = 2;
 const RTNH_F_ONLINK: u32 = 4;
@@ -223,14 +225,20 @@ impl Request {
     }
 
     pub fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
-        let mut header = [0; 8];
-        header[0] = libc::AF_INET as u8;
-        header[1] = prefix;
-        header[4..8].copy_from_slice(&index.to_ne_bytes());
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | REPLACE) as u16;
-        let mut message = Message::new(libc::RTM_NEWADDR, flags, &header);
-        message.put(libc::IFA_LOCAL, &address.octets()).put(libc::IFA_ADDRESS, &address.octets());
+        let message = address_message(libc::RTM_NEWADDR, REPLACE, index, address, prefix);
         Self { message, operation: format!("add address {address}/{prefix} to link {index}") }
+    }
+
+    /// As [`Request::add_address`], with the number of who made it, as `ip address` shows it (`proto`).
+    pub fn add_marked_address(index: u32, address: Ipv4Addr, prefix: u8, protocol: u8) -> Self {
+        let mut message = address_message(libc::RTM_NEWADDR, REPLACE, index, address, prefix);
+        message.put_u8(IFA_PROTO, protocol);
+        Self { message, operation: format!("add address {address}/{prefix} to link {index}") }
+    }
+
+    pub fn delete_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
+        let message = address_message(libc::RTM_DELADDR, 0, index, address, prefix);
+        Self { message, operation: format!("delete address {address}/{prefix} of link {index}") }
     }
 
     /// Adds the route, or replaces the one to the same destination.
@@ -274,6 +282,17 @@ fn forwarding_message(kind: u16, flags: u16, index: u32, mac: MacAddress, host: 
     header[10] = NTF_SELF;
     let mut message = Message::new(kind, flags, &header);
     message.put(libc::NDA_LLADDR, &mac.0).put(libc::NDA_DST, &host.octets());
+    message
+}
+
+fn address_message(kind: u16, flags: i32, index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+    let mut header = [0; 8];
+    header[0] = libc::AF_INET as u8;
+    header[1] = prefix;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
+    let mut message = Message::new(kind, flags, &header);
+    message.put(libc::IFA_LOCAL, &address.octets()).put(libc::IFA_ADDRESS, &address.octets());
     message
 }
 

@@ -97,3 +97,17 @@ fn a_bridge_takes_ports() {
     let error = route.apply([Request::set_master(bridge, port)]).unwrap_err();
     assert!(error.to_string().contains("a port of bridge"), "{error}");
 }
+
+#[test]
+fn marked_addresses_are_told_from_others() {
+    let mut route = NetNs::create().unwrap().run(Route::open).unwrap().unwrap();
+    let (ours, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+    route
+        .apply([Request::link_up(1), Request::add_marked_address(1, ours, 32, 83), Request::add_address(1, other, 32)])
+        .unwrap();
+    assert_eq!(route.addresses_by(83).unwrap(), [(1, ours)]);
+    assert_eq!(route.addresses_by(84).unwrap(), []);
+    route.apply([Request::delete_address(1, ours, 32)]).unwrap();
+    assert_eq!(route.addresses_by(83).unwrap(), []);
+    assert!(route.addresses().unwrap().contains(&(1, other)));
+}

@@ -15,6 +15,9 @@ pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The Lease by which a controller tells all nodes how far their data planes are.
 const PROGRAMMED: (&str, &str) = ("kube-system", "sampan-programmed");
 
+/// Stub domains and resolvers of the cluster DNS.
+const DNS_CONFIG: (&str, &str) = ("kube-system", "sampan-dns");
+
 /// Of every node alike.
 const SHARED: &[Rule] = &[
     resources(&["get", "list", "watch"], &[""], &["endpoints", "namespaces", "nodes", "pods", "services"]),
@@ -71,9 +74,14 @@ impl Authorizer for Nodes {
                     Decision::NoOpinion { reason }
                 }
             }
-            // How far the data planes of all nodes are.
+            // How far the data planes of all nodes are, and how names are to be resolved, is followed by every node.
             ("coordination.k8s.io", "leases", "")
                 if (namespace, name) == PROGRAMMED && matches!(attributes.verb, "get" | "list" | "watch") =>
+            {
+                Decision::Allow
+            }
+            ("", "configmaps", "")
+                if (namespace, name) == DNS_CONFIG && matches!(attributes.verb, "list" | "watch") =>
             {
                 Decision::Allow
             }
@@ -92,6 +100,9 @@ mod tests {
         let table = [
             ("get", "secrets", ("a", "s"), true),
             ("list", "secrets", ("a", ""), false),
+            ("watch", "configmaps", ("kube-system", "sampan-dns"), true),
+            ("watch", "configmaps", ("kube-system", "other"), false),
+            ("list", "configmaps", ("kube-system", ""), false),
             ("watch", "endpointslices.discovery.k8s.io", ("", ""), true),
             ("watch", "networkpolicies.networking.k8s.io", ("", ""), true),
             ("watch", "configmaps", ("kube-system", "sampan-dns"), true),

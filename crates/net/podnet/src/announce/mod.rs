@@ -1,0 +1,209 @@
+//! The addresses of load balancers on the nodes' own network: one node answers for each, and another one does when it is
+//! gone.
+//!
+//! Every node elects by itself, from the Nodes, the endpoints and whom it suspects; nobody has to be told. The elected
+//! one takes the address on its link, so that the kernel answers whoever asks, and says so unasked. During a partition
+//! both sides may have it: each is reached by its own.
+
+mod plan;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use base_sys::route::{self, Request, Route};
+use base_sys::{arp, route::MacAddress};
+use base_tasks::Tasks;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use machinery_client::kube::runtime::watcher::Config;
+use machinery_client::kube::{Api, Client};
+use machinery_client::{Informer, ObjectKey, informer};
+use tokio::sync::watch;
+
+use self::plan::{Announced, Candidates};
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// How our addresses show in `ip address`.
+const PROTOCOL: u8 = b'S';
+/// A single announcement can be lost.
+const REPEATS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct AnnounceConfig {
+    pub node_name: String,
+    pub node_ip: Ipv4Addr,
+}
+
+/// What is read of a Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    ready: bool,
+    addresses: Vec<Ipv4Addr>,
+}
+
+struct Announcer {
+    config: AnnounceConfig,
+    services: Informer<Announced>,
+    slices: Informer<(ObjectKey, BTreeSet<String>)>,
+    nodes: Informer<Standing>,
+    suspects: watch::Receiver<BTreeSet<String>>,
+    tasks: Tasks,
+}
+
+/// Starts in the calling thread's network namespace.
+pub fn start(tasks: &Tasks, client: Client, config: AnnounceConfig, suspects: watch::Receiver<BTreeSet<String>>) {
+    let tasks = tasks.child("announce");
+    let announcer = Announcer {
+        services: informer(&tasks, Api::all(client.clone()), Config::default(), |service: Service| announced(&service)),
+        slices: informer(&tasks, Api::all(client.clone()), Config::default(), |slice: EndpointSlice| endpoints(slice)),
+        nodes: informer(&tasks, Api::all(client), Config::default(), |node: Node| Some(standing(&node))),
+        suspects,
+        config,
+        tasks: tasks.clone(),
+    };
+    tasks.spawn("elect", announcer.run());
+}
+
+/// Removes every address that an earlier run took.
+pub fn remove() -> Result<(), route::Error> {
+    let mut route = Route::open()?;
+    for (link, address) in route.addresses_by(PROTOCOL)? {
+        route.apply([Request::delete_address(link, address, 32)])?;
+    }
+    Ok(())
+}
+
+fn announced(service: &Service) -> Option<Announced> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.is_some() {
+        return None;
+    }
+    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.iter().flatten();
+    let virtual_ones = ingress.filter(|one| one.ip_mode.as_deref() != Some("Proxy"));
+    let addresses: BTreeSet<Ipv4Addr> = virtual_ones.filter_map(|one| one.ip.as_deref()?.parse().ok()).collect();
+    let local = spec.external_traffic_policy.as_deref() == Some("Local");
+    (!addresses.is_empty()).then_some(Announced { addresses, local })
+}
+
+/// Nodes with a ready endpoint.
+fn endpoints(slice: EndpointSlice) -> Option<(ObjectKey, BTreeSet<String>)> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    let key = ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), service);
+    let ready = slice.endpoints.into_iter().flatten();
+    let ready = ready.filter(|one| one.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
+    let nodes: BTreeSet<String> = ready.filter_map(|endpoint| endpoint.node_name).collect();
+    (!nodes.is_empty()).then_some((key, nodes))
+}
+
+fn standing(node: &Node) -> Standing {
+    let status = node.status.as_ref();
+    let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+    let addresses = status.into_iter().flat_map(|status| status.addresses.iter().flatten());
+    Standing {
+        ready: conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True"),
+        addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+    }
+}
+
+impl Announcer {
+    async fn run(mut self) {
+        self.services.synced().await;
+        self.slices.synced().await;
+        self.nodes.synced().await;
+        let (mut services, mut slices, mut nodes) =
+            (self.services.subscribe(), self.slices.subscribe(), self.nodes.subscribe());
+        // What an earlier run took is let go or kept, as it is elected now.
+        let mut has: Option<BTreeSet<Ipv4Addr>> = None;
+        loop {
+            while services.try_recv().is_ok() || slices.try_recv().is_ok() || nodes.try_recv().is_ok() {}
+            let wanted = self.wanted();
+            let failed = match has.as_ref() == Some(&wanted) {
+                true => false,
+                false => self
+                    .take(&wanted)
+                    .await
+                    .inspect_err(|error| {
+                        let error = error as &dyn std::error::Error;
+                        tracing::error!(error, "addresses of load balancers could not be taken; trying again");
+                    })
+                    .is_err(),
+            };
+            has = (!failed).then_some(wanted);
+            tokio::select! {
+                Some(_) = services.recv() => {}
+                Some(_) = slices.recv() => {}
+                Some(_) = nodes.recv() => {}
+                Ok(()) = self.suspects.changed() => {}
+                () = tokio::time::sleep(RETRY), if failed => {}
+                else => return,
+            }
+        }
+    }
+
+    fn wanted(&mut self) -> BTreeSet<Ipv4Addr> {
+        let suspects = self.suspects.borrow_and_update().clone();
+        let nodes = self.nodes.list();
+        let own: BTreeSet<Ipv4Addr> = nodes.iter().flat_map(|(_, node)| node.addresses.iter().copied()).collect();
+        let able = nodes.iter().filter(|(key, node)| node.ready && !suspects.contains(&key.name));
+        let able: BTreeSet<String> = able.map(|(key, _)| key.name.clone()).collect();
+        let services = self.services.list();
+        let services: Vec<(ObjectKey, Announced)> = services
+            .into_iter()
+            .map(|(key, service)| {
+                // A node's own address needs nobody to announce it.
+                let addresses = service.addresses.difference(&own).copied().collect();
+                (key, Announced { addresses, local: service.local })
+            })
+            .collect();
+        let of = |key: &ObjectKey, local: bool| {
+            let slices = if local { self.slices.select(|_, slice| slice.0 == *key) } else { Vec::new() };
+            let with_endpoints = slices.into_iter().flat_map(|(_, slice)| slice.1.clone()).collect();
+            Candidates { nodes: &able, with_endpoints }
+        };
+        plan::plan(&self.config.node_name, services.iter().map(|(key, service)| (service, of(key, service.local))))
+    }
+
+    async fn take(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), route::Error> {
+        let (wanted, node_ip) = (wanted.clone(), self.config.node_ip);
+        let work = tokio::task::spawn_blocking(move || program(&wanted, node_ip)).await;
+        let new = match work {
+            Ok(result) => result?,
+            Err(join) => match join.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down and will not poll this task again.
+                Err(_) => std::future::pending().await,
+            },
+        };
+        for (link, mac, address) in new {
+            tracing::info!(%address, "this node answers for a load balancer's address");
+            self.tasks.spawn("say", async move {
+                for wait in REPEATS {
+                    tokio::time::sleep(wait).await;
+                    if let Err(error) = arp::announce(link, mac, address) {
+                        tracing::warn!(%address, %error, "the network could not be told where an address is");
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Brings the link's addresses to what is wanted; returns those that are new, with link and hardware address.
+fn program(wanted: &BTreeSet<Ipv4Addr>, node_ip: Ipv4Addr) -> Result<Vec<(u32, MacAddress, Ipv4Addr)>, route::Error> {
+    let mut route = Route::open()?;
+    let has = route.addresses_by(PROTOCOL)?;
+    for (link, address) in has.iter().filter(|(_, address)| !wanted.contains(address)) {
+        route.apply([Request::delete_address(*link, *address, 32)])?;
+    }
+    let Some((uplink, _)) = route.addresses()?.into_iter().find(|(_, address)| *address == node_ip) else {
+        return Ok(Vec::new());
+    };
+    let mac = route.links("")?.into_iter().find(|link| link.index == uplink).and_then(|link| link.mac);
+    let new: Vec<Ipv4Addr> =
+        wanted.iter().filter(|address| !has.iter().any(|(_, other)| other == *address)).copied().collect();
+    route.apply(new.iter().map(|address| Request::add_marked_address(uplink, *address, 32, PROTOCOL)))?;
+    Ok(mac.map_or_else(Vec::new, |mac| new.into_iter().map(|address| (uplink, mac, address)).collect()))
+}
