@@ -64,6 +64,8 @@ pub struct Cluster {
     server: Option<Child>,
     options: Options,
     before: String,
+    /// How long `sampan up` took.
+    up_took: Option<Duration>,
 }
 
 impl Cluster {
@@ -74,7 +76,7 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix("sampan-test-").tempdir().context("a data directory")?;
         // What is waited for at the start, kubectl 1.20 cannot wait for.
         let kubectl = kubectls().remove(0);
-        let mut cluster = Self { namespace, directory, kubectl, server: None, options, before };
+        let mut cluster = Self { namespace, directory, kubectl, server: None, options, before, up_took: None };
         if let Some(size) = cluster.options.disk {
             let disk = cluster.disk();
             std::fs::create_dir(&disk).with_context(|| format!("creating {}", disk.display()))?;
@@ -119,7 +121,7 @@ impl Cluster {
     }
 
     /// `sampan up`, and the default service account.
-    fn up(&self) -> Result<()> {
+    fn up(&mut self) -> Result<()> {
         let mut command = self.namespace.command(self.binary());
         if !self.options.quiet {
             command.arg("-v");
@@ -127,8 +129,10 @@ impl Cluster {
         command.args(["up", "--nodes", &self.options.nodes.to_string(), "--network", NODES, "--data-dir"]);
         command.arg(self.data_dir());
         command.arg("--").args(&self.options.arguments);
+        let started = Instant::now();
         let answer = kubectl::answer(command, "")?;
         ensure!(answer.success, "sampan up: {}\n{}", answer.stderr, self.log());
+        self.up_took = Some(started.elapsed());
         let answer = self.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
         ensure!(answer.success, "no default service account: {}\n{}", answer.stderr, self.log());
         // So that the host outside reaches the nodes, as it would any host behind a router.
@@ -139,6 +143,11 @@ impl Cluster {
     fn members(&self) -> Result<Members> {
         let text = std::fs::read(self.data_dir().join("up.json")).context("reading up.json")?;
         serde_json::from_slice(&text).context("parsing up.json")
+    }
+
+    /// How long `sampan up` took, where it was that.
+    pub fn up_took(&self) -> Option<Duration> {
+        self.up_took
     }
 
     /// The nodes of [`Options::nodes`], n1 the first.

@@ -14,6 +14,7 @@ mod inside;
 mod kernel;
 mod many;
 mod memory;
+mod nodes;
 mod path;
 mod programmed;
 mod rates;
@@ -76,6 +77,8 @@ const GROUPS: &[(&[&str], Measure)] = &[
     (&["list-pods", "list-pods-bytes", "list-pods-memory"], many::measure),
     (&["withdrawal"], withdrawal::measure),
     (&["drain"], drain::measure),
+    (&["up-3"], nodes::up),
+    (&["node-gone"], nodes::gone),
     (&["service-programmed"], programmed::measure),
     (&["service-path"], path::measure),
     (&["dns-queries", "dns-p99"], dns::measure),

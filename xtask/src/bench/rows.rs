@@ -303,6 +303,22 @@ pub(super) const ROWS: &[Row] = &[
         command: "the same run",
     },
     Row {
+        name: "up-3",
+        what: "sampan up --nodes 3 → all Ready",
+        upstream: "–",
+        unit: Seconds,
+        budget: Below(1.9),
+        command: "sampan up --nodes 3",
+    },
+    Row {
+        name: "node-gone",
+        what: "a node of three is cut off → the last connection that it fails",
+        upstream: "40 s",
+        unit: Seconds,
+        budget: Below(1.0),
+        command: "ip link set <its link> down; connections to a ClusterIP from another node, 50 ms each",
+    },
+    Row {
         name: "binary",
         what: "release binary",
         upstream: "120 MB (API server alone)",

@@ -15,7 +15,7 @@ use super::peers::Peer;
 use super::plan::probe_address;
 
 /// How many nodes that seem fine are asked in one round.
-const ROUND: usize = 8;
+const ROUND: usize = 64;
 /// The smallest IPv4 packet with an echo.
 const SMALL: u32 = 28;
 /// Sizes that networks have, below the link's own.
