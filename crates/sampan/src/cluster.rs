@@ -67,7 +67,7 @@ impl ControlPlane {
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage.clone()),
             admission: plugins.chain.clone(),
-            service_range: ServiceRange::parse(&options.service_cidr.to_string()).context("the service range")?,
+            service_ranges: ranges(options)?,
             node_ports: options.service_node_port_range,
             kubelet_tls: Arc::new(authority.trust.client(kubelet_client.shown()?)?),
             tasks: tasks.child("node-streams"),
@@ -200,4 +200,10 @@ pub fn facts(node_ip: IpAddr, port: u16, cluster_dns: IpAddr) -> bootstrap::Fact
         // Every node answers on the cluster DNS address itself.
         dns_endpoints: vec![SocketAddr::new(cluster_dns, 53)],
     }
+}
+
+/// The preferred family's first.
+fn ranges(options: &Server) -> Result<Vec<ServiceRange>> {
+    let texts = options.service_cidr.texts();
+    texts.iter().map(|text| ServiceRange::parse(text).context("the service range")).collect()
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::{Ipv4Cidr, Ipv6Cidr};
 use clap::{Args, Parser, Subcommand};
 use control_controllers::Pool;
 use control_resources::NodePortRange;
@@ -71,13 +71,13 @@ pub struct Server {
     #[arg(long, env = "SAMPAN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 
-    /// Addresses of pods.
-    #[arg(long, env = "SAMPAN_CLUSTER_CIDR", default_value = "10.42.0.0/16", value_name = "CIDR", value_parser = network)]
-    pub cluster_cidr: Ipv4Cidr,
+    /// Addresses of pods: a block of IPv4, and one of IPv6 after a comma or before it.
+    #[arg(long, env = "SAMPAN_CLUSTER_CIDR", default_value = "10.42.0.0/16", value_name = "CIDR[,CIDR]", value_parser = blocks)]
+    pub cluster_cidr: Blocks,
 
-    /// Addresses of services.
-    #[arg(long, env = "SAMPAN_SERVICE_CIDR", default_value = "10.43.0.0/16", value_name = "CIDR", value_parser = network)]
-    pub service_cidr: Ipv4Cidr,
+    /// Addresses of services, likewise; the first is of services that do not say which family they want.
+    #[arg(long, env = "SAMPAN_SERVICE_CIDR", default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = blocks)]
+    pub service_cidr: Blocks,
 
     /// Ports of NodePort services, both ends included.
     #[arg(long, env = "SAMPAN_SERVICE_NODE_PORT_RANGE", default_value = "30000-32767", value_name = "FROM-TO", value_parser = NodePortRange::parse)]
@@ -323,6 +323,47 @@ pub struct NewToken {
     pub groups: Vec<String>,
 }
 
+/// Where pods or services get their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    pub v4: Ipv4Cidr,
+    pub v6: Option<Ipv6Cidr>,
+    v6_first: bool,
+}
+
+impl Blocks {
+    /// The preferred family's first.
+    pub fn texts(&self) -> Vec<String> {
+        let mut texts = vec![self.v4.to_string()];
+        if let Some(v6) = self.v6 {
+            texts.insert(usize::from(!self.v6_first), v6.to_string());
+        }
+        texts
+    }
+}
+
+pub(crate) fn blocks(text: &str) -> Result<Blocks, String> {
+    let (first, second) = text.split_once(',').map_or((text, None), |(first, second)| (first, Some(second)));
+    match second {
+        None => Ok(Blocks { v4: network(first)?, v6: None, v6_first: false }),
+        Some(second) if first.contains(':') => {
+            Ok(Blocks { v4: network(second)?, v6: Some(network6(first)?), v6_first: true })
+        }
+        Some(second) => Ok(Blocks { v4: network(first)?, v6: Some(network6(second)?), v6_first: false }),
+    }
+}
+
+fn network6(text: &str) -> Result<Ipv6Cidr, String> {
+    let cidr: Ipv6Cidr = text.parse().map_err(|error| format!("{error}"))?;
+    if !(32..=120).contains(&cidr.prefix()) {
+        return Err("the prefix of an IPv6 block must be between 32 and 120".to_owned());
+    }
+    if cidr.to_string() != text {
+        return Err(format!("bits are set beyond the prefix; did you mean {cidr}?"));
+    }
+    Ok(cidr)
+}
+
 /// A network that pods or services can be numbered from.
 fn network(text: &str) -> Result<Ipv4Cidr, String> {
     let cidr: Ipv4Cidr = text.parse().map_err(|error| format!("{error}"))?;
@@ -344,6 +385,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn blocks_of_both_families_in_either_order() {
+        let of = |text| blocks(text).map(|blocks| blocks.texts());
+        assert_eq!(of("10.43.0.0/16"), Ok(vec!["10.43.0.0/16".into()]));
+        assert_eq!(of("10.43.0.0/16,fd43::/108"), Ok(vec!["10.43.0.0/16".into(), "fd43::/108".into()]));
+        assert_eq!(of("fd43::/108,10.43.0.0/16"), Ok(vec!["fd43::/108".into(), "10.43.0.0/16".into()]));
+        for bad in ["fd43::/108", "10.43.0.0/16,", "10.43.0.0/16,10.44.0.0/16", "fd43::1/108,10.43.0.0/16"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

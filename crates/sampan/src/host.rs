@@ -1,6 +1,6 @@
 //! What this host says about itself, and the names under which a data directory owns things on it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -94,6 +94,24 @@ fn node_ip() -> Result<Ipv4Addr> {
         .filter_map(|interface| interface.address?.as_sockaddr_in().map(|address| address.ip()))
         .find(|address| !address.is_loopback() && !address.is_link_local())
         .context("this host has no address besides loopback; use --node-ip")
+}
+
+/// The IPv6 address this host uses towards others, else any that is neither loopback nor of one link.
+pub fn node_ip6() -> Option<Ipv6Addr> {
+    let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    let route = || {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((documentation, 9)).ok()?;
+        let SocketAddr::V6(local) = socket.local_addr().ok()? else { return None };
+        Some(*local.ip()).filter(|address| !address.is_loopback())
+    };
+    let any = || {
+        let addresses = nix::ifaddrs::getifaddrs().ok()?;
+        addresses
+            .filter_map(|interface| interface.address?.as_sockaddr_in6().map(|address| address.ip()))
+            .find(|address| !address.is_loopback() && !address.is_unicast_link_local())
+    };
+    route().or_else(any)
 }
 
 /// All of this host's own IPv4 addresses, for the API's certificate.

@@ -1,6 +1,6 @@
 //! The node: pod network, data plane, DNS, container runtime, images, agent.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,6 +53,14 @@ impl Node {
             net_proxy::start(tasks, clients.network.clone(), self.proxy()?).context("starting the data plane")?;
         let announce = AnnounceConfig { node_name: self.name.clone(), node_ip: self.node_ip };
         net_podnet::announce::start(tasks, clients.network.clone(), announce, fabric.suspects());
+        let (loopback, loaded) = (podnet.clone(), proxy.clone());
+        tasks.spawn("loopback", async move {
+            // The rules that keep strangers from loopback addresses come first.
+            loaded.loaded().await;
+            if let Err(error) = loopback.route_loopback(net_proxy::ROUTE_LOOPBACK) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "node ports do not answer on 127.0.0.1");
+            }
+        });
         let (mut suspects, suspected) = (fabric.suspects(), proxy.clone());
         tasks.spawn("suspects", async move {
             while suspects.changed().await.is_ok() {
@@ -132,8 +140,14 @@ impl Node {
                 service_cidr: self.facts.service_cidr()?,
                 node_ip: self.node_ip,
             }),
-            v6: None,
+            v6: self.network6()?,
         })
+    }
+
+    /// Where the cluster has blocks of IPv6 and this node an address.
+    fn network6(&self) -> Result<Option<Network<Ipv6Addr>>> {
+        let Some((cluster_cidr, service_cidr)) = self.facts.six()? else { return Ok(None) };
+        Ok(host::node_ip6().map(|node_ip| Network { cluster_cidr, service_cidr, node_ip }))
     }
 
     fn agent(&self, node_cidr: Option<Ipv4Cidr>) -> AgentConfig {

@@ -61,7 +61,7 @@ pub async fn run(options: Server) -> Result<()> {
         pool: options.load_balancer_pool.clone().unwrap_or_default(),
         reserved: vec![options.https_listen_port, KUBELET_PORT],
     };
-    control.start_controllers(&tasks, options.cluster_cidr, balancers);
+    control.start_controllers(&tasks, options.cluster_cidr.v4, balancers);
     if !options.disable_agent {
         let clients = Clients {
             agent: control.client(&format!("system:node:{}", plan.node_name), &["system:nodes"]),
@@ -88,9 +88,14 @@ struct Plan {
 
 impl Plan {
     fn of(options: &Server) -> Result<Self> {
-        let services = options.service_cidr;
-        if options.cluster_cidr.overlaps(services) {
-            bail!("--cluster-cidr {} and --service-cidr {services} overlap", options.cluster_cidr);
+        let (pods, services) = (options.cluster_cidr.v4, options.service_cidr.v4);
+        if pods.overlaps(services) {
+            bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
+        }
+        if let (Some(pods), Some(services)) = (options.cluster_cidr.v6, options.service_cidr.v6)
+            && pods.overlaps(services)
+        {
+            bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
         }
         let node_name = host::chosen_node_name(options.node.node_name.as_deref())?;
         let cluster_dns = match options.cluster_dns {

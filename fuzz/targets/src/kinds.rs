@@ -60,7 +60,7 @@ async fn started() -> Vec<Arc<dyn Resource>> {
     let deps = Deps {
         storage: Arc::new(Embedded::in_memory().await.expect("a store")),
         admission: Default::default(),
-        service_range: ServiceRange::parse("10.43.0.0/16").expect("a range"),
+        service_ranges: vec![ServiceRange::parse("10.43.0.0/16").expect("a range")],
         node_ports: NodePortRange::parse("30000-32767").expect("a range"),
         kubelet_tls: Arc::new(tls),
         tasks: Tasks::root("fuzz"),

@@ -39,7 +39,7 @@ impl Server {
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage),
             admission: Default::default(),
-            service_range: ServiceRange::parse("10.43.0.0/16")?,
+            service_ranges: vec![ServiceRange::parse("10.43.0.0/16")?],
             node_ports: NodePortRange::parse("30000-32767")?,
             kubelet_tls: Arc::new(tls),
             tasks: Tasks::root("upstream"),

@@ -42,6 +42,11 @@ pub(super) fn cluster_ips(spec: &ServiceSpec, path: &Path, errors: &mut Errors) 
             errors.push(Error::invalid(&list_path, &json(&list), "'None' must be the first and only value"));
         } else if let Some(problem) = formats::ip(ip) {
             errors.push(Error::invalid(&list_path.index(index), ip, problem));
+        } else if let Some(family) = spec.ip_families.as_ref().and_then(|families| families.get(index))
+            && family != if ip.contains(':') { "IPv6" } else { "IPv4" }
+        {
+            let message = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
+            errors.push(Error::invalid(&list_path.index(index), ip, message));
         }
     }
     let same_family = |pair: &[String]| pair[0].contains(':') == pair[1].contains(':');

@@ -26,6 +26,7 @@ mod programmed;
 mod reconcile;
 mod replicaset;
 mod resource_quota;
+mod service_addresses;
 mod serviceaccount;
 mod storage_protection;
 mod taint_eviction;
@@ -68,6 +69,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     deployment::start(&tasks.child("deployment"), client, &world);
     endpoints::start(&tasks.child("endpoints"), client, &world);
     endpoints_mirroring::start(&tasks.child("endpoints-mirroring"), client, &world);
+    service_addresses::start(&tasks.child("service-addresses"), client, &world);
     serviceaccount::start(&tasks.child("serviceaccount"), client, &world, &ca_pem);
     namespace::start(&tasks.child("namespace"), client, &world);
     load_balancer::start(&tasks.child("load_balancer"), client, &world, balancers);

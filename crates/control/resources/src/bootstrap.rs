@@ -36,7 +36,7 @@ pub async fn write(resources: &Resources, facts: &Facts) -> Result<(), Status> {
         let namespace: Namespace = parse(json!({"metadata": {"name": name}}))?;
         ensure(&resources.namespaces, &namespace, |_, _| {}).await?;
     }
-    seeds::write(&resources.all(), &resources.service_range.to_string()).await?;
+    seeds::write(&resources.all(), &resources.allocations.configured()).await?;
     let first = resources.allocations.first_service_ip();
     let api_port = i32::from(facts.api_server.port());
     let kubernetes = json!({

@@ -59,12 +59,15 @@ use self::core::pod::streams::{Stream, Streams};
 use self::core::proxy::{Behind, Proxy};
 use self::core::service::address::ServiceAddresses;
 use self::core::{namespace, pod};
+use self::networking::ip_address::IpAddressStrategy;
+use self::networking::service_cidr::ServiceCidrStrategy;
 
 /// What the kinds stand on.
 pub struct Deps {
     pub storage: Arc<dyn Storage>,
     pub admission: Chain,
-    pub service_range: ServiceRange,
+    /// One, or one of each family; the first is of Services that do not say.
+    pub service_ranges: Vec<ServiceRange>,
     pub node_ports: NodePortRange,
     /// The API server as a client of the nodes: its certificate, and the authority that signs theirs.
     pub kubelet_tls: Arc<rustls::ClientConfig>,
@@ -103,7 +106,6 @@ pub struct Resources {
     /// To servers that Services name: webhooks, aggregated API servers.
     pub dialer: Dialer,
     pub allocations: Arc<Allocations>,
-    service_range: ServiceRange,
 }
 
 impl Resources {
@@ -156,7 +158,7 @@ impl Resources {
 
 /// Loads every kind, joins their handlers to them, and repairs the allocations.
 pub async fn resources(deps: Deps) -> Result<Resources, Error> {
-    let allocations = Arc::new(Allocations::new(deps.storage.clone(), deps.service_range, deps.node_ports));
+    let allocations = Arc::new(Allocations::new(deps.storage.clone(), deps.service_ranges, deps.node_ports));
     let load = Load { storage: deps.storage, admission: deps.admission };
     let nodes = load.kind("nodes", NodeStrategy).await?;
     let services = load.kind("services", ServiceStrategy { allocations: allocations.clone() }).await?;
@@ -177,8 +179,12 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
         load: load.clone(),
         nodes,
         allocations,
-        service_range: deps.service_range,
     };
+    let addresses = load.kind("ipaddresses", IpAddressStrategy).await?;
+    let cidrs = load.kind("servicecidrs", ServiceCidrStrategy).await?;
+    resources.allocations.follow(cidrs.clone(), addresses.clone());
+    let networking: [Arc<dyn Resource>; 2] = [addresses, cidrs];
+    resources.others.extend(networking);
     let namespaces = Arc::downgrade(&resources.namespaces);
     resources.namespaces.handle("finalize", Arc::new(namespace::Finalize(namespaces)));
     let pods = Arc::downgrade(&resources.pods);

@@ -44,11 +44,11 @@ impl Seed {
     }
 }
 
-/// `range` is where service addresses come from.
-pub(crate) async fn write(resources: &[Arc<dyn Resource>], range: &str) -> Result<(), Status> {
+/// `ranges` are where service addresses come from.
+pub(crate) async fn write(resources: &[Arc<dyn Resource>], ranges: &[String]) -> Result<(), Status> {
     let mut seeds = flow_control();
     seeds.extend(priority_classes());
-    seeds.push(service_range(range));
+    seeds.push(service_range(ranges));
     seeds.extend(api_services(resources));
     let mut writes = FuturesUnordered::new();
     for seed in seeds {
@@ -165,9 +165,9 @@ fn priority_classes() -> impl Iterator<Item = Seed> {
     })
 }
 
-fn service_range(range: &str) -> Seed {
+fn service_range(ranges: &[String]) -> Seed {
     let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
-        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range]}});
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}});
     let mut seed = Seed::new("networking.k8s.io", "servicecidrs", Keep::Theirs, object);
     seed.status = Some(json!({"conditions": [{"type": "Ready", "status": "True", "reason": "",
         "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": now()}]}));
@@ -256,7 +256,7 @@ mod tests {
         let resources = started().await;
         let mut before = Vec::new();
         for start in 0..2 {
-            write(&resources.all(), "10.43.0.0/16").await.expect("written");
+            write(&resources.all(), &["10.43.0.0/16".to_owned()]).await.expect("written");
             let mut found = Vec::new();
             for (plural, count) in
                 [("prioritylevelconfigurations", 8), ("flowschemas", 13), ("priorityclasses", 2), ("servicecidrs", 1)]
@@ -281,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_mandatory_is_mended() {
         let resources = started().await;
-        write(&resources.all(), "10.43.0.0/16").await.expect("written");
+        write(&resources.all(), &["10.43.0.0/16".to_owned()]).await.expect("written");
         let list = resources.all();
         let levels =
             list.iter().find(|resource| resource.def().plural == "prioritylevelconfigurations").expect("served");
@@ -296,7 +296,7 @@ mod tests {
             let current: Value = levels.get(&ctx, "workload-low", "").await.expect("there").to_value().expect("JSON");
             changed["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
             levels.update(&ctx, "workload-low", payload(&changed), UpdateOptions::default()).await.expect("changed");
-            write(&list, "10.43.0.0/16").await.expect("written");
+            write(&list, &["10.43.0.0/16".to_owned()]).await.expect("written");
             let kept: Value = levels.get(&ctx, "workload-low", "").await.expect("there").to_value().expect("JSON");
             assert_eq!(shares(&kept), Some(expected), "{told}");
         }

@@ -22,7 +22,7 @@ pub(crate) async fn started(storage: Arc<dyn Storage>, range: &str) -> Resources
     let deps = Deps {
         storage,
         admission: Default::default(),
-        service_range: ServiceRange::parse(range).expect("a range"),
+        service_ranges: range.split(',').map(|range| ServiceRange::parse(range).expect("a range")).collect(),
         node_ports: NodePortRange::parse("30000-30015").expect("a range"),
         kubelet_tls: Arc::new(tls),
         tasks: Tasks::root("test"),
@@ -257,4 +257,81 @@ async fn a_namespace_goes_in_two_steps() {
     let handler = namespaces.handler("finalize").expect("a handler");
     handler.handle(&ctx, "a", request).await.expect("finalised");
     assert_eq!(resources.namespaces.get_typed(&ctx, "a").await.expect_err("gone").code, 404);
+}
+
+#[tokio::test]
+async fn a_service_of_two_families_has_an_address_of_each() {
+    let storage = store().await;
+    let resources = started(storage.clone(), "10.43.0.0/16,fd43::/108").await;
+    let services = &*resources.services;
+    let ips = |made: &Value| serde_json::from_value::<Vec<String>>(made["spec"]["clusterIPs"].clone()).expect("IPs");
+    let spec = |policy: &str| {
+        let mut spec = web();
+        spec["ipFamilyPolicy"] = json!(policy);
+        spec
+    };
+    let one = create(services, service("one", web()), false).await.expect("created");
+    assert_eq!((ips(&one).len(), &one["spec"]["ipFamilies"]), (1, &json!(["IPv4"])));
+    let two = create(services, service("two", spec("RequireDualStack")), false).await.expect("created");
+    assert_eq!(two["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+    let [four, six] = &ips(&two)[..] else { panic!("{two}") };
+    assert!(four.starts_with("10.43.") && six.starts_with("fd43::"), "{two}");
+    assert_eq!(two["spec"]["clusterIP"], json!(four));
+    assert_eq!(keys(&storage).await.iter().filter(|key| key.contains("clusterips")).count(), 3);
+    // It gives the second one up, and takes another again.
+    let mut single = two.clone();
+    single["spec"]["ipFamilyPolicy"] = json!("SingleStack");
+    replace(services, "two", single).await.expect("replaced");
+    assert_eq!(keys(&storage).await.iter().filter(|key| key.contains("clusterips")).count(), 2);
+    let mut again = service("two", spec("PreferDualStack"));
+    again["spec"]["clusterIP"] = json!(four);
+    replace(services, "two", again).await.expect("replaced");
+    assert_eq!(keys(&storage).await.iter().filter(|key| key.contains("clusterips")).count(), 3);
+    // The order of the ranges is the cluster's preference.
+    let turned = started(store().await, "fd43::/108,10.43.0.0/16").await;
+    let made = create(&*turned.services, service("one", web()), false).await.expect("created");
+    assert_eq!(made["spec"]["ipFamilies"], json!(["IPv6"]));
+}
+
+#[tokio::test]
+async fn further_ranges_give_addresses_while_they_are_ready() {
+    let resources = started(store().await, "10.43.0.0/29").await;
+    let services = &*resources.services;
+    let all = resources.all();
+    let kind = |plural: &str| all.iter().find(|resource| resource.def().plural == plural).expect("a kind").clone();
+    let (cidrs, addresses) = (kind("servicecidrs"), kind("ipaddresses"));
+    let mut full = None;
+    for n in 0.. {
+        if let Err(status) = create(services, service(&format!("s{n}"), web()), false).await {
+            full = Some((n, status.message));
+            break;
+        }
+    }
+    let (count, message) = full.expect("the range fills up");
+    assert_eq!(
+        (count, message.as_str()),
+        (6, "Internal error occurred: failed to allocate a serviceIP: range is full")
+    );
+    let further = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "more"}, "spec": {"cidrs": ["10.44.0.0/28"]}});
+    let mut made = create(&*cidrs, further, false).await.expect("created");
+    let mut asked = web();
+    asked["clusterIP"] = json!("10.44.0.5");
+    create(services, service("early", asked.clone()), false).await.expect_err("it is not ready");
+    made["status"] = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    let status = RequestContext { subresource: Some("status".into()), ..ctx(&*cidrs, None) };
+    cidrs.update(&status, "more", payload(&made), UpdateOptions::default()).await.expect("a status");
+    create(services, service("asked", asked), false).await.expect("created");
+    let next = create(services, service("next", web()), false).await.expect("created");
+    assert!(next["spec"]["clusterIP"].as_str().is_some_and(|ip| ip.starts_with("10.44.0.")), "{next}");
+    // Somebody else holds an address.
+    let held = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": "10.44.0.7"},
+        "spec": {"parentRef": {"group": "gateway.networking.k8s.io", "resource": "gateways", "namespace": "default",
+            "name": "g"}}});
+    create(&*addresses, held, false).await.expect("created");
+    let mut asked = web();
+    asked["clusterIP"] = json!("10.44.0.7");
+    let status = create(services, service("held", asked), false).await.expect_err("it is held");
+    assert!(status.message.contains("provided IP is already allocated"), "{}", status.message);
 }

@@ -48,20 +48,34 @@ struct Record {
     users: BTreeSet<String>,
     /// What the parameters were before the first user.
     original: BTreeMap<String, String>,
+    /// What else than [`PARAMETERS`] was set.
+    #[serde(default)]
+    ours: BTreeMap<String, String>,
 }
 
 /// Sets the parameters for `user`. Idempotent.
 pub(crate) fn acquire(directory: &Path, user: &str) -> Result<(), Error> {
     change(directory, |record| {
         record.users.insert(user.to_owned());
-        for (name, value) in PARAMETERS {
-            let previous = sysctl::read(name)?;
-            // Recorded before it is changed, so that a crash in between restores a value that is already there.
-            record.original.entry(name.to_owned()).or_insert(previous);
-            sysctl::write(name, value)?;
-        }
-        Ok(())
+        PARAMETERS.iter().try_for_each(|parameter| set(record, *parameter))
     })
+}
+
+/// Sets one more parameter, for as long as the others.
+pub(crate) fn acquire_also(directory: &Path, user: &str, parameter: (&str, &str)) -> Result<(), Error> {
+    change(directory, |record| {
+        record.users.insert(user.to_owned());
+        record.ours.insert(parameter.0.to_owned(), parameter.1.to_owned());
+        set(record, parameter)
+    })
+}
+
+fn set(record: &mut Record, (name, value): (&str, &str)) -> Result<(), Error> {
+    let previous = sysctl::read(name)?;
+    // Recorded before it is changed, so that a crash in between restores a value that is already there.
+    record.original.entry(name.to_owned()).or_insert(previous);
+    sysctl::write(name, value)?;
+    Ok(())
 }
 
 /// Ends `user`'s need; restores the parameters when nobody is left. Nothing happens when nothing was recorded.
@@ -69,8 +83,10 @@ pub(crate) fn release(directory: &Path, user: &str) -> Result<(), Error> {
     change(directory, |record| {
         record.users.remove(user);
         if record.users.is_empty() {
+            let others = std::mem::take(&mut record.ours);
             for (name, original) in std::mem::take(&mut record.original) {
                 let ours = PARAMETERS.iter().find(|(parameter, _)| *parameter == name).map(|(_, value)| *value);
+                let ours = ours.or_else(|| others.get(&name).map(String::as_str));
                 // Somebody else's later choice is theirs.
                 if ours == Some(sysctl::read(&name)?.as_str()) {
                     sysctl::write(&name, &original)?;

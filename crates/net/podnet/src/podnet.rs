@@ -103,6 +103,12 @@ impl PodNet {
         Ok(Self { config: Arc::new(config), state: Arc::new(Mutex::new(State { leases, route })) })
     }
 
+    /// Lets processes of the node reach other hosts from loopback addresses, as node ports on 127.0.0.1 need: sets this
+    /// kernel parameter, for as long as the others. Only where rules keep strangers from loopback addresses.
+    pub fn route_loopback(&self, parameter: (&str, &str)) -> Result<(), Error> {
+        Ok(host::acquire_also(&self.config.host_state_dir, &self.config.interface_prefix, parameter)?)
+    }
+
     /// Connects a sandbox's network namespace and gives it an address. Doing so again changes nothing and returns the
     /// same address, also after a restart.
     pub async fn attach(&self, sandbox: &str, netns: &Path) -> Result<PodAddress, Error> {

@@ -1,87 +1,195 @@
-//! How long the kernel takes with 10,000 Services of two endpoints, in a fresh network namespace. Needs root.
+//! What services cost the kernel, in fresh network namespaces. Needs root.
 //!
-//! `cargo run --release -p net-proxy --example scale`
+//! `cargo run --release -p net-proxy --example scale` changes one service among 100, 1,000, 10,000 and 50,000, loads
+//! 10,000 services of ten endpoints, and compares connections through a service address with direct ones.
 #![allow(clippy::print_stdout)] // its output is the point
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use base_sys::netns::NetNs;
+use base_sys::route::{MacAddress, Request, Route, RouteSpec, Veth};
 use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Network, Origin, Protocol, ProxyConfig};
 
-const SERVICES: u32 = 10_000;
 const ROUNDS: u32 = 1_000;
+const CONNECTIONS: usize = 20_000;
 
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> Outcome {
-    NetNs::create()?.run(measure)?
+    println!("one service changed, milliseconds      endpoint p50    p99   service p50    p99   withdrawal p50    p99");
+    for services in [100, 1_000, 10_000, 50_000] {
+        NetNs::create()?.run(|| changes(services))??;
+    }
+    NetNs::create()?.run(load)??;
+    NetNs::create()?.run(connections)?
 }
 
-fn measure() -> Outcome {
-    let mut kernel = Kernel::open(ProxyConfig {
+fn kernel() -> Outcome<Kernel> {
+    Ok(Kernel::open(ProxyConfig {
         table: "sampan-scale".into(),
         node_name: "here".into(),
         pod_interface_prefix: "smp".into(),
+        tunnel: "smpx".into(),
         v4: Some(Network {
-            cluster_cidr: "10.42.0.0/16".parse()?,
-            service_cidr: "10.43.0.0/16".parse()?,
-            node_ip: Ipv4Addr::LOCALHOST,
+            cluster_cidr: "10.64.0.0/10".parse()?,
+            service_cidr: "10.32.0.0/12".parse()?,
+            node_ip: Ipv4Addr::new(192, 168, 77, 1),
         }),
         v6: None,
-        tunnel: "vx-smp".into(),
-    })?;
-    let table: BTreeMap<_, _> = (0..SERVICES).map(|n| (frontend(n), endpoints(n, 0))).collect();
-    let start = Instant::now();
-    kernel.load(&table, &BTreeSet::new())?;
-    println!("load {SERVICES} services              {:9.3} ms", milliseconds(start.elapsed()));
-    let start = Instant::now();
-    kernel.load(&table, &BTreeSet::new())?;
-    println!("replace them, as a restart does   {:9.3} ms", milliseconds(start.elapsed()));
+    })?)
+}
 
-    let none = Vec::new;
-    report("change one endpoint", |round| {
-        kernel.apply(&BTreeMap::from([(frontend(round), Some(endpoints(round, 1)))]), none(), none()).map(drop)
-    })?;
-    report("add a service", |round| {
-        let new = SERVICES + round;
-        kernel.apply(&BTreeMap::from([(frontend(new), Some(endpoints(new, 0)))]), none(), none()).map(drop)
-    })?;
-    report("remove a service", |round| {
-        kernel.apply(&BTreeMap::from([(frontend(SERVICES + round), None)]), none(), none()).map(drop)
-    })?;
-    report("withdraw one of two endpoints", |round| {
-        let one: BTreeSet<_> = endpoints(round, 1).endpoints.into_iter().take(1).collect();
-        kernel.apply(&BTreeMap::from([(frontend(round), Some(one.into()))]), none(), none()).map(drop)
-    })?;
+fn table(services: u32, size: u32) -> BTreeMap<Frontend, Backends> {
+    (0..services).map(|n| (frontend(n), endpoints(n, size, 0))).collect()
+}
+
+fn changes(services: u32) -> Outcome {
+    let mut kernel = kernel()?;
+    kernel.load(&table(services, 2), &BTreeSet::new())?;
+    let mut measure = |wanted: &dyn Fn(u32) -> (Frontend, Backends)| -> Outcome<(f64, f64)> {
+        let mut times = Vec::new();
+        for round in 0..ROUNDS {
+            let (frontend, backends) = wanted(round);
+            let change = BTreeMap::from([(frontend, Some(backends))]);
+            let start = Instant::now();
+            kernel.apply(&change, Vec::new(), Vec::new())?;
+            times.push(start.elapsed());
+        }
+        Ok(p50_and_p99(times))
+    };
+    // Spread over the table, in another order than it was loaded; among few services each changes several times.
+    let spread = |round: u32| round * 7_919 % services;
+    let endpoint = measure(&|round| (frontend(spread(round)), endpoints(spread(round), 2, 1 + round / services)))?;
+    let service = measure(&|round| (frontend(services + round), endpoints(round, 2, 0)))?;
+    let withdrawal = measure(&|round| (frontend(services + round), endpoints(round, 1, 0)))?;
+    let [a, b, c] = [endpoint, service, withdrawal];
+    println!(
+        "  among {services:6}                             {:6.4} {:6.4}        {:6.4} {:6.4}           {:6.4} {:6.4}",
+        a.0, a.1, b.0, b.1, c.0, c.1
+    );
     Ok(())
 }
 
-/// Runs `work` a thousand times and prints the median and the 99th percentile.
-fn report<E>(what: &str, mut work: impl FnMut(u32) -> Result<(), E>) -> Result<(), E> {
-    let mut times = Vec::new();
-    for round in 0..ROUNDS {
-        let start = Instant::now();
-        work(round)?;
-        times.push(start.elapsed());
-    }
-    times.sort();
-    let at = |share: usize| milliseconds(times[times.len() * share / 100]);
-    println!("{what:33} {:9.3} ms median, {:.3} ms p99", at(50), at(99));
+fn load() -> Outcome {
+    const SERVICES: u32 = 10_000;
+    let table = table(SERVICES, 10);
+    let (mut kernel, before, kernel_before) = (kernel()?, resident()?, slab()?);
+    let start = Instant::now();
+    kernel.load(&table, &BTreeSet::new())?;
+    println!("load {SERVICES} services of 10 endpoints: {:.3} s", start.elapsed().as_secs_f64());
+    let (ours, kernels) = (resident()?.saturating_sub(before), slab()?.saturating_sub(kernel_before));
+    let each = |kib: u64| kib as f64 / f64::from(SERVICES);
+    println!("memory per service: {:.2} KiB here, {:.2} KiB of the kernel's", each(ours), each(kernels));
+    let start = Instant::now();
+    drop(kernel);
+    self::kernel()?.resume(&table, &BTreeSet::new())?;
+    println!("restart with nothing changed: {:.3} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// KiB of this process.
+fn resident() -> Outcome<u64> {
+    field("/proc/self/status", "VmRSS:")
+}
+
+/// KiB that the kernel has in its allocators; other programs' doings are in it as well.
+fn slab() -> Outcome<u64> {
+    Ok(field("/proc/meminfo", "Slab:")? + field("/proc/meminfo", "Percpu:")?)
+}
+
+fn field(path: &str, name: &str) -> Outcome<u64> {
+    let text = std::fs::read_to_string(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}
+
+/// Connect, read a byte, close: by the pod's address and through a service in turn, on a node with 10,000 services.
+fn connections() -> Outcome {
+    let node = Ipv4Addr::new(192, 168, 77, 1);
+    let pod = Ipv4Addr::new(10, 64, 0, 2);
+    let netns = NetNs::create()?;
+    let mut route = Route::open()?;
+    let (here, there) = (MacAddress([0xee; 6]), MacAddress([0x0a, 0x58, 10, 64, 0, 2]));
+    let veth = Veth { name: "smp2", mac: here, peer_name: "eth0", peer_mac: there, mtu: None };
+    let services = RouteSpec { source: Some(node), ..RouteSpec::to_link(Ipv4Addr::new(10, 32, 0, 0), 12, 1) };
+    route.apply([Request::link_up(1), Request::add_address(1, node, 32), Request::set_route(&services)])?;
+    route.apply([Request::create_veth(&veth, netns.fd())])?;
+    let index = route.link("smp2")?.ok_or("no link")?.index;
+    let to_pod = RouteSpec { source: Some(node), ..RouteSpec::to_link(pod, 32, index) };
+    route.apply([Request::set_neighbour(index, pod, there), Request::set_route(&to_pod)])?;
+    let listener = netns.run(|| -> Outcome<TcpListener> {
+        let gateway = Ipv4Addr::new(169, 254, 1, 1);
+        let mut route = Route::open()?;
+        let index = route.link("eth0")?.ok_or("no link")?.index;
+        let default = RouteSpec { via: Some(gateway), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, index) };
+        route.apply([
+            Request::link_up(1),
+            Request::link_up(index),
+            Request::add_address(index, pod, 32),
+            Request::set_neighbour(index, gateway, here),
+            Request::set_route(&default),
+        ])?;
+        Ok(TcpListener::bind((pod, 8080))?)
+    })??;
+    route.link("smp2")?;
+    base_sys::sysctl::write("net/ipv4/ip_forward", "1")?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The client may be gone.
+            let _ = std::io::Write::write_all(&mut &stream, b"x");
+        }
+    });
+    let mut kernel = kernel()?;
+    kernel.load(&table(10_000, 2), &BTreeSet::new())?;
+    let web = frontend(20_000);
+    let one = BTreeSet::from([Endpoint { ip: pod.into(), port: 8080 }]);
+    kernel.apply(&BTreeMap::from([(web, Some(one.into()))]), Vec::new(), Vec::new())?;
+    let FrontendAddress::Ip(service) = web.address else { return Err("not an address".into()) };
+    let (mut direct, mut through) = (Vec::new(), Vec::new());
+    for _ in 0..CONNECTIONS {
+        direct.push(connection((pod, 8080).into())?);
+        through.push(connection((service, 80).into())?);
+    }
+    let (direct, through) = (p50_and_p99(direct), p50_and_p99(through));
+    println!(
+        "connect, read, close, milliseconds: direct {:.4} (p99 {:.4}), through a service {:.4} (p99 {:.4}): {:.2} times",
+        direct.0,
+        direct.1,
+        through.0,
+        through.1,
+        through.0 / direct.0
+    );
+    Ok(())
+}
+
+fn connection(to: SocketAddr) -> Outcome<Duration> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(to)?;
+    stream.read_exact(&mut [0])?;
+    drop(stream);
+    Ok(start.elapsed())
+}
+
+fn p50_and_p99(mut times: Vec<Duration>) -> (f64, f64) {
+    times.sort();
+    let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e3;
+    (at(50), at(99))
 }
 
 fn frontend(number: u32) -> Frontend {
-    let ip = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 43, 0, 10)) + number));
+    let ip = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 32, 0, 10)) + number));
     Frontend { origin: Origin::Cluster, address: FrontendAddress::Ip(ip), protocol: Protocol::Tcp, port: 80 }
 }
 
-fn endpoints(number: u32, generation: u16) -> Backends {
-    let ip = |offset| IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 42, 0, 1)) + 2 * number + offset));
-    BTreeSet::from([Endpoint { ip: ip(0), port: 8080 }, Endpoint { ip: ip(1), port: 8080 + generation }]).into()
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+/// `generation` moves the last.
+fn endpoints(number: u32, count: u32, generation: u32) -> Backends {
+    let endpoint = |index: u32| {
+        let last = if index + 1 == count { generation } else { 0 };
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 64, 0, 3)) + number * 10 + index);
+        Endpoint { ip: ip.into(), port: 8080 + u16::try_from(last % 1_000).unwrap_or(0) }
+    };
+    (0..count).map(endpoint).collect::<BTreeSet<_>>().into()
 }

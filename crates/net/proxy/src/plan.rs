@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use base_sys::route::IpCidr;
+
 use crate::frontend::{self, Backends, Endpoint, Family, Frontend, FrontendAddress, Origin, Otherwise, Protocol};
 use crate::pick::MOST_ENDPOINTS;
 use crate::slice_view::{EndpointView, SliceView};
@@ -15,11 +17,19 @@ pub struct Locality {
     pub zone: Option<String>,
     /// Nodes that may be gone: their endpoints come last.
     pub suspects: BTreeSet<String>,
+    /// The ranges whose addresses are the cluster's wherever a packet comes from. A further ServiceCIDR's are not among
+    /// them: a packet from outside counts as external there.
+    pub service_ranges: Vec<IpCidr>,
 }
 
 impl Locality {
     fn is_here(&self, endpoint: &EndpointView) -> bool {
         endpoint.node.as_deref() == Some(&self.node_name)
+    }
+
+    fn is_further(&self, address: FrontendAddress) -> bool {
+        let FrontendAddress::Ip(ip) = address else { return false };
+        !self.service_ranges.is_empty() && !self.service_ranges.iter().any(|range| range.contains(ip))
     }
 
     fn is_suspect(&self, endpoint: &EndpointView) -> bool {
@@ -55,6 +65,9 @@ pub fn plan(service: &ServiceView, slices: &[&SliceView], locality: &Locality) -
         };
         for address in of_family(&service.cluster_ips) {
             add(Origin::Cluster, address, port.port, service.internal, None);
+            if locality.is_further(address) {
+                add(Origin::External, address, port.port, service.internal, None);
+            }
         }
         let guard = Some(&service.sources)
             .filter(|sources| sources.iter().any(|block| Family::of(block.network()) == family))

@@ -232,3 +232,17 @@ fn health_counts_pods_not_addresses() {
     assert_eq!(plan(&service, &[], &here()).health, Some((31_000, 0)));
     assert_eq!(plan(&web(), &[&four], &here()).health, None);
 }
+
+#[test]
+fn addresses_of_a_further_range_are_served_to_the_outside_as_well() {
+    let slice = slice(vec![endpoint(2, "here", true, false)]);
+    let from_outside = |range: &str| {
+        let locality = Locality { service_ranges: vec![range.parse().expect("a block")], ..here() };
+        let plan = plan(&web(), &[&slice], &locality);
+        assert_eq!(endpoints(&plan, Origin::Cluster, CLUSTER_IP, 80), [2]);
+        let outside = Frontend { origin: Origin::External, address: CLUSTER_IP, protocol: Protocol::Tcp, port: 80 };
+        plan.frontends.contains_key(&outside)
+    };
+    assert!(!from_outside("10.43.0.0/16"));
+    assert!(from_outside("10.77.0.0/16"));
+}

@@ -47,17 +47,23 @@ impl Programmed {
         self.revision.subscribe()
     }
 
+    /// Resolves with the first load.
+    pub(crate) async fn loaded(&self) {
+        self.until(|in_service| in_service.is_some()).await;
+    }
+
     /// Resolves once no Service sends new connections to `ip`, save as a last resort.
     pub(crate) async fn withdrawn(&self, ip: IpAddr) {
+        self.until(|in_service| in_service.is_some_and(|counts| !counts.contains_key(&ip))).await;
+    }
+
+    async fn until(&self, holds: impl Fn(Option<&HashMap<IpAddr, usize>>) -> bool) {
         let mut revision = self.revision();
         loop {
             // Seen before looking, so that a change in between wakes us.
             revision.mark_unchanged();
-            let used = {
-                let guard = self.in_service.lock().unwrap_or_else(PoisonError::into_inner);
-                guard.as_ref().is_none_or(|counts| counts.contains_key(&ip))
-            };
-            if !used || revision.changed().await.is_err() {
+            let done = holds(self.in_service.lock().unwrap_or_else(PoisonError::into_inner).as_ref());
+            if done || revision.changed().await.is_err() {
                 return;
             }
         }

@@ -66,6 +66,11 @@ impl Proxy {
         });
     }
 
+    /// Resolves once the kernel has the table; before, an earlier run's may be there.
+    pub async fn loaded(&self) {
+        self.programmed.loaded().await;
+    }
+
     /// Resolves once no Service of this node sends new connections to `ip`, save as a last resort.
     pub async fn withdrawn(&self, ip: IpAddr) {
         self.programmed.withdrawn(ip).await;
@@ -157,7 +162,11 @@ impl Driver {
             tasks: tasks.clone(),
             table: config.table.clone(),
             node_name: config.node_name.clone(),
-            world: World::new(Locality { node_name: config.node_name.clone(), ..Locality::default() }),
+            world: World::new(Locality {
+                node_name: config.node_name.clone(),
+                service_ranges: config.networks().iter().map(|network| network.service).collect(),
+                ..Locality::default()
+            }),
             health: HealthServer::new(tasks),
             kernel: Some(Kernel::open(config).map_err(Error::Open)?),
             programmed: programmed.clone(),

@@ -5,8 +5,9 @@
 mod topology;
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use base_sys::sysctl;
@@ -149,5 +150,33 @@ fn loopback_has_node_ports_and_nobody_else_reaches_it() {
         // The packet is dropped on its way out.
         assert_eq!(socket.send_to(b"?", (on.of(&a), 8080)).unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert!(topology::ruleset().contains("counter packets 0"));
+    });
+}
+
+/// Runs one side of the handshake in a peer's namespace.
+fn sctp(peer: &Peer, role: &str, address: IpAddr, port: u16) -> Child {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sctp.py");
+    let arguments = [script, role, &address.to_string(), &port.to_string()];
+    peer.netns.run(|| Command::new("python3").args(arguments).stdout(Stdio::piped()).spawn().unwrap()).unwrap()
+}
+
+#[test]
+fn sctp_is_translated_there_and_back() {
+    on_nodes(|on| {
+        let (server, client) = (Peer::pod(2), Peer::pod(9));
+        let web = on.cluster_ip(Protocol::Sctp, 80);
+        // The same address and port over TCP are another front end.
+        let _kernel = loaded(&Table::from([
+            (web, on.endpoints(&[&server])),
+            (on.cluster_ip(Protocol::Tcp, 80), Backends::default()),
+        ]));
+        let mut answering = sctp(&server, "server", on.of(&server), 8080);
+        let mut said = BufReader::new(answering.stdout.take().unwrap()).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "ready");
+        let asking = sctp(&client, "client", on.web(), 80).wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&asking.stdout), format!("{} 80\n", on.web()));
+        assert_eq!(said.next().unwrap().unwrap(), on.of(&client).to_string());
+        assert!(answering.wait().unwrap().success() && asking.status.success());
+        assert_eq!(client.call((on.web(), 80)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     });
 }

@@ -12,6 +12,14 @@ const COLUMNS: &[Column] = &[NAME, columns::text("ParentRef", "The object that h
 
 pub struct IpAddressStrategy;
 
+/// Whether it only shows what a Service holds, rather than holding the address itself.
+pub(crate) fn is_of_a_service(address: &IPAddress) -> bool {
+    let labels = address.metadata.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get("ipaddress.kubernetes.io/managed-by"))
+        .is_some_and(|by| by == "ipallocator.k8s.io")
+}
+
 impl Strategy for IpAddressStrategy {
     type Object = IPAddress;
 

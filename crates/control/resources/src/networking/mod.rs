@@ -1,4 +1,4 @@
-//! `networking.k8s.io/v1`.
+//! `networking.k8s.io/v1`; IPAddresses and ServiceCIDRs are loaded with Services, whose addresses they are about.
 
 pub(crate) mod ingress;
 pub(crate) mod ingress_class;
@@ -17,7 +17,5 @@ pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
         load.erased("ingresses", ingress::IngressStrategy).await?,
         load.erased("ingressclasses", ingress_class::IngressClassStrategy).await?,
         load.erased("networkpolicies", network_policy::NetworkPolicyStrategy).await?,
-        load.erased("ipaddresses", ip_address::IpAddressStrategy).await?,
-        load.erased("servicecidrs", service_cidr::ServiceCidrStrategy).await?,
     ])
 }

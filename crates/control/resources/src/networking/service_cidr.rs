@@ -12,6 +12,13 @@ const COLUMNS: &[Column] = &[NAME, columns::text("CIDRs", "Its ranges, at most o
 
 pub struct ServiceCidrStrategy;
 
+/// Whether addresses are given out of it.
+pub(crate) fn is_ready(cidr: &ServiceCIDR) -> bool {
+    let mut conditions = cidr.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    cidr.metadata.deletion_timestamp.is_none()
+        && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 impl Strategy for ServiceCidrStrategy {
     type Object = ServiceCIDR;
 

@@ -76,12 +76,14 @@ const BINDINGS: &[(&str, &[Subject])] = &[
 const JOINING: &str = api::bootstrap_token::JOINING;
 
 /// All controllers of this process share one identity, which holds what upstream grants each of them; and ours approve
-/// nodes' serving certificates, which upstream leaves to others, and say how far the data planes of all nodes are.
+/// nodes' serving certificates, which upstream leaves to others, say how far the data planes of all nodes are, and make
+/// the objects that show who has which address, which upstream's API server makes itself.
 const OUR_CONTROLLERS: Role = role(
     "system:sampan:controllers",
     &[
         Of("approve", "certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving"),
         Of("get patch", "coordination.k8s.io", "leases", "sampan-programmed"),
+        On("create delete", "networking.k8s.io", "ipaddresses"),
     ],
 );
 /// The data plane and the cluster DNS share the identity of kube-proxy.

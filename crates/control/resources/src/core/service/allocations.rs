@@ -2,15 +2,19 @@
 //! never hand out one twice. The value names the owner, for release and repair.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base_meta::Status;
 use bytes::Bytes;
 use jiff::Timestamp;
+use machinery_registry::{Registry, Strategy};
 use machinery_storage::{Error, Expect, Op, Revision, Storage};
 use serde::{Deserialize, Serialize};
 
 use super::ranges::{NodePortRange, ServiceRange};
+use crate::define::server_context;
+use crate::networking::ip_address::{self, IpAddressStrategy};
+use crate::networking::service_cidr::{self, ServiceCidrStrategy};
 
 pub(super) const PREFIX: &str = "/sampan/allocations/";
 /// Before the whole range is read for what is free, this many random keys are tried.
@@ -68,22 +72,75 @@ pub(crate) type Taken<T> = Result<Result<T, Refused>, Status>;
 
 pub struct Allocations {
     pub(super) storage: Arc<dyn Storage>,
-    pub(super) services: ServiceRange,
+    /// Of the cluster's configuration, one per family; the first is of Services that do not say.
+    services: Vec<ServiceRange>,
+    /// Further ranges, once their registry is there.
+    further: OnceLock<Arc<Registry<ServiceCidrStrategy>>>,
+    /// Addresses that somebody holds by an IPAddress.
+    held: OnceLock<Arc<Registry<IpAddressStrategy>>>,
     pub(super) node_ports: NodePortRange,
 }
 
 impl Allocations {
     /// The API server's own.
     pub fn first_service_ip(&self) -> IpAddr {
-        self.services.first()
+        self.services[0].first()
     }
 
-    pub fn new(storage: Arc<dyn Storage>, services: ServiceRange, node_ports: NodePortRange) -> Self {
-        Self { storage, services, node_ports }
+    /// `services` are one or two ranges, of different families.
+    pub fn new(storage: Arc<dyn Storage>, services: Vec<ServiceRange>, node_ports: NodePortRange) -> Self {
+        assert!(!services.is_empty(), "the configuration names a service range");
+        Self { storage, services, further: OnceLock::new(), held: OnceLock::new(), node_ports }
+    }
+
+    /// From now on ServiceCIDRs and IPAddresses count as well.
+    pub(crate) fn follow(&self, cidrs: Arc<Registry<ServiceCidrStrategy>>, held: Arc<Registry<IpAddressStrategy>>) {
+        // There is one registry of each, and this is told of once.
+        let _ = self.further.set(cidrs);
+        let _ = self.held.set(held);
+    }
+
+    /// The ranges of the configuration.
+    pub fn configured(&self) -> Vec<String> {
+        self.services.iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether an IPAddress says that something else than a Service has the address.
+    async fn is_held(&self, which: Allocation) -> Result<bool, Status> {
+        let (Allocation::ClusterIp(ip), Some(held)) = (which, self.held.get()) else { return Ok(false) };
+        let ctx = server_context(held.strategy().def().gvr(), None);
+        match held.get_typed(&ctx, &ip.to_string()).await {
+            Ok(address) => Ok(!ip_address::is_of_a_service(&address)),
+            Err(status) if status.code == 404 => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// The cluster's families, that of Services that do not say first.
+    pub(super) fn families(&self) -> Vec<&'static str> {
+        self.services.iter().map(ServiceRange::family).collect()
+    }
+
+    /// Those of the configuration, then those of ServiceCIDRs that are ready and stay.
+    pub(super) async fn ranges(&self) -> Result<Vec<ServiceRange>, Status> {
+        let mut all = self.services.clone();
+        let Some(further) = self.further.get() else { return Ok(all) };
+        for cidr in further.list_typed(None).await?.iter().filter(|cidr| service_cidr::is_ready(cidr)) {
+            let blocks = cidr.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+            for range in blocks.filter_map(|block| ServiceRange::parse(block).ok()) {
+                if !all.contains(&range) {
+                    all.push(range);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// This one and no other; a dry run only looks.
     pub(super) async fn take(&self, which: Allocation, owner: &Owner, dry_run: bool) -> Taken<()> {
+        if self.is_held(which).await? {
+            return Ok(Err(Refused::Taken));
+        }
         if dry_run {
             let free = self.storage.get(&which.key()).await.map_err(failed)?.is_none();
             return Ok(if free { Ok(()) } else { Err(Refused::Taken) });
@@ -95,14 +152,14 @@ impl Allocations {
         }
     }
 
-    pub(super) async fn take_any_ip(&self, owner: &Owner, dry_run: bool) -> Taken<IpAddr> {
-        let band = self.services.band();
-        let ip = |number| Allocation::ClusterIp(self.services.address(number));
-        match self.take_any(band, ip, owner, dry_run).await? {
-            Ok(Allocation::ClusterIp(ip)) => Ok(Ok(ip)),
-            Ok(Allocation::NodePort(_)) => Ok(Err(Refused::Full)),
-            Err(refused) => Ok(Err(refused)),
+    pub(super) async fn take_any_ip(&self, family: &str, owner: &Owner, dry_run: bool) -> Taken<IpAddr> {
+        for range in self.ranges().await?.into_iter().filter(|range| range.family() == family) {
+            let ip = |number| Allocation::ClusterIp(range.address(number));
+            if let Ok(Allocation::ClusterIp(ip)) = self.take_any(range.band(), ip, owner, dry_run).await? {
+                return Ok(Ok(ip));
+            }
         }
+        Ok(Err(Refused::Full))
     }
 
     pub(super) async fn take_any_port(&self, owner: &Owner, dry_run: bool) -> Taken<u16> {

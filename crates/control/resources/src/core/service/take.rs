@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::service::{cluster_ip, needs_cluster_ip, needs_health_check_node_port, needs_node_ports};
+use api::service::{is_headless, needs_cluster_ip, needs_health_check_node_port, needs_node_ports};
 use base_meta::field::{self, Path};
 use base_meta::{Gvk, Status};
 use futures::FutureExt as _;
@@ -39,7 +39,7 @@ pub(super) async fn for_create(
     service: &mut Service,
     dry_run: bool,
 ) -> Result<Option<Undo>, Status> {
-    change(allocations, service, Vec::new(), dry_run).await
+    change(allocations, service, None, dry_run).await
 }
 
 pub(super) async fn for_update(
@@ -48,19 +48,21 @@ pub(super) async fn for_update(
     old: &Service,
     dry_run: bool,
 ) -> Result<Option<Undo>, Status> {
-    change(allocations, new, held(old), dry_run).await
+    change(allocations, new, Some(old), dry_run).await
 }
 
 async fn change(
     allocations: &Arc<Allocations>,
     service: &mut Service,
-    had: Vec<Allocation>,
+    old: Option<&Service>,
     dry_run: bool,
 ) -> Result<Option<Undo>, Status> {
     let owner = owner(service);
+    let had = old.map(held).unwrap_or_default();
+    let before = old.and_then(|old| old.spec.as_ref());
     let Some(spec) = &mut service.spec else { return Ok(None) };
     let mut purse = Purse { allocations, owner: &owner, had, took: Vec::new(), dry_run };
-    let result = fill(&mut purse, spec).await;
+    let result = fill(&mut purse, spec, before).await;
     let took = std::mem::take(&mut purse.took);
     match result {
         Ok(()) if took.is_empty() || dry_run => Ok(None),
@@ -83,22 +85,19 @@ async fn give_back(allocations: &Allocations, took: Vec<Allocation>, owner: &Own
     }
 }
 
-async fn fill(purse: &mut Purse<'_>, spec: &mut ServiceSpec) -> Result<(), Status> {
-    families::fill(spec, purse.allocations.services.family()).map_err(|error| purse.invalid(error))?;
-    if needs_cluster_ip(spec) {
-        match cluster_ip(spec) {
-            "" => {
-                let ip = purse.any_ip().await?;
-                spec.cluster_ip = Some(ip.clone());
-                spec.cluster_ips = Some(vec![ip]);
-            }
-            "None" => {}
-            _ => {
-                for ip in spec.cluster_ips.clone().unwrap_or_default() {
-                    purse.ip(&ip).await?;
-                }
-            }
+async fn fill(purse: &mut Purse<'_>, spec: &mut ServiceSpec, before: Option<&ServiceSpec>) -> Result<(), Status> {
+    families::fill(spec, before, &purse.allocations.families()).map_err(|errors| purse.refused(&errors))?;
+    if needs_cluster_ip(spec) && !is_headless(spec) {
+        let asked = spec.cluster_ips.take().unwrap_or_default();
+        let mut ips = Vec::new();
+        for (index, family) in spec.ip_families.iter().flatten().enumerate() {
+            ips.push(match asked.get(index) {
+                Some(ip) => purse.ip(ip, &asked).await?,
+                None => purse.any_ip(family).await?,
+            });
         }
+        spec.cluster_ip = ips.first().cloned();
+        spec.cluster_ips = Some(ips);
     }
     if needs_node_ports(spec) {
         node_ports(purse, spec).await?;
@@ -142,11 +141,15 @@ struct Purse<'a> {
 
 impl Purse<'_> {
     fn invalid(&self, error: field::Error) -> Status {
-        Status::invalid(&Gvk::of("", "v1", "Service"), &self.owner.name, &[error])
+        self.refused(&[error])
     }
 
-    async fn any_ip(&mut self) -> Result<String, Status> {
-        match self.allocations.take_any_ip(self.owner, self.dry_run).await? {
+    fn refused(&self, errors: &[field::Error]) -> Status {
+        Status::invalid(&Gvk::of("", "v1", "Service"), &self.owner.name, errors)
+    }
+
+    async fn any_ip(&mut self, family: &str) -> Result<String, Status> {
+        match self.allocations.take_any_ip(family, self.owner, self.dry_run).await? {
             Ok(ip) => {
                 self.took.push(Allocation::ClusterIp(ip));
                 Ok(ip.to_string())
@@ -155,25 +158,28 @@ impl Purse<'_> {
         }
     }
 
-    async fn ip(&mut self, text: &str) -> Result<(), Status> {
-        let range = self.allocations.services;
+    /// `asked` is all that the Service asks for.
+    async fn ip(&mut self, text: &str, asked: &[String]) -> Result<String, Status> {
+        let ranges = self.allocations.ranges().await?;
         let path = Path::new("spec").child("clusterIPs");
         let error = |problem: String| {
-            field::Error::invalid(&path, &json!([text]), format!("failed to allocate IP {text}: {problem}"))
+            field::Error::invalid(&path, &json!(asked), format!("failed to allocate IP {text}: {problem}"))
         };
-        let Some(ip) = text.parse().ok().filter(|ip| range.contains(*ip)) else {
+        let Some(ip) = text.parse().ok().filter(|ip| ranges.iter().any(|range| range.contains(*ip))) else {
+            let valid: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            let valid = valid.join(",");
             let problem =
-                format!("the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}");
+                format!("the provided IP ({text}) is not in the valid range. The range of valid IPs is {valid}");
             return Err(self.invalid(error(problem)));
         };
         let which = Allocation::ClusterIp(ip);
         if self.had.contains(&which) {
-            return Ok(());
+            return Ok(text.to_owned());
         }
         match self.allocations.take(which, self.owner, self.dry_run).await? {
             Ok(()) => {
                 self.took.push(which);
-                Ok(())
+                Ok(text.to_owned())
             }
             Err(_) => Err(self.invalid(error("provided IP is already allocated".to_owned()))),
         }
