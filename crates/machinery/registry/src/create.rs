@@ -16,6 +16,7 @@ use crate::managed::{Ledger, splice};
 use crate::object::Erased;
 use crate::ownership::{How, take_sent};
 use crate::resource::Written;
+use crate::update::Part;
 use crate::{CreateOptions, Operation, Payload, RequestContext, identity, metadata};
 
 /// How often a generated name that is taken is replaced by another.
@@ -34,7 +35,7 @@ impl Core {
         let manager = options.field_manager.as_deref();
         let how =
             How { dry_run: options.dry_run, manager, api_version: &api_version, validation: options.field_validation };
-        self.insert(ctx, dialect.to_stored(value).await?, how, None).await
+        self.insert(ctx, dialect.written(value, None, Part::Whole).await?, how, None).await
     }
 
     pub(crate) async fn create_erased(

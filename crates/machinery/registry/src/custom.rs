@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 
+use base_meta::field::Error;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
 use serde::ser::SerializeMap as _;
@@ -103,6 +104,12 @@ pub trait CustomSchema: Debug + Send + Sync + 'static {
 
     /// Whether [`Self::default`] ever changes anything: stored objects of a kind that has none are not decoded to be read.
     fn has_defaults(&self) -> bool;
+
+    /// What is wrong with an object, `old` as it was before. The registry asks it of other versions than the stored one,
+    /// whose strategy does so in [`Strategy::validate`](crate::Strategy::validate).
+    fn validate(&self, _object: &Value, _old: Option<&Value>) -> Vec<Error> {
+        Vec::new()
+    }
 
     /// Of the value that `path` leads to; the empty path is the object.
     fn topology(&self, path: &[Step<'_>]) -> Topology;

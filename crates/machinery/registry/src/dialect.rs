@@ -9,9 +9,10 @@ use machinery_storage::Object;
 use serde_json::Value;
 
 use crate::ResourceDef;
-use crate::codec::bytes;
+use crate::codec::{Stored, bytes};
 use crate::custom::CustomSchema;
 use crate::intern::intern;
+use crate::update::Part;
 use crate::view::Conversion;
 
 pub(crate) struct Dialect {
@@ -67,6 +68,39 @@ impl Dialect {
     pub(crate) async fn to_stored(&self, value: Value) -> Result<Value, Status> {
         let Some(Converted { conversion, stored, .. }) = &self.converted else { return Ok(value) };
         one(conversion.convert(vec![value], stored).await?)
+    }
+
+    /// A document of this version that is to be stored: judged by this version's own schema, then as [`Self::to_stored`] has it.
+    pub(crate) async fn written(&self, value: Value, stored: Option<&Stored>, part: Part) -> Result<Value, Status> {
+        let (Some(custom), true) = (&self.custom, self.is_converted()) else { return self.to_stored(value).await };
+        let old = match stored {
+            Some(stored) => Some(self.document(&stored.object).await?),
+            None => None,
+        };
+        let errors = custom.validate(&self.as_written(&value, old.as_ref(), part), old.as_ref());
+        if !errors.is_empty() {
+            let name = value["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(Status::invalid(&self.def.gvk, name, &errors));
+        }
+        self.to_stored(value).await
+    }
+
+    /// The part that the write is not about is as it was.
+    fn as_written(&self, value: &Value, old: Option<&Value>, part: Part) -> Value {
+        if self.def.subresource("status").is_none() {
+            return value.clone();
+        }
+        let (mut whole, status) = match (part, old) {
+            (Part::Status, Some(old)) => (old.clone(), value.get("status")),
+            _ => (value.clone(), old.and_then(|old| old.get("status"))),
+        };
+        if let Some(members) = whole.as_object_mut() {
+            match status {
+                Some(status) => members.insert("status".into(), status.clone()),
+                None => members.remove("status"),
+            };
+        }
+        whole
     }
 
     /// The object as a client of this version sees it, resourceVersion included.

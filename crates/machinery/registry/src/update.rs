@@ -54,19 +54,18 @@ struct Sent<'a> {
     ctx: &'a RequestContext,
     body: &'a Payload,
     validation: FieldValidation,
+    part: Part,
     first: Option<Value>,
 }
 
 #[async_trait::async_trait]
 impl Origin for Sent<'_> {
-    async fn wanted(&mut self, _: &Stored) -> Result<Wanted, Status> {
-        Ok(match self.first.take() {
-            Some(value) => value.into(),
-            None => {
-                let value = self.dialect.decode(self.ctx, self.body, self.validation)?;
-                self.dialect.to_stored(value).await?.into()
-            }
-        })
+    async fn wanted(&mut self, stored: &Stored) -> Result<Wanted, Status> {
+        let value = match self.first.take() {
+            Some(value) => value,
+            None => self.dialect.decode(self.ctx, self.body, self.validation)?,
+        };
+        Ok(self.dialect.written(value, Some(stored), self.part).await?.into())
     }
 }
 
@@ -82,7 +81,6 @@ impl Core {
     ) -> Result<Written, Status> {
         let value = dialect.decode(ctx, body, options.field_validation)?;
         self.check_named(ctx, name, &value)?;
-        let value = dialect.to_stored(value).await?;
         let api_version = dialect.def.gvk.api_version();
         let manager = options.field_manager.as_deref();
         let how =
@@ -94,14 +92,15 @@ impl Core {
             if let Some(refusal) = &options.no_create {
                 return Err((**refusal).clone());
             }
-            match self.create_named(ctx, name, value.clone(), how).await {
+            let new = dialect.written(value.clone(), None, part).await?;
+            match self.create_named(ctx, name, new, how).await {
                 // Another was first: what it made is updated.
                 Err(status) if status.reason == Reason::AlreadyExists => {}
                 answer => return answer,
             }
         }
         let validation = options.field_validation;
-        let mut sent = Sent { dialect, ctx, body, validation, first: Some(value) };
+        let mut sent = Sent { dialect, ctx, body, validation, part, first: Some(value) };
         self.modify(ctx, name, part, how, &mut sent).await
     }
 

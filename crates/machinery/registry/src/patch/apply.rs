@@ -33,7 +33,8 @@ impl Origin for Applied<'_> {
             Some(object) => self.conform(object)?,
             None => live,
         };
-        Ok(Wanted { object: self.dialect.to_stored(object).await?, ledger: Some(applied.ledger) })
+        let object = self.dialect.written(object, Some(stored), self.applying.part).await?;
+        Ok(Wanted { object, ledger: Some(applied.ledger) })
     }
 }
 
@@ -72,7 +73,7 @@ impl Core {
             }
             let new = self.apply_config(dialect, ctx, how, applying, None)?;
             let object = applied.conform(new.object.unwrap_or_else(|| config.clone()))?;
-            let object = dialect.to_stored(object).await?;
+            let object = dialect.written(object, None, part).await?;
             match self.insert(ctx, object, how, Some(new.ledger)).await {
                 // Another was first: what it made is applied to.
                 Err(status) if status.reason == Reason::AlreadyExists => {}

@@ -86,6 +86,7 @@ struct Patched<'a> {
     ctx: &'a RequestContext,
     patch: &'a Parsed,
     validation: FieldValidation,
+    part: Part,
 }
 
 impl Patched<'_> {
@@ -101,7 +102,7 @@ impl Origin for Patched<'_> {
         let document = self.dialect.document(&stored.object).await?;
         let patched = self.patch.apply(document, Some(self.dialect.def.schema))?;
         let value = self.dialect.conform(self.ctx, patched, self.validation, |problem| self.refuse(problem))?;
-        Ok(self.dialect.to_stored(value).await?.into())
+        Ok(self.dialect.written(value, Some(stored), self.part).await?.into())
     }
 }
 
@@ -129,7 +130,7 @@ impl Core {
         }
         let patch = Parsed::new(patch)?;
         let validation = options.field_validation;
-        let mut patched = Patched { dialect, ctx, patch: &patch, validation };
+        let mut patched = Patched { dialect, ctx, patch: &patch, validation, part };
         self.modify(ctx, name, part, how, &mut patched).await
     }
 }

@@ -25,6 +25,12 @@ use crate::widget::{STRICT, json_patch, merge, payload, strategic};
 struct Sizes;
 
 impl CustomSchema for Sizes {
+    fn validate(&self, object: &Value, _: Option<&Value>) -> Vec<FieldError> {
+        let size = &object["spec"]["size"];
+        let odd = || FieldError::invalid(&Path::new("spec").child("size"), size, "is odd");
+        if size == "odd" { vec![odd()] } else { Vec::new() }
+    }
+
     fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut unknown = Vec::new();
         let mut keep = |value: &mut Value, path: &str, known: &[&str]| {
@@ -231,6 +237,39 @@ async fn its_versions_may_differ_in_name_alone() {
     body["apiVersion"] = "example.io/v1".into();
     view.create(&setup.ctx, payload(&body), CreateOptions::default()).await.unwrap();
     assert_eq!(setup.registry.get_typed(&setup.ctx, "two").await.unwrap().api_version, "example.io/v2");
+}
+
+#[tokio::test]
+async fn another_version_is_judged_by_its_own_schema() {
+    let setup = setup().await;
+    let sized = |name: &str, size: &str| {
+        let mut gizmo = gizmo(name);
+        gizmo["spec"]["size"] = size.into();
+        gizmo
+    };
+    // The stored one has no such rule.
+    setup.create(payload(&sized("one", "odd")), FieldValidation::Strict).await.unwrap();
+    let def = setup.registry.strategy().def();
+    let def = ResourceDef { gvk: Gvk::of("example.io", "v1", "Gizmo"), ..def };
+    let view = View::new(setup.registry.core().clone(), def, Some(Arc::new(Sizes)), Arc::new(Renamed));
+    let body = |name: &str, size: &str| {
+        let mut body = sized(name, size);
+        body["apiVersion"] = "example.io/v1".into();
+        payload(&body)
+    };
+    let options = UpdateOptions::default;
+    view.create(&setup.ctx, body("two", "big"), CreateOptions::default()).await.unwrap();
+    let refused = [
+        view.create(&setup.ctx, body("three", "odd"), CreateOptions::default()).await.map(drop),
+        view.update(&setup.ctx, "two", body("two", "odd"), options()).await.map(drop),
+        view.patch(&setup.ctx, "two", merge(json!({"spec": {"size": "odd"}})), options()).await.map(drop),
+    ];
+    for answer in refused {
+        let status = answer.unwrap_err();
+        assert_eq!((status.code, &status.reason), (422, &Reason::Invalid), "{}", status.message);
+        assert!(status.message.contains("spec.size: Invalid value: \"odd\": is odd"), "{}", status.message);
+    }
+    assert_eq!(setup.registry.get_typed(&setup.ctx, "two").await.unwrap().content["spec"]["size"], "big");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use base_meta::field::{Error, Path};
+use base_meta::field::Error;
 use base_meta::{Status, names};
 use machinery_registry::strategy::Undo;
 use machinery_registry::{Custom, CustomSchema, RequestContext, ResourceDef, ScalePaths, Strategy};
@@ -24,18 +24,7 @@ fn value(object: &Custom) -> Value {
 
 impl CustomStrategy {
     fn judge(&self, new: &Custom, old: Option<&Custom>) -> Vec<Error> {
-        let Version { schema, rules, .. } = &*self.version;
-        let new = value(new);
-        let old = old.map(value);
-        let mut errors = match &old {
-            Some(old) => schema.validate_update(&Path::default(), &new, old),
-            None => schema.validate(&Path::default(), &new),
-        };
-        // Rules may count on what the schema promises.
-        if errors.is_empty() {
-            errors = rules.validate(schema, &new, old.as_ref());
-        }
-        errors
+        CustomSchema::validate(&*self.version, &value(new), old.map(value).as_ref())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base_meta::Gvk;
-use base_meta::field::Path;
+use base_meta::field::{Error, Path};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
@@ -146,6 +146,18 @@ impl CustomSchema for Version {
 
     fn has_defaults(&self) -> bool {
         self.schema.has_defaults()
+    }
+
+    fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Error> {
+        let mut errors = match old {
+            Some(old) => self.schema.validate_update(&Path::default(), object, old),
+            None => self.schema.validate(&Path::default(), object),
+        };
+        // Rules may count on what the schema promises.
+        if errors.is_empty() {
+            errors = self.rules.validate(&self.schema, object, old);
+        }
+        errors
     }
 
     fn topology(&self, path: &[Step<'_>]) -> Topology {
