@@ -117,7 +117,8 @@ heading "Uninstall, with the server killed and its pods running"
 echo "before: $(processes "$work" "$owned" | wc -l) processes, $(on_node ip -o link show | wc -l) links, $(grep -cF "$work" /proc/self/mountinfo) mounts"
 pid=$(server_pid)
 typed "kill -KILL $pid"
-while grep -qs '^State:.[^Z]' "/proc/$pid/status"; do sleep 0.01; done # not our child
+# Not our child. Its first thread can be gone while others still hold its files.
+while grep -qs '^State:.[^Z]' /proc/"$pid"/task/*/status; do sleep 0.01; done
 typed "nsenter --net=/run/netns/$node sampan uninstall"
 after=$(kernel_state "$work" "$owned")
 if [ "$before" != "$after" ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build, the demo and the tests need from Debian's packages. Does nothing the second time.
 set -euo pipefail
-packages=(pkg-config libseccomp-dev nftables iproute2 conntrack dnsutils curl wrk procps busybox-static docker-registry)
+packages=(pkg-config libseccomp-dev nftables iproute2 conntrack dnsutils curl wrk procps openssl busybox-static docker-registry)
 if [ "${1:-}" = tests ]; then
     # For the clients of other languages, unless the machine has them from elsewhere.
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)

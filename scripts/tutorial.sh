@@ -20,8 +20,8 @@ expect() { grep -qE -- "$1" <<<"$output" || fail "the output has nothing like: $
 equal() { [ "$1" = "$2" ] || fail "$3: expected $2, got $1"; }
 
 serve() {
-    printf '\e[36m$ sampan server --node-ip 203.0.113.10 --node-name node-1 &\e[0m\n'
-    sampan server --node-ip 203.0.113.10 --node-name node-1 >>"$DEMO_DIRECTORY/server.log" 2>&1 </dev/null &
+    printf '\e[36m$ sampan server --node-ip 203.0.113.10 --node-external-ip 203.0.113.10 --node-name node-1 &\e[0m\n'
+    sampan server --node-ip 203.0.113.10 --node-external-ip 203.0.113.10 --node-name node-1 >>"$DEMO_DIRECTORY/server.log" 2>&1 </dev/null &
     server=$!
     echo "$server" >"$DEMO_DIRECTORY/server.pid"
     # The file appears before the API answers; after that the one sign is an answer.
@@ -182,3 +182,42 @@ for signal in TERM KILL; do
 done
 run kubectl scale deployment my-nginx --replicas=3
 run kubectl rollout status deployment/my-nginx --timeout=30s
+
+heading "10. Securing the Service"
+quiet kubectl delete pod traffic --now
+keys=$DEMO_DIRECTORY
+run "openssl req -x509 -nodes -days 365 -newkey rsa:2048 -keyout $keys/nginx.key -out $keys/nginx.crt -subj /CN=my-nginx/O=my-nginx 2>/dev/null"
+run kubectl create secret tls nginxsecret --key "$keys/nginx.key" --cert "$keys/nginx.crt"
+run kubectl get secrets
+expect 'nginxsecret +kubernetes.io/tls +2'
+run kubectl create configmap nginxconfigmap --from-file=examples/default.conf
+run kubectl describe configmap nginxconfigmap
+expect 'ssl_certificate'
+run kubectl delete deployments,svc my-nginx
+run kubectl create -f examples/nginx-secure-app.yaml
+quiet kubectl rollout status deployment/my-nginx --timeout=30s
+run "kubectl get pods -l run=my-nginx -o custom-columns=POD_IP:.status.podIPs"
+secured=$(pod_ips | tail -n 1)
+run "curl -sS -m 5 -k https://$secured | grep title"
+expect 'Welcome to nginx'
+run kubectl apply -f examples/curlpod.yaml
+quiet kubectl rollout status deployment/curl-deployment --timeout=30s
+run kubectl get pods -l app=curlpod
+run "kubectl exec deployment/curl-deployment -- curl -sS -m 5 https://my-nginx --cacert /etc/nginx/ssl/tls.crt | grep title"
+expect 'Welcome to nginx'
+
+heading "11. Exposing the Service"
+run "kubectl get svc my-nginx -o yaml | grep nodePort -C 5"
+port=$(kubectl get svc my-nginx -o jsonpath='{.spec.ports[?(@.name=="https")].nodePort}')
+run "kubectl get nodes -o yaml | grep ExternalIP -B 1"
+expect '203.0.113.10'
+run "curl -sS -m 5 -k https://203.0.113.10:$port | grep title"
+expect 'Welcome to nginx'
+run "KUBE_EDITOR='sed -i s/NodePort/LoadBalancer/' kubectl edit svc my-nginx"
+expect '^service/my-nginx edited$'
+quiet "kubectl wait svc/my-nginx --for='jsonpath={.status.loadBalancer.ingress[0].ip}=203.0.113.10' --timeout=10s"
+run kubectl get svc my-nginx
+expect 'LoadBalancer +[0-9.]+ +203.0.113.10 '
+quiet "for i in 1 2 3 4 5; do curl -sS -m 5 -k https://203.0.113.10 && break; sleep 0.1; done"
+run "curl -sS -m 5 -k https://203.0.113.10 | grep title"
+expect 'Welcome to nginx'

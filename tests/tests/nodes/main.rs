@@ -5,6 +5,7 @@ mod gone;
 mod joining;
 mod reach;
 mod rollout;
+mod secure;
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;

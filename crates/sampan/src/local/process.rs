@@ -52,11 +52,15 @@ fn running(directory: &Path, node: &Member) -> Option<Pid> {
     (ours && !ended(pid)).then(|| Pid::from_raw(pid))
 }
 
-/// One that has ended stays as a zombie while its parent runs.
+/// One that has ended stays as a zombie while its parent runs; its first thread can be one while others still hold its
+/// files.
 fn ended(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_none_or(|(_, rest)| matches!(rest.trim_start().as_bytes().first(), None | Some(b'Z' | b'X')))
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().bytes().next());
+        matches!(state, None | Some(b'Z' | b'X'))
+    })
 }
 
 /// Fails with the last words of a node that has ended. They were started just now, and their numbers are their own; one

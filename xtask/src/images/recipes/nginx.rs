@@ -10,7 +10,7 @@ use crate::images::rootfs::Rootfs;
 pub fn recipe() -> Recipe {
     Recipe {
         name: "nginx",
-        tags: &["nginx:latest"],
+        tags: &["nginx:latest", "bprashanth/nginxhttps:1.0"],
         packages: &["nginx", "bash", "coreutils", "curl", "dash", "libc-bin", "busybox-static"],
         finish,
         config: |packages| {
