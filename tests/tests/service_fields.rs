@@ -22,6 +22,8 @@ metadata:
 spec:
   type: LoadBalancer
   externalTrafficPolicy: Local
+  # Somebody else gives it its addresses.
+  loadBalancerClass: example.org/balancer
   externalIPs: [198.18.0.7]
   ports: [{port: 80}]
   selector: {run: my-nginx}
