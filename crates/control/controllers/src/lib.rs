@@ -65,7 +65,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     let Cluster { ca_pem, address, authority, trust, pods, balancers } = cluster;
     let world = World::start(&tasks.child("informers"), client);
     let programmed = programmed::start(&tasks.child("programmed"), client, &world);
-    replicaset::start(&tasks.child("replicaset"), client, &world, programmed);
+    replicaset::start(&tasks.child("replicaset"), client, &world, programmed.clone());
     deployment::start(&tasks.child("deployment"), client, &world);
     endpoints::start(&tasks.child("endpoints"), client, &world);
     endpoints_mirroring::start(&tasks.child("endpoints-mirroring"), client, &world);
@@ -82,7 +82,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     authentication_trust::start(&tasks.child("authentication_trust"), client, trust);
     node_lifecycle::start(&tasks.child("node_lifecycle"), client, &world);
     taint_eviction::start(&tasks.child("taint_eviction"), client, &world);
-    daemonset::start(&tasks.child("daemonset"), client, &world);
+    daemonset::start(&tasks.child("daemonset"), client, &world, programmed);
     disruption::start(&tasks.child("disruption"), client, &world);
     pod_gc::start(&tasks.child("pod_gc"), client, &world);
     token_cleaner::start(&tasks.child("token_cleaner"), client);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use machinery_client::Regarding;
 
@@ -70,6 +71,29 @@ impl NodeFacts {
             name: self.name.clone(),
             uid: self.uid.clone(),
             ..Regarding::default()
+        }
+    }
+}
+
+/// Where nodes keep their Leases, each of its own name.
+pub const LEASES: &str = "kube-node-lease";
+/// On a node's Lease how far its own data plane is; on the one that tells of all nodes, the lowest.
+pub const REVISION: &str = "sampan.io/programmed";
+
+/// What a node says every few seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFacts {
+    pub renewed: Option<Timestamp>,
+    /// The revision of EndpointSlices that its kernel follows.
+    pub revision: Option<u64>,
+}
+
+impl LeaseFacts {
+    pub fn of(lease: &Lease) -> Self {
+        let annotations = lease.metadata.annotations.as_ref();
+        Self {
+            renewed: lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0),
+            revision: annotations.and_then(|all| all.get(REVISION)?.parse().ok()),
         }
     }
 }

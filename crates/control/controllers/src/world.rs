@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base_tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount, Toleration};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -13,7 +14,7 @@ use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
 use machinery_client::{Informer, ObjectKey, Regarding, informer};
 
-use crate::nodes::NodeFacts;
+use crate::nodes::{self, LeaseFacts, NodeFacts};
 
 /// What the controllers read of a pod: a whole typed pod is 25 KB.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -208,6 +209,7 @@ pub struct World {
     pub namespaces: Informer<Namespace>,
     pub service_accounts: Informer<ServiceAccountFacts>,
     pub nodes: Informer<NodeFacts>,
+    pub node_leases: Informer<LeaseFacts>,
 }
 
 /// That a ServiceAccount exists is all the controllers need.
@@ -229,6 +231,9 @@ impl World {
                 Some(ServiceAccountFacts)
             }),
             nodes: informer(tasks, Api::all(client.clone()), all(), |node: Node| Some(NodeFacts::of(node))),
+            node_leases: informer(tasks, Api::namespaced(client.clone(), nodes::LEASES), all(), |lease: Lease| {
+                Some(LeaseFacts::of(&lease))
+            }),
         }
     }
 

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use self::plan::{Given, Plan, Why};
 use crate::nodes::NodeFacts;
+use crate::programmed::Programmed;
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::replicaset::{patch_pod, regarding};
 use crate::world::{PodFacts, World, controller_of, owned_by};
@@ -41,23 +42,26 @@ struct Controller {
     sets: Informer<DaemonSet>,
     revisions: Informer<ControllerRevision>,
     recorder: Recorder,
+    programmed: Programmed,
     /// By set and node: when a failed pod may be replaced next, and the delay after that.
     failures: Mutex<HashMap<(String, String), (Instant, Duration)>>,
 }
 
-pub fn start(tasks: &Tasks, client: &Client, world: &World) {
+pub fn start(tasks: &Tasks, client: &Client, world: &World, programmed: Programmed) {
     let sets = informer(tasks, Api::all(client.clone()), Config::default(), |set: DaemonSet| Some(set));
     let revisions = informer(tasks, Api::all(client.clone()), Config::default(), |revision: ControllerRevision| {
         controller_of(&revision.metadata).is_some_and(|owner| owner.kind == "DaemonSet").then_some(revision)
     });
     let queue = reconcile::queue::<ObjectKey>();
     wake(tasks, world, &sets, &queue);
+    programmed.wake(tasks, &queue);
     let controller = Arc::new(Controller {
         client: client.clone(),
         world: world.clone(),
         sets,
         revisions,
         recorder: Recorder::new(tasks, client.clone(), "daemonset-controller", None),
+        programmed,
         failures: Mutex::default(),
     });
     let ready = {
@@ -135,13 +139,15 @@ impl Controller {
                 false
             }
         };
+        let now = Timestamp::now();
         let plan = plan::plan(&Given {
             set: &set,
             pods: &pods.iter().map(Arc::as_ref).collect::<Vec<_>>(),
             nodes: &nodes.iter().map(Arc::as_ref).collect::<Vec<_>>(),
             hash: &hash,
+            unknown: &|pod| self.programmed.unknown_for(pod, key, now),
             may_replace: &may_replace,
-            now: Timestamp::now(),
+            now,
         });
         let done = self.execute(key, &set, &current, &plan, &uid).await;
         self.forget_revisions(key, &set, &hash, &pods).await?;

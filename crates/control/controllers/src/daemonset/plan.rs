@@ -12,6 +12,7 @@ use super::pod::HASH;
 use super::rolling::{self, OnNode};
 use crate::fraction::{self, Round};
 use crate::nodes::NodeFacts;
+use crate::replicaset::Unknown;
 use crate::world::{Phase, PodFacts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Given<'a> {
     pub nodes: &'a [&'a NodeFacts],
     /// Of the current template.
     pub hash: &'a str,
+    /// How long at most a ready pod is not to be counted on, since data planes do not know it yet.
+    pub unknown: Unknown<'a>,
     /// Whether a failed pod of that node may be replaced now.
     pub may_replace: &'a dyn Fn(&str) -> bool,
     pub now: Timestamp,
@@ -67,7 +70,8 @@ pub fn plan(given: &Given<'_>) -> Plan {
     let update = update(given.set, i32::try_from(wanted).unwrap_or(i32::MAX));
     let surges = matches!(update, Update::Rolling { surge, .. } if surge > 0);
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let available = |pod: &PodFacts| pod.ready() && available_in(pod, min_ready, given.now).is_none();
+    let left = |pod: &PodFacts| available_in(pod, min_ready, given.now).max((given.unknown)(pod));
+    let available = |pod: &PodFacts| pod.ready() && left(pod).is_none();
 
     let mut by_node: BTreeMap<&str, Vec<&PodFacts>> = places.keys().map(|node| (*node, Vec::new())).collect();
     for pod in &mine {
@@ -97,7 +101,7 @@ pub fn plan(given: &Given<'_>) -> Plan {
         plan.create.extend(step.create);
         plan.delete.extend(step.delete.into_iter().map(|pod| (pod, Why::Old)));
     }
-    plan.recheck = mine.iter().filter_map(|pod| available_in(pod, min_ready, given.now)).min();
+    plan.recheck = mine.iter().filter_map(|pod| left(pod)).min();
     plan.status = status(given, &places, &by_node, &available);
     plan
 }
@@ -284,6 +288,7 @@ mod tests {
             pods: &pods.iter().collect::<Vec<_>>(),
             nodes: &nodes.iter().collect::<Vec<_>>(),
             hash: "new",
+            unknown: &|_| None,
             may_replace: &|_| true,
             now: Timestamp::UNIX_EPOCH,
         })

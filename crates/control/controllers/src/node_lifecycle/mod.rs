@@ -13,22 +13,19 @@ use std::time::Duration;
 
 use base_tasks::{Tasks, WorkQueue};
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use machinery_client::kube::api::{Patch, PatchParams};
-use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
-use machinery_client::{Change, EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
+use machinery_client::{Change, EventKind, ObjectKey, Recorder, Regarding};
 use serde_json::json;
 use tokio::time::Instant;
 
 use self::disruption::Disruption;
 use self::health::Health;
-use crate::nodes::{NodeFacts, Readiness};
+use crate::nodes::{LEASES, NodeFacts, Readiness};
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::world::World;
 
-const LEASES: &str = "kube-node-lease";
 const BETA_LABELS: [(&str, &str); 2] =
     [("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arch", "beta.kubernetes.io/arch")];
 
@@ -42,8 +39,6 @@ enum Key {
 struct Controller {
     client: Client,
     world: World,
-    /// When each node's lease was renewed.
-    leases: Informer<Option<Timestamp>>,
     recorder: Recorder,
     queue: WorkQueue<Key>,
     known: Mutex<HashMap<String, Known>>,
@@ -56,13 +51,10 @@ struct Known {
 }
 
 pub fn start(tasks: &Tasks, client: &Client, world: &World) {
-    let leases = Api::<Lease>::namespaced(client.clone(), LEASES);
-    let leases = informer(tasks, leases, Config::default(), |lease| Some(renewed(&lease)));
     let queue = reconcile::queue::<Key>();
     let controller = Arc::new(Controller {
         client: client.clone(),
         world: world.clone(),
-        leases,
         recorder: Recorder::new(tasks, client.clone(), "node-controller", None),
         queue: queue.clone(),
         known: Mutex::default(),
@@ -72,13 +64,13 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
         let controller = Arc::clone(&controller);
         move |change| controller.node_changed(change)
     });
-    reconcile::wake(tasks, &controller.leases, {
+    reconcile::wake(tasks, &world.node_leases, {
         let controller = Arc::clone(&controller);
         move |change| {
             if let Change::Applied { key, new, .. } = change
                 && let Some(known) = controller.known().get_mut(&key.name)
             {
-                known.health.renewed(**new, Instant::now());
+                known.health.renewed(new.renewed, Instant::now());
             }
         }
     });
@@ -100,7 +92,7 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
         async move {
             controller.world.nodes.synced().await;
             controller.world.pods.synced().await;
-            controller.leases.synced().await;
+            controller.world.node_leases.synced().await;
         }
     };
     reconcile::run(tasks, &queue, 2, ready, move |key| {
@@ -112,10 +104,6 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) {
             }
         }
     });
-}
-
-fn renewed(lease: &Lease) -> Option<Timestamp> {
-    lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)
 }
 
 fn heartbeat(node: &NodeFacts) -> Option<Timestamp> {
@@ -151,8 +139,8 @@ impl Controller {
                     let age = node.created.map(|created| Timestamp::now().duration_since(created));
                     let age = age.and_then(|age| age.try_into().ok()).unwrap_or(Duration::ZERO);
                     let mut health = Health::new(heartbeat(node), age, now);
-                    if let Some(renewed) = self.leases.get(&ObjectKey::new(LEASES, name.clone())) {
-                        health.renewed(*renewed, now);
+                    if let Some(lease) = self.world.node_leases.get(&ObjectKey::new(LEASES, name.clone())) {
+                        health.renewed(lease.renewed, now);
                     }
                     let message = format!("Node {name} event: Registered Node {name} in Controller");
                     self.event(&node.regarding(), "RegisteredNode", &message);

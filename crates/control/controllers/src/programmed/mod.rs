@@ -11,52 +11,50 @@ use std::sync::Arc;
 use base_tasks::Tasks;
 use k8s_openapi::api::coordination::v1::Lease;
 use machinery_client::kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
-use machinery_client::{Informer, ObjectKey, informer};
+use machinery_client::{Change, ObjectKey};
 use serde_json::json;
 use tokio::sync::watch;
 
 use self::plan::{Plane, Planes};
-use crate::nodes::Readiness;
+use crate::nodes::{LEASES, REVISION, Readiness};
 use crate::reconcile::{self, During, Error, is_code};
 use crate::world::World;
 
 pub use pending::Programmed;
 
-const NODES: &str = "kube-node-lease";
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sampan-programmed";
-/// On a node's Lease its own revision, on the published Lease the lowest.
-const REVISION: &str = "sampan.io/programmed";
 /// On the published Lease: how many nodes are awaited.
 const AWAITED: &str = "sampan.io/awaited";
 
 pub fn start(tasks: &Tasks, client: &Client, world: &World) -> Programmed {
-    let leases = Api::<Lease>::namespaced(client.clone(), NODES);
-    let revisions = informer(tasks, leases, Config::default(), |lease| Some(revision(&lease)));
     let planes = Arc::new(watch::Sender::new(Planes::default()));
     let queue = reconcile::queue::<()>();
-    reconcile::wake(tasks, &revisions, {
+    reconcile::wake(tasks, &world.node_leases, {
         let queue = queue.clone();
-        move |_| queue.add(())
+        // A renewal says nothing new.
+        move |change| match change {
+            Change::Applied { old: Some(old), new, .. } if old.revision == new.revision => {}
+            _ => queue.add(()),
+        }
     });
     reconcile::wake(tasks, &world.nodes, {
         let queue = queue.clone();
         move |_| queue.add(())
     });
     let ready = {
-        let (nodes, revisions) = (world.nodes.clone(), revisions.clone());
+        let (nodes, leases) = (world.nodes.clone(), world.node_leases.clone());
         async move {
             nodes.synced().await;
-            revisions.synced().await;
+            leases.synced().await;
         }
     };
     let programmed = Programmed::new(tasks, planes.subscribe(), world);
     let (client, world) = (client.clone(), world.clone());
     let published = Arc::new(std::sync::Mutex::new(None));
     reconcile::run(tasks, &queue, 1, ready, move |()| {
-        let now = survey(&world, &revisions);
+        let now = survey(&world);
         planes.send_if_modified(|planes| std::mem::replace(planes, now) != now);
         let (client, published) = (client.clone(), Arc::clone(&published));
         async move {
@@ -72,14 +70,10 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) -> Programmed {
     programmed
 }
 
-fn revision(lease: &Lease) -> Option<u64> {
-    lease.metadata.annotations.as_ref()?.get(REVISION)?.parse().ok()
-}
-
-fn survey(world: &World, revisions: &Informer<Option<u64>>) -> Planes {
+fn survey(world: &World) -> Planes {
     let ready = world.nodes.select(|_, node| node.readiness() == Readiness::Ready).into_iter();
     let plane = |(key, _): (ObjectKey, _)| {
-        let revision = revisions.get(&ObjectKey::new(NODES, key.name)).and_then(|revision| *revision);
+        let revision = world.node_leases.get(&ObjectKey::new(LEASES, key.name)).and_then(|lease| lease.revision);
         Plane { revision }
     };
     Planes::of(&ready.map(plane).collect::<Vec<_>>())

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base_tasks::Tasks;
+use base_tasks::{Tasks, WorkQueue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -32,7 +32,7 @@ struct Shared {
     shown: Shown,
     /// Who was told to wait.
     waiting: HashSet<ObjectKey>,
-    told: Option<mpsc::UnboundedSender<ObjectKey>>,
+    told: Vec<mpsc::UnboundedSender<ObjectKey>>,
 }
 
 /// By a pod's uid, the slices that show it ready.
@@ -74,16 +74,28 @@ impl Programmed {
     fn tell(&self) {
         let mut shared = self.shared();
         let waiting = std::mem::take(&mut shared.waiting);
-        if let Some(told) = &shared.told {
-            waiting.into_iter().for_each(|key| drop(told.send(key)));
+        for key in waiting {
+            // Who has ended waits for nothing.
+            shared.told.retain(|told| told.send(key.clone()).is_ok());
         }
     }
 
-    /// Those whom [`Self::unknown_for`] has told to wait, once the answer may be another. For one listener.
-    pub fn changes(&self) -> mpsc::UnboundedReceiver<ObjectKey> {
+    /// Those whom [`Self::unknown_for`] has told to wait, once the answer may be another: of all kinds, told to
+    /// every listener.
+    fn changes(&self) -> mpsc::UnboundedReceiver<ObjectKey> {
         let (told, changes) = mpsc::unbounded_channel();
-        self.shared().told = Some(told);
+        self.shared().told.push(told);
         changes
+    }
+
+    /// Queues them.
+    pub fn wake(&self, tasks: &Tasks, queue: &WorkQueue<ObjectKey>) {
+        let (queue, mut changes) = (queue.clone(), self.changes());
+        tasks.spawn("programmed", async move {
+            while let Some(key) = changes.recv().await {
+                queue.add(key);
+            }
+        });
     }
 
     /// How long at most a pod that is ready is not to be counted on, since some node does not send to it yet; `None` when

@@ -2,6 +2,8 @@
 
 mod plan;
 
+pub use plan::Unknown;
+
 use std::sync::Arc;
 
 use base_tasks::Tasks;
@@ -59,14 +61,7 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World, programmed: Programm
             }
         }
     });
-    tasks.spawn("programmed", {
-        let (queue, mut changes) = (queue.clone(), programmed.changes());
-        async move {
-            while let Some(key) = changes.recv().await {
-                queue.add(key);
-            }
-        }
-    });
+    programmed.wake(tasks, &queue);
     let controller = Arc::new(Controller {
         client: client.clone(),
         world: world.clone(),
