@@ -3,6 +3,7 @@
 mod balancers;
 mod gone;
 mod joining;
+mod policies;
 mod reach;
 mod rollout;
 mod secure;
@@ -35,7 +36,7 @@ fn echo(name: &str, node: &str) -> String {
         r#"
 apiVersion: v1
 kind: Pod
-metadata: {{name: {name}, labels: {{app: echo, on: {node}}}}}
+metadata: {{name: {name}, labels: {{app: echo, "on": {node}}}}}
 spec:
   nodeName: {node}
   terminationGracePeriodSeconds: 1
