@@ -7,6 +7,7 @@ mod answers;
 mod frames;
 mod images;
 mod kinds;
+mod queries;
 mod texts;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("layer", images::layer),
     ("image", images::image),
     ("image_name", images::name),
+    ("dns", queries::dns),
 ];
 
 /// Panics also where there is no target of this name.
