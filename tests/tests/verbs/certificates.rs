@@ -85,13 +85,16 @@ fn a_token_joins_a_node() {
         let listed = cluster.sampan(&["token", "list"])?.ok();
         in_order(&listed, &["TOKEN", "TTL", "EXTRA GROUPS", "abcdef.0123456789abcdef", "<forever>", "<never>"]);
         let made = cluster.sampan(&["token", "create", "--ttl", "1h", "--description", "for three"])?.ok();
-        assert_eq!(code(&format!("Authorization: Bearer {}", made.trim()))?, "200");
+        // With the hash of the server's authority before it, for the node to know whom it may believe.
+        let (hash, made_bearer) = made.trim().split_once("::").context("K10<hash>::<token>")?;
+        assert!(hash.len() == 67 && hash.starts_with("K10"), "{made}");
+        assert_eq!(code(&format!("Authorization: Bearer {made_bearer}"))?, "200");
         in_order(
             &cluster.sampan(&["token", "list"])?.ok(),
-            &[made.trim(), "59m", "authentication,signing", "for three"],
+            &[made_bearer, "59m", "authentication,signing", "for three"],
         );
         cluster.sampan(&["token", "delete", made.trim()])?.ok();
-        assert_eq!(code(&format!("Authorization: Bearer {}", made.trim()))?, "401");
+        assert_eq!(code(&format!("Authorization: Bearer {made_bearer}"))?, "401");
         in_order(&cluster.sampan(&["token", "create", "odd"])?.error(), &["\"odd\" was not of the form"]);
 
         // At its time it is deleted, and with it ends what it opened.

@@ -160,10 +160,8 @@ impl Controller {
 
     async fn reconcile(&self, name: &str) -> Result<Again, Error> {
         let Some(mut node) = self.node(name) else { return Ok(None) };
-        let now = Instant::now();
-        let (silent, again) = match self.known().get_mut(name) {
-            Some(known) => (known.health.is_silent(now), known.health.arm(now)),
-            None => return Ok(None),
+        let Some(silent) = self.known().get(name).map(|known| known.health.is_silent(Instant::now())) else {
+            return Ok(None);
         };
         if silent && self.say_unknown(&node).await? {
             // What was read before is no longer true.
@@ -177,7 +175,8 @@ impl Controller {
         if node.readiness() == Readiness::Unknown {
             pods::not_ready(&self.client, &self.world, &self.recorder, name).await?;
         }
-        Ok(again)
+        // Last of all: a timer that is set before something fails would not be waited for.
+        Ok(self.known().get_mut(name).and_then(|known| known.health.arm(Instant::now())))
     }
 
     /// Whether that was news.

@@ -30,6 +30,11 @@ fn evicts(one: &Taint) -> bool {
     one.effect == NO_EXECUTE && [taint::NOT_READY, taint::UNREACHABLE].contains(&one.key.as_str())
 }
 
+/// What a node has from its first moment on.
+fn is_new(one: &Taint) -> bool {
+    taint::same(one, &taint::of(taint::NOT_READY, NO_SCHEDULE))
+}
+
 /// Whether pods are leaving it because it is not ready.
 pub fn is_evicting(node: &NodeFacts) -> bool {
     node.taints.iter().any(evicts)
@@ -41,6 +46,10 @@ pub fn at_once(node: &NodeFacts, now: Timestamp) -> Option<Vec<Taint>> {
     let holds = |(kind, status, _): &&(&str, &str, &str)| node.condition(kind).is_some_and(|one| one.status == *status);
     let mut wanted: Vec<Taint> =
         BY_CONDITION.iter().filter(holds).map(|(_, _, key)| taint::of(key, NO_SCHEDULE)).collect();
+    // Admission put it there: it goes once somebody has said how the node is.
+    if node.readiness() == Readiness::Unreported && node.taints.iter().any(is_new) {
+        wanted.push(taint::of(taint::NOT_READY, NO_SCHEDULE));
+    }
     if node.unschedulable {
         wanted.push(taint::of(taint::UNSCHEDULABLE, NO_SCHEDULE));
     }
@@ -86,6 +95,17 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::UNIX_EPOCH
+    }
+
+    #[test]
+    fn a_node_that_nobody_has_reported_keeps_the_taint_of_a_new_one() {
+        let mut node = node("one", "True");
+        node.conditions.clear();
+        assert_eq!(told(at_once(&node, now())), None);
+        node.taints = vec![taint::of(taint::NOT_READY, NO_SCHEDULE)];
+        assert_eq!(told(at_once(&node, now())), None);
+        node.conditions.push(condition("Ready", "True"));
+        assert_eq!(told(at_once(&node, now())), Some(vec![]));
     }
 
     #[test]
