@@ -40,11 +40,14 @@ fn taints(cluster: &Cluster, node: &str) -> Result<Vec<String>> {
     Ok(node["spec"]["taints"].as_array().into_iter().flatten().map(text).collect())
 }
 
-/// Waits until it does.
+/// Waits until it does, in whichever order they came.
 #[track_caller]
 fn has_taints(cluster: &Cluster, node: &str, wanted: &[&str]) {
+    let mut wanted: Vec<&str> = wanted.to_vec();
+    wanted.sort_unstable();
     eventually(&format!("{node} has the taints {wanted:?}"), || {
-        let found = taints(cluster, node)?;
+        let mut found = taints(cluster, node)?;
+        found.sort_unstable();
         ensure!(found == wanted, "it has {found:?}");
         Ok(())
     });
