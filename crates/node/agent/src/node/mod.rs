@@ -88,7 +88,7 @@ pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<String,
     let mut wait = RETRY_INITIAL;
     loop {
         let known = async {
-            register(&api, config, &facts).await.map_err(|error| chain(&error))?;
+            announce(&api, config, &facts).await.map_err(|error| chain(&error))?;
             let given = await_condition(api.clone(), &config.node_name, |node: Option<&Node>| block(node).is_some());
             given.await.map_err(|error| chain(&error))
         };
@@ -105,6 +105,18 @@ pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<String,
             }
         }
     }
+}
+
+/// Creates the node where there is none. How it is, it says once it can run pods; until then it has the taint of a new one.
+async fn announce(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<(), kube::Error> {
+    if api.get_opt(&config.node_name).await?.is_none() {
+        let mut node = object::new(config, facts, jiff::Timestamp::now());
+        if let Some(status) = &mut node.status {
+            status.conditions = None;
+        }
+        api.create(&PostParams::default(), &node).await?;
+    }
+    Ok(())
 }
 
 fn block(node: Option<&Node>) -> Option<&str> {
