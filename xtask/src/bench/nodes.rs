@@ -16,6 +16,8 @@ const RUNS: usize = 5;
 /// How long connections are tried after a node is cut off, and how long each may take: well over a round trip here.
 const WATCHED: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_millis(50);
+/// Without a pause the client runs out of ports.
+const BETWEEN: Duration = Duration::from_millis(5);
 
 pub(super) fn up(setting: &Setting, report: &mut Report) -> Result<()> {
     let mut samples = Vec::new();
@@ -77,6 +79,7 @@ fn last_failure(address: SocketAddr) -> Duration {
         if connect(address).is_err() {
             last = begun;
         }
+        std::thread::sleep(BETWEEN);
     }
     last
 }
