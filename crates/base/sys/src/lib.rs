@@ -10,5 +10,6 @@ pub mod icmp;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod process;
 pub mod route;
 pub mod sysctl;

@@ -137,6 +137,7 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
     let server = format!("https://{}:{PORT}", first.address);
     let images = directory.join("images");
     std::fs::create_dir_all(&images).context("creating the folder of images")?;
+    let mut processes = Vec::new();
     for node in &state.nodes {
         let data = node.directory(directory);
         std::fs::create_dir_all(&data).with_context(|| format!("creating {}", data.display()))?;
@@ -153,7 +154,8 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
             arguments.insert(0, "agent");
             arguments.extend(["--server", &server, "--token", &token]);
         }
-        process::start(node, &data, &arguments, verbosity).with_context(|| format!("starting {}", node.name))?;
+        let process = process::start(node, &data, &arguments, verbosity);
+        processes.push((node, process.with_context(|| format!("starting {}", node.name))?));
     }
     let admin = authority.client("kubernetes-admin", &["system:masters"])?;
     let config = directory.join("kubeconfig.yaml");
@@ -164,7 +166,10 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
             .context("writing to standard output")
     };
     let nodes: Vec<&str> = state.nodes.iter().map(|node| &*node.name).collect();
-    ready::wait(&tasks, &server, &authority, &admin, &nodes, ready, || process::all_run(directory, state)).await?;
+    tokio::select! {
+        ready = ready::wait(&tasks, &server, &authority, &admin, &nodes, ready) => ready?,
+        error = process::first_end(directory, processes) => return Err(error),
+    }
     writeln!(out, "export KUBECONFIG={}", config.display())?;
     Ok(())
 }

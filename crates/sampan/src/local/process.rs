@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Context, Result, anyhow, ensure};
+use base_sys::process::Process;
 
 use super::{Member, State, network};
 
 /// What a node may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
-const GLANCE: Duration = Duration::from_millis(5);
 
 fn pid_file(directory: &Path, node: &Member) -> PathBuf {
     directory.join(format!("{}.pid", node.name))
@@ -23,8 +21,8 @@ pub fn log_file(directory: &Path, node: &Member) -> PathBuf {
     directory.join(format!("{}.log", node.name))
 }
 
-/// Starts this very binary in the node's namespace, in a session of its own.
-pub fn start(node: &Member, data: &Path, arguments: &[&str], verbosity: u8) -> Result<()> {
+/// Starts this very binary in the node's namespace, in a process group of its own.
+pub fn start(node: &Member, data: &Path, arguments: &[&str], verbosity: u8) -> Result<Process> {
     let directory = data.parent().context("a node's directory is inside the cluster's")?;
     let log = log_file(directory, node);
     let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
@@ -36,63 +34,48 @@ pub fn start(node: &Member, data: &Path, arguments: &[&str], verbosity: u8) -> R
     // A signal for `up` is not one for the node.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let child = network::namespace(node)?.run(|| command.spawn())?.context("starting the process")?;
-    std::fs::write(pid_file(directory, node), child.id().to_string()).context("writing the process's id")
-}
-
-fn pid(directory: &Path, node: &Member) -> Option<i32> {
-    std::fs::read_to_string(pid_file(directory, node)).ok()?.trim().parse().ok()
+    std::fs::write(pid_file(directory, node), child.id().to_string()).context("writing the process's id")?;
+    Process::of(child.id()).context("watching the process")
 }
 
 /// Its process, if it still is that one: another may have its number by now.
-fn running(directory: &Path, node: &Member) -> Option<Pid> {
-    let pid = pid(directory, node)?;
+fn running(directory: &Path, node: &Member) -> Option<Process> {
+    let pid: u32 = std::fs::read_to_string(pid_file(directory, node)).ok()?.trim().parse().ok()?;
+    // Held first: what is read next is about the process that is held.
+    let process = Process::of(pid).ok()?;
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let data = node.directory(directory);
     let ours = line.split(|byte| *byte == 0).any(|word| word == data.as_os_str().as_encoded_bytes());
-    (ours && !ended(pid)).then(|| Pid::from_raw(pid))
+    ours.then_some(process)
 }
 
-/// One that has ended stays as a zombie while its parent runs; its first thread can be one while others still hold its
-/// files.
-fn ended(pid: i32) -> bool {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    threads.flatten().all(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().bytes().next());
-        matches!(state, None | Some(b'Z' | b'X'))
-    })
-}
-
-/// Fails with the last words of a node that has ended. They were started just now, and their numbers are their own; one
-/// that is still executing its program shows no arguments yet.
-pub fn all_run(directory: &Path, state: &State) -> Result<()> {
-    for node in &state.nodes {
-        if pid(directory, node).is_none_or(ended) {
-            let log = std::fs::read_to_string(log_file(directory, node)).unwrap_or_default();
+/// Resolves once one of them has ended, with its last words.
+pub async fn first_end(directory: &Path, started: Vec<(&Member, Process)>) -> anyhow::Error {
+    let end = |(node, process): (&Member, Process)| {
+        let (name, log) = (node.name.clone(), log_file(directory, node));
+        Box::pin(async move {
+            if let Err(error) = process.ended().await {
+                return anyhow::Error::new(error).context(format!("watching the process of {name}"));
+            }
+            let log = std::fs::read_to_string(log).unwrap_or_default();
             let last = log.lines().last().unwrap_or("it said nothing");
-            bail!("{} has ended: {last}", node.name);
-        }
-    }
-    Ok(())
+            anyhow!("{name} has ended: {last}")
+        })
+    };
+    futures::future::select_all(started.into_iter().map(end)).await.0
 }
 
 /// Tells all of them to end, and waits.
 pub fn stop_all(directory: &Path, state: &State) -> Result<()> {
-    let told: Vec<(&Member, Pid)> =
+    let running: Vec<(&Member, Process)> =
         state.nodes.iter().filter_map(|node| Some((node, running(directory, node)?))).collect();
-    for (node, pid) in &told {
-        match kill(*pid, Signal::SIGTERM) {
-            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
-            Err(error) => return Err(error).with_context(|| format!("stopping {}", node.name)),
-        }
+    for (node, process) in &running {
+        process.terminate().with_context(|| format!("stopping {}", node.name))?;
     }
     let deadline = Instant::now() + PATIENCE;
-    for (node, pid) in told {
-        while running(directory, node).is_some() {
-            // Not our child: there is nothing to wait on.
-            ensure!(Instant::now() < deadline, "{} (process {pid}) does not end", node.name);
-            std::thread::sleep(GLANCE);
-        }
+    for (node, process) in &running {
+        let ended = process.ends_within(deadline.saturating_duration_since(Instant::now()));
+        ensure!(ended.with_context(|| format!("waiting for {}", node.name))?, "{} does not end", node.name);
     }
     Ok(())
 }
