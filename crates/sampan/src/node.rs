@@ -52,7 +52,7 @@ impl Node {
         let proxy =
             net_proxy::start(tasks, clients.network.clone(), self.proxy()?).context("starting the data plane")?;
         let announce = AnnounceConfig { node_name: self.name.clone(), node_ip: self.node_ip };
-        net_podnet::announce::start(tasks, clients.network.clone(), announce, fabric.suspects());
+        net_podnet::announce::start(tasks, clients.network.clone(), announce, &fabric);
         let (loopback, loaded) = (podnet.clone(), proxy.clone());
         tasks.spawn("loopback", async move {
             // The rules that keep strangers from loopback addresses come first.

@@ -7,6 +7,7 @@ pub mod arp;
 pub mod conntrack;
 pub mod fdpass;
 pub mod icmp;
+pub mod ip;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -73,7 +73,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     serviceaccount::start(&tasks.child("serviceaccount"), client, &world, &ca_pem);
     namespace::start(&tasks.child("namespace"), client, &world);
     load_balancer::start(&tasks.child("load_balancer"), client, &world, balancers);
-    node_ipam::start(&tasks.child("node_ipam"), client, pods);
+    node_ipam::start(&tasks.child("node_ipam"), client, &world, pods);
     let quotas = resource_quota::start(&tasks.child("resourcequota"), client, &world);
     gc::start(&tasks.child("gc"), client, quotas);
     storage_protection::start(&tasks.child("storage-protection"), client, &world);

@@ -18,6 +18,10 @@ pub struct NodeFacts {
     pub taints: Vec<Taint>,
     pub unschedulable: bool,
     pub conditions: Vec<NodeCondition>,
+    /// Its blocks of pod addresses.
+    pub pod_cidrs: Vec<String>,
+    /// By kind (`InternalIP`).
+    pub addresses: Vec<(String, String)>,
 }
 
 /// The Ready condition.
@@ -44,6 +48,8 @@ impl NodeFacts {
             taints: spec.taints.unwrap_or_default(),
             unschedulable: spec.unschedulable.unwrap_or(false),
             conditions: status.conditions.unwrap_or_default(),
+            pod_cidrs: spec.pod_cidrs.into_iter().flatten().chain(spec.pod_cidr).collect(),
+            addresses: status.addresses.into_iter().flatten().map(|one| (one.type_, one.address)).collect(),
         }
     }
 

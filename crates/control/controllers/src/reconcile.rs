@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use base_tasks::{Backoff, Tasks, WorkQueue};
 use machinery_client::kube;
-use machinery_client::{Change, Informer, Lagging};
+use machinery_client::{Change, Informer, Lagging, ObjectKey};
+
+use crate::world::PodFacts;
 
 /// Why a reconciliation must be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,34 @@ where
     tasks.spawn("wake", async move {
         while let Some(change) = changes.recv().await {
             keys(&change);
+        }
+    });
+}
+
+/// Queues the controller of every pod that changes, where it is of `kind`; of an orphan, those that may adopt it.
+pub fn wake_owners<F>(
+    tasks: &Tasks,
+    pods: &Informer<PodFacts>,
+    queue: &WorkQueue<ObjectKey>,
+    kind: &'static str,
+    adopters: F,
+) where
+    F: Fn(&PodFacts) -> Vec<ObjectKey> + Send + 'static,
+{
+    let queue = queue.clone();
+    wake(tasks, pods, move |change| {
+        let pods: [Option<&PodFacts>; 2] = match change {
+            Change::Applied { old, new, .. } => [old.as_deref(), Some(new)],
+            Change::Deleted { old, .. } => [Some(old), None],
+        };
+        for pod in pods.into_iter().flatten() {
+            match &pod.controller {
+                Some(owner) if owner.kind == kind => {
+                    queue.add(ObjectKey::new(pod.key.namespace.clone(), owner.name.clone()));
+                }
+                Some(_) => {}
+                None => adopters(pod).into_iter().for_each(|key| queue.add(key)),
+            }
         }
     });
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base_sys::nft;
-use base_tasks::Tasks;
+use base_tasks::{Tasks, blocking};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::watcher;
@@ -197,18 +197,11 @@ impl Driver {
 
     async fn apply(&mut self, plan: Plan) -> Result<(), nft::Error> {
         let mut kernel = self.kernel.take().expect("the driver awaits one transaction before the next");
-        let finished = tokio::task::spawn_blocking(move || {
+        let (kernel, result) = blocking(move || {
             let result = kernel.apply(&plan);
             (kernel, result)
-        });
-        let (kernel, result) = match finished.await {
-            Ok(finished) => finished,
-            Err(join) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down and will not poll this task again.
-                Err(_) => std::future::pending().await,
-            },
-        };
+        })
+        .await;
         self.kernel = Some(kernel);
         result
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use base_meta::selector::LabelSelector;
+pub use base_sys::ip::Protocol;
 use base_sys::route::IpCidr;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
@@ -11,24 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Typed;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 pub type Labels = BTreeMap<String, String>;
-
-/// IP protocol numbers, as in packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp = 6,
-    Udp = 17,
-    Sctp = 132,
-}
-
-impl Protocol {
-    fn parse(text: Option<&str>) -> Self {
-        match text {
-            Some("UDP") => Self::Udp,
-            Some("SCTP") => Self::Sctp,
-            _ => Self::Tcp,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -118,7 +101,7 @@ pub fn pod(pod: &Pod, node_name: &str) -> Option<PodView> {
     let named = |port: &k8s_openapi::api::core::v1::ContainerPort| {
         let name = port.name.clone().filter(|name| !name.is_empty())?;
         let number = u16::try_from(port.container_port).ok()?;
-        Some(NamedPort { name, protocol: Protocol::parse(port.protocol.as_deref()), number })
+        Some(NamedPort { name, protocol: protocol(port.protocol.as_deref()), number })
     };
     let ips = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
     Some(PodView {
@@ -182,5 +165,10 @@ fn port(port: NetworkPolicyPort) -> Option<PortRule> {
         Some(IntOrString::String(name)) => Ports::Named(name),
         Some(IntOrString::Int(first)) => Ports::Between(number(first)?, number(port.end_port.unwrap_or(first))?),
     };
-    Some(PortRule { protocol: Protocol::parse(port.protocol.as_deref()), ports })
+    Some(PortRule { protocol: protocol(port.protocol.as_deref()), ports })
+}
+
+/// The API server lets no other name in.
+fn protocol(name: Option<&str>) -> Protocol {
+    Protocol::parse(name).unwrap_or(Protocol::Tcp)
 }

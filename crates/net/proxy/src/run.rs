@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base_sys::nft::{self, Nft};
-use base_tasks::Tasks;
+use base_tasks::{Tasks, blocking};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
@@ -270,21 +270,14 @@ impl Driver {
     ) -> Result<(), nft::Error> {
         let mut kernel = self.kernel.take().expect("the driver awaits one transaction before the next");
         let first_flush = flows.clone();
-        let finished = tokio::task::spawn_blocking(move || {
+        let (kernel, result) = blocking(move || {
             let result = work(&mut kernel);
             if result.is_ok() {
                 flush(&first_flush);
             }
             (kernel, result)
-        });
-        let (kernel, result) = match finished.await {
-            Ok(finished) => finished,
-            Err(join) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down and will not poll this task again.
-                Err(_) => std::future::pending().await,
-            },
-        };
+        })
+        .await;
         self.kernel = Some(kernel);
         let clients = result?;
         if !flows.is_empty() || !clients.is_empty() {

@@ -36,11 +36,7 @@ pub async fn discover(server: &Uri, hash: &str) -> Result<Trust> {
     let shaken = tokio::time::timeout(PATIENCE, shake).await.map_err(|_| anyhow!("it did not answer in time"));
     shaken.and_then(|shaken| Ok(shaken?)).with_context(|| format!("asking {server} for its authority"))?;
     let Some(der) = verifier.found.get() else { bail!("{server} showed no authority") };
-    Trust::of_pem(pem(der))
-}
-
-fn pem(der: &CertificateDer<'_>) -> String {
-    crate::signer::x509_pem(der)
+    Trust::of_pem(crate::signer::x509_pem(der))
 }
 
 /// Believes a server whose chain holds the certificate of this hash, and that is signed by it.

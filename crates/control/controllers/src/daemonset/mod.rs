@@ -95,25 +95,10 @@ fn wake(tasks: &Tasks, world: &World, sets: &Informer<DaemonSet>, queue: &WorkQu
             }
         }
     });
-    let (queue, sets) = (queue.clone(), sets.clone());
-    reconcile::wake(tasks, &world.pods, move |change| {
-        let pods: [Option<&PodFacts>; 2] = match change {
-            Change::Applied { old, new, .. } => [old.as_deref(), Some(new)],
-            Change::Deleted { old, .. } => [Some(old), None],
-        };
-        for pod in pods.into_iter().flatten() {
-            match &pod.controller {
-                Some(owner) if owner.kind == "DaemonSet" => {
-                    queue.add(ObjectKey::new(pod.key.namespace.clone(), owner.name.clone()));
-                }
-                Some(_) => {}
-                // An orphan: any set of the namespace may adopt it.
-                None => {
-                    let here = sets.select(|key, _| key.namespace == pod.key.namespace);
-                    here.into_iter().for_each(|(key, _)| queue.add(key));
-                }
-            }
-        }
+    let sets = sets.clone();
+    reconcile::wake_owners(tasks, &world.pods, queue, "DaemonSet", move |pod| {
+        let here = sets.select(|key, _| key.namespace == pod.key.namespace);
+        here.into_iter().map(|(key, _)| key).collect()
     });
 }
 

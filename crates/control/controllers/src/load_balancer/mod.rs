@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base_tasks::Tasks;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery_client::kube::api::{Patch, PatchParams};
-use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
-use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
+use machinery_client::{Change, EventKind, ObjectKey, Recorder, Regarding};
 use serde_json::json;
 
 use self::plan::{Balanced, NodeAddresses, Verdict};
+use crate::endpoints::SERVICE_NAME;
+use crate::nodes::{NodeFacts, Readiness};
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::world::World;
 
 pub use self::plan::Supply;
 pub use self::pool::{BadRange, Pool};
-
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Services compete for addresses and ports: all are planned together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,16 +32,12 @@ struct All;
 struct Balancer {
     client: Client,
     world: World,
-    services: Informer<(String, Balanced)>,
-    nodes: Informer<NodeAddresses>,
     recorder: Recorder,
     supply: Supply,
 }
 
 pub fn start(tasks: &Tasks, client: &Client, world: &World, supply: Supply) {
     let balancer = Balancer {
-        services: informer(tasks, Api::all(client.clone()), Config::default(), |service: Service| balanced(service)),
-        nodes: informer(tasks, Api::all(client.clone()), Config::default(), |node: Node| addresses(node)),
         recorder: Recorder::new(tasks, client.clone(), "service-controller", None),
         client: client.clone(),
         world: world.clone(),
@@ -53,26 +49,26 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World, supply: Supply) {
         move || queue.add(All)
     };
     let wake = woken();
-    reconcile::wake(tasks, &balancer.services, move |_| wake());
+    reconcile::wake(tasks, &world.services, move |_| wake());
     let wake = woken();
-    reconcile::wake(tasks, &balancer.nodes, move |_| wake());
+    reconcile::wake(tasks, &world.nodes, move |_| wake());
     // Only local traffic policies look at endpoints.
-    let (wake, services) = (woken(), balancer.services.clone());
-    reconcile::wake(tasks, &balancer.world.slices, move |change| {
-        let (machinery_client::Change::Applied { new: slice, .. }
-        | machinery_client::Change::Deleted { old: slice, .. }) = change;
+    let (wake, services) = (woken(), world.services.clone());
+    reconcile::wake(tasks, &world.slices, move |change| {
+        let (Change::Applied { new: slice, .. } | Change::Deleted { old: slice, .. }) = change;
         let key = service_of(&change.key().namespace, slice);
-        let local = key.and_then(|key| services.get(&key)).is_some_and(|service| service.1.wanted && service.1.local);
+        let service = key.and_then(|key| services.get(&key)).and_then(|service| balanced(&service));
+        let local = service.is_some_and(|service| service.wanted && service.local);
         if local {
             wake();
         }
     });
     let ready = {
-        let balancer = balancer.clone();
+        let world = world.clone();
         async move {
-            balancer.services.synced().await;
-            balancer.nodes.synced().await;
-            balancer.world.slices.synced().await;
+            world.services.synced().await;
+            world.nodes.synced().await;
+            world.slices.synced().await;
         }
     };
     reconcile::run(tasks, &queue, 1, ready, move |All| {
@@ -81,73 +77,69 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World, supply: Supply) {
     });
 }
 
-fn service_of(namespace: &str, slice: &k8s_openapi::api::discovery::v1::EndpointSlice) -> Option<ObjectKey> {
+fn service_of(namespace: &str, slice: &EndpointSlice) -> Option<ObjectKey> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some(ObjectKey::new(namespace, name))
 }
 
-/// With its uid. `None`: it has no addresses of ours, and never had.
-fn balanced(service: Service) -> Option<(String, Balanced)> {
-    let (spec, status) = (service.spec.unwrap_or_default(), service.status.unwrap_or_default());
+/// `None`: it has no addresses of ours, and never had.
+fn balanced(service: &Service) -> Option<Balanced> {
+    let spec = service.spec.as_ref()?;
     let of_the_type = spec.type_.as_deref() == Some("LoadBalancer");
-    let has: Vec<_> = status
-        .load_balancer
-        .and_then(|status| status.ingress)
-        .into_iter()
-        .flatten()
-        .filter_map(|ingress| ingress.ip?.parse().ok())
-        .collect();
+    let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    let has: Vec<_> = ingress.into_iter().flatten().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect();
     if spec.load_balancer_class.is_some() || (!of_the_type && has.is_empty()) {
         return None;
     }
-    let ports = spec.ports.into_iter().flatten();
-    let balanced = Balanced {
+    let ports = spec.ports.iter().flatten();
+    let created = service.metadata.creation_timestamp.as_ref();
+    Some(Balanced {
         wanted: of_the_type && service.metadata.deletion_timestamp.is_none(),
-        asked: spec.load_balancer_ip.and_then(|address| address.parse().ok()),
-        ports: ports.map(|port| (port.protocol.unwrap_or_else(|| "TCP".into()), port.port)).collect(),
+        asked: spec.load_balancer_ip.as_ref().and_then(|address| address.parse().ok()),
+        ports: ports.map(|port| (port.protocol.clone().unwrap_or_else(|| "TCP".into()), port.port)).collect(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
         has,
-        created: service.metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
-    };
-    Some((service.metadata.uid.unwrap_or_default(), balanced))
+        created: created.map(|time| time.0.to_string()).unwrap_or_default(),
+    })
 }
 
 /// `None` while a node is not ready, or is to take no traffic. The outer addresses count where there are any.
-fn addresses(node: Node) -> Option<NodeAddresses> {
+fn addresses(node: &NodeFacts) -> Option<NodeAddresses> {
     const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-    if node.metadata.labels.is_some_and(|labels| labels.contains_key(EXCLUDED)) {
+    if node.labels.contains_key(EXCLUDED) || node.readiness() != Readiness::Ready {
         return None;
     }
-    let status = node.status?;
-    let ready = status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
     let of = |kind: &str| {
-        let all = status.addresses.iter().flatten().filter(|address| address.type_ == kind);
-        all.filter_map(|address| address.address.parse().ok()).collect::<Vec<_>>()
+        let all = node.addresses.iter().filter(|(known, _)| known == kind);
+        all.filter_map(|(_, address)| address.parse().ok()).collect::<Vec<_>>()
     };
     let (outer, inner) = (of("ExternalIP"), of("InternalIP"));
     let addresses = if outer.is_empty() { inner } else { outer };
-    (ready && !addresses.is_empty()).then_some(NodeAddresses { name: node.metadata.name?, addresses })
+    (!addresses.is_empty()).then(|| NodeAddresses { name: node.name.clone(), addresses })
 }
 
 impl Balancer {
     async fn settle(&self) -> Result<Again, Error> {
-        let all: BTreeMap<ObjectKey, Arc<(String, Balanced)>> = self.services.list().into_iter().collect();
-        let services = all.iter().map(|(key, service)| (key.clone(), service.1.clone())).collect();
-        let nodes: Vec<NodeAddresses> = self.nodes.list().into_iter().map(|(_, node)| (*node).clone()).collect();
+        let all = self.world.services.list().into_iter();
+        let all: BTreeMap<ObjectKey, (Arc<Service>, Balanced)> =
+            all.filter_map(|(key, service)| balanced(&service).map(|balanced| (key, (service, balanced)))).collect();
+        let services = all.iter().map(|(key, (_, service))| (key.clone(), service.clone())).collect();
+        let nodes: Vec<NodeAddresses> =
+            self.world.nodes.list().iter().filter_map(|(_, node)| addresses(node)).collect();
         let mut plan = plan::plan(&services, &self.supply, &nodes, |key| self.endpoints(key));
-        for (key, service) in &all {
+        for (key, (object, service)) in &all {
             let verdict = plan.remove(key);
             let wanted = match &verdict {
                 Some(Verdict::Addresses(addresses)) => addresses.clone(),
                 Some(Verdict::Pending { .. }) | None => Vec::new(),
             };
             if let Some(Verdict::Pending { reason, message }) = &verdict {
-                self.tell(key, &service.0, EventKind::Warning, reason, message);
+                self.tell(object, EventKind::Warning, reason, message);
             }
-            if wanted != service.1.has {
+            if wanted != service.has {
                 self.write(key, &wanted).await?;
                 if !wanted.is_empty() {
-                    self.tell(key, &service.0, EventKind::Normal, "EnsuredLoadBalancer", "Ensured load balancer");
+                    self.tell(object, EventKind::Normal, "EnsuredLoadBalancer", "Ensured load balancer");
                 }
             }
         }
@@ -170,21 +162,24 @@ impl Balancer {
         let status = if ingress.is_empty() { json!(null) } else { json!({ "ingress": ingress }) };
         let patch = json!({"status": {"loadBalancer": status}});
         match api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(written) => {
-                Ok(self.services.caught_up(written.metadata.resource_version.as_deref().unwrap_or_default()).await?)
-            }
+            Ok(written) => Ok(self
+                .world
+                .services
+                .caught_up(written.metadata.resource_version.as_deref().unwrap_or_default())
+                .await?),
             Err(error) if is_code(&error, 404) => Ok(()),
             Err(error) => Err(error).during("giving a Service its load balancer's addresses"),
         }
     }
 
-    fn tell(&self, key: &ObjectKey, uid: &str, kind: EventKind, reason: &str, message: &str) {
+    fn tell(&self, service: &Service, kind: EventKind, reason: &str, message: &str) {
+        let ObjectKey { namespace, name } = ObjectKey::of(service);
         let regarding = Regarding {
             api_version: "v1".into(),
             kind: "Service".into(),
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            uid: uid.to_owned(),
+            namespace,
+            name,
+            uid: service.metadata.uid.clone().unwrap_or_default(),
             field_path: None,
         };
         self.recorder.event(&regarding, kind, reason, message);

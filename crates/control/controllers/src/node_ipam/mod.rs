@@ -10,45 +10,38 @@ use base_sys::route::Ipv4Cidr;
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::kube::api::{Patch, PatchParams};
-use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
-use machinery_client::{Change, EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
+use machinery_client::{Change, EventKind, Informer, ObjectKey, Recorder};
 use serde_json::json;
 
+use crate::nodes::NodeFacts;
 use crate::reconcile::{self, Again, During, Error, is_code};
-
-/// What is read of a Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Blocks {
-    uid: String,
-    given: BTreeSet<Ipv4Cidr>,
-}
+use crate::world::World;
 
 #[derive(Clone)]
 struct Ipam {
     api: Api<Node>,
-    nodes: Informer<Blocks>,
+    nodes: Informer<NodeFacts>,
     recorder: Recorder,
     cluster: Ipv4Cidr,
 }
 
-pub fn start(tasks: &Tasks, client: &Client, cluster: Ipv4Cidr) {
-    let api: Api<Node> = Api::all(client.clone());
-    let nodes = informer(tasks, api.clone(), Config::default(), |node: Node| Some(blocks(node)));
+pub fn start(tasks: &Tasks, client: &Client, world: &World, cluster: Ipv4Cidr) {
     let queue = reconcile::queue::<ObjectKey>();
+    let nodes = world.nodes.clone();
     reconcile::wake(tasks, &nodes, {
         let (queue, nodes) = (queue.clone(), nodes.clone());
         move |change| match change {
             Change::Applied { key, .. } => queue.add(key.clone()),
             // Its block is free: for one that had none, say.
             Change::Deleted { .. } => {
-                let without = nodes.select(|_, node| node.given.is_empty());
+                let without = nodes.select(|_, node| node.pod_cidrs.is_empty());
                 without.into_iter().for_each(|(key, _)| queue.add(key));
             }
         }
     });
     let recorder = Recorder::new(tasks, client.clone(), "cidrAllocator", None);
-    let ipam = Ipam { api, nodes: nodes.clone(), recorder, cluster };
+    let ipam = Ipam { api: Api::all(client.clone()), nodes: nodes.clone(), recorder, cluster };
     // One at a time: each must see what the last one gave.
     reconcile::run(tasks, &queue, 1, async move { nodes.synced().await }, move |key| {
         let ipam = ipam.clone();
@@ -56,28 +49,15 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Ipv4Cidr) {
     });
 }
 
-fn blocks(node: Node) -> Blocks {
-    let spec = node.spec.unwrap_or_default();
-    let given = spec.pod_cidrs.into_iter().flatten().chain(spec.pod_cidr);
-    let given = given.filter_map(|block| block.parse().ok()).collect();
-    Blocks { uid: node.metadata.uid.unwrap_or_default(), given }
-}
-
 impl Ipam {
     async fn give(&self, key: &ObjectKey) -> Result<Again, Error> {
-        let Some(node) = self.nodes.get(key).filter(|node| node.given.is_empty()) else { return Ok(None) };
-        let used = self.nodes.list().into_iter().flat_map(|(_, node)| node.given.clone()).collect();
+        let Some(node) = self.nodes.get(key).filter(|node| node.pod_cidrs.is_empty()) else { return Ok(None) };
+        let nodes = self.nodes.list();
+        let given = nodes.iter().flat_map(|(_, node)| &node.pod_cidrs);
+        let used: BTreeSet<Ipv4Cidr> = given.filter_map(|block| block.parse().ok()).collect();
         let Some(block) = plan::free_block(self.cluster, &used) else {
-            let regarding = Regarding {
-                api_version: "v1".into(),
-                kind: "Node".into(),
-                namespace: String::new(),
-                name: key.name.clone(),
-                uid: node.uid.clone(),
-                field_path: None,
-            };
             let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
-            self.recorder.event(&regarding, EventKind::Normal, "CIDRNotAvailable", &message);
+            self.recorder.event(&node.regarding(), EventKind::Normal, "CIDRNotAvailable", &message);
             tracing::warn!(node = %key.name, range = %self.cluster, "no block of pod addresses is left for the node");
             return Ok(None);
         };

@@ -13,7 +13,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use machinery_client::kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use machinery_client::kube::{Api, Client};
-use machinery_client::{Change, EventKind, ObjectKey, Recorder, Regarding};
+use machinery_client::{EventKind, ObjectKey, Recorder, Regarding};
 use serde_json::json;
 
 use crate::programmed::Programmed;
@@ -36,30 +36,10 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World, programmed: Programm
         let queue = queue.clone();
         move |change| queue.add(change.key().clone())
     });
-    reconcile::wake(tasks, &world.pods, {
-        let (queue, sets) = (queue.clone(), world.replica_sets.clone());
-        move |change| {
-            let pods: [Option<&PodFacts>; 2] = match change {
-                Change::Applied { old, new, .. } => [old.as_deref(), Some(new)],
-                Change::Deleted { old, .. } => [Some(old), None],
-            };
-            for pod in pods.into_iter().flatten() {
-                match &pod.controller {
-                    Some(owner) if owner.kind == "ReplicaSet" => {
-                        queue.add(ObjectKey::new(pod.key.namespace.clone(), owner.name.clone()));
-                    }
-                    Some(_) => {}
-                    // An orphan: any set of the namespace whose selector matches may adopt it.
-                    None => {
-                        for (key, set) in sets.list() {
-                            if key.namespace == pod.key.namespace && selects(&set, pod) {
-                                queue.add(key);
-                            }
-                        }
-                    }
-                }
-            }
-        }
+    let sets = world.replica_sets.clone();
+    reconcile::wake_owners(tasks, &world.pods, &queue, "ReplicaSet", move |pod| {
+        let adopters = sets.select(|key, set| key.namespace == pod.key.namespace && selects(set, pod));
+        adopters.into_iter().map(|(key, _)| key).collect()
     });
     programmed.wake(tasks, &queue);
     let controller = Arc::new(Controller {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use base_sys::route::{self, Request, Route};
 use base_sys::{arp, route::MacAddress};
-use base_tasks::Tasks;
-use k8s_openapi::api::core::v1::{Node, Service};
+use base_tasks::{Tasks, blocking};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
@@ -22,6 +22,7 @@ use machinery_client::{Informer, ObjectKey, informer};
 use tokio::sync::watch;
 
 use self::plan::{Announced, Candidates};
+use crate::fabric::{Fabric, NodeView};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How our addresses show in `ip address`.
@@ -36,30 +37,23 @@ pub struct AnnounceConfig {
     pub node_ip: Ipv4Addr,
 }
 
-/// What is read of a Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Standing {
-    ready: bool,
-    addresses: Vec<Ipv4Addr>,
-}
-
 struct Announcer {
     config: AnnounceConfig,
     services: Informer<Announced>,
     slices: Informer<(ObjectKey, BTreeSet<String>)>,
-    nodes: Informer<Standing>,
+    nodes: Informer<NodeView>,
     suspects: watch::Receiver<BTreeSet<String>>,
     tasks: Tasks,
 }
 
 /// Starts in the calling thread's network namespace.
-pub fn start(tasks: &Tasks, client: Client, config: AnnounceConfig, suspects: watch::Receiver<BTreeSet<String>>) {
+pub fn start(tasks: &Tasks, client: Client, config: AnnounceConfig, fabric: &Fabric) {
     let tasks = tasks.child("announce");
     let announcer = Announcer {
         services: informer(&tasks, Api::all(client.clone()), Config::default(), |service: Service| announced(&service)),
-        slices: informer(&tasks, Api::all(client.clone()), Config::default(), |slice: EndpointSlice| endpoints(slice)),
-        nodes: informer(&tasks, Api::all(client), Config::default(), |node: Node| Some(standing(&node))),
-        suspects,
+        slices: informer(&tasks, Api::all(client), Config::default(), |slice: EndpointSlice| endpoints(slice)),
+        nodes: fabric.nodes.clone(),
+        suspects: fabric.suspects(),
         config,
         tasks: tasks.clone(),
     };
@@ -95,16 +89,6 @@ fn endpoints(slice: EndpointSlice) -> Option<(ObjectKey, BTreeSet<String>)> {
     let ready = ready.filter(|one| one.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
     let nodes: BTreeSet<String> = ready.filter_map(|endpoint| endpoint.node_name).collect();
     (!nodes.is_empty()).then_some((key, nodes))
-}
-
-fn standing(node: &Node) -> Standing {
-    let status = node.status.as_ref();
-    let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
-    let addresses = status.into_iter().flat_map(|status| status.addresses.iter().flatten());
-    Standing {
-        ready: conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True"),
-        addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
-    }
 }
 
 impl Announcer {
@@ -167,15 +151,7 @@ impl Announcer {
 
     async fn take(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), route::Error> {
         let (wanted, node_ip) = (wanted.clone(), self.config.node_ip);
-        let work = tokio::task::spawn_blocking(move || program(&wanted, node_ip)).await;
-        let new = match work {
-            Ok(result) => result?,
-            Err(join) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down and will not poll this task again.
-                Err(_) => std::future::pending().await,
-            },
-        };
+        let new = blocking(move || program(&wanted, node_ip)).await?;
         for (link, mac, address) in new {
             tracing::info!(%address, "this node answers for a load balancer's address");
             self.tasks.spawn("say", async move {

@@ -25,11 +25,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use base_sys::route::{self, Ipv4Cidr};
-use base_tasks::Tasks;
+use base_tasks::{Tasks, blocking};
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::kube::runtime::watcher;
 use machinery_client::kube::{Api, Client};
-use machinery_client::{Change, informer};
+use machinery_client::{Change, Informer, informer};
 use tokio::sync::{mpsc, watch};
 
 use self::kernel::Kernel;
@@ -38,6 +38,7 @@ use self::prober::{Probed, Prober};
 use crate::link;
 
 pub use self::kernel::remove;
+pub(crate) use self::peers::NodeView;
 
 /// VXLAN's port on Linux, and k3s's.
 const TUNNEL_PORT: u16 = 8472;
@@ -71,9 +72,10 @@ pub struct FabricConfig {
 }
 
 /// The running fabric. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fabric {
     suspects: watch::Receiver<BTreeSet<String>>,
+    pub(crate) nodes: Informer<NodeView>,
 }
 
 impl Fabric {
@@ -87,21 +89,20 @@ impl Fabric {
 pub fn start(tasks: &Tasks, client: Client, config: FabricConfig) -> Result<Fabric, Error> {
     let tasks = tasks.child("fabric");
     let kernel = Kernel::open(&config)?;
-    let own = config.node_name.clone();
-    let nodes = informer(&tasks, Api::<Node>::all(client), watcher::Config::default(), move |node: Node| {
-        Peer::project(&node).filter(|peer| peer.name != own)
-    });
+    let nodes =
+        informer(&tasks, Api::<Node>::all(client), watcher::Config::default(), |node: Node| Some(NodeView::of(&node)));
     let (told, peers) = watch::channel(Vec::new());
     let (suspect, suspects) = watch::channel(BTreeSet::new());
     let (found, probed) = watch::channel(Probed::default());
     let prober = Prober::open(kernel.mtu(), peers, suspect, found).map_err(Error::Probe)?;
     tasks.spawn("probe", prober.run());
+    let (all, peers) = (nodes.clone(), Peers::of(&config.node_name));
     tasks.spawn("routes", async move {
-        nodes.synced().await;
-        let routes = Routes { kernel: Some(kernel), peers: Peers::default(), told };
-        routes.run(nodes.subscribe(), probed).await;
+        all.synced().await;
+        let routes = Routes { kernel: Some(kernel), peers, told };
+        routes.run(all.subscribe(), probed).await;
     });
-    Ok(Fabric { suspects })
+    Ok(Fabric { suspects, nodes })
 }
 
 struct Routes {
@@ -113,7 +114,7 @@ struct Routes {
 }
 
 impl Routes {
-    async fn run(mut self, mut nodes: mpsc::UnboundedReceiver<Change<Peer>>, mut probed: watch::Receiver<Probed>) {
+    async fn run(mut self, mut nodes: mpsc::UnboundedReceiver<Change<NodeView>>, mut probed: watch::Receiver<Probed>) {
         loop {
             while let Ok(change) = nodes.try_recv() {
                 self.peers.change(change);
@@ -130,18 +131,11 @@ impl Routes {
 
     async fn program(&mut self, peers: Vec<Arc<Peer>>, probed: Probed) {
         let mut kernel = self.kernel.take().expect("one change is awaited before the next");
-        let work = tokio::task::spawn_blocking(move || {
+        let (kernel, result, peers) = blocking(move || {
             let result = kernel.apply(&peers, &probed);
             (kernel, result, peers)
-        });
-        let (kernel, result, peers) = match work.await {
-            Ok(finished) => finished,
-            Err(join) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down and will not poll this task again.
-                Err(_) => std::future::pending().await,
-            },
-        };
+        })
+        .await;
         self.kernel = Some(kernel);
         if let Err(error) = result {
             tracing::error!(

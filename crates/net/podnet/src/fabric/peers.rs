@@ -8,17 +8,40 @@ use base_sys::route::Ipv4Cidr;
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::{Change, ObjectKey};
 
-/// Another node: where it is, and which pods are behind it.
+/// What the pod network reads of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    pub name: String,
-    pub address: Ipv4Addr,
-    pub block: Ipv4Cidr,
+pub(crate) struct NodeView {
+    /// It says that it can run pods.
+    pub(crate) ready: bool,
+    /// Of all kinds.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Where it is; `None` while it has no address or no block of pod addresses.
+    pub(crate) peer: Option<Arc<Peer>>,
+}
+
+/// A node: where it is, and which pods are behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(super) name: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) block: Ipv4Cidr,
+}
+
+impl NodeView {
+    pub(crate) fn of(node: &Node) -> Self {
+        let status = node.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+        Self {
+            ready: conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True"),
+            addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+            peer: Peer::of(node).map(Arc::new),
+        }
+    }
 }
 
 impl Peer {
-    /// `None` while a node has no address or no block of pod addresses.
-    pub fn project(node: &Node) -> Option<Self> {
+    fn of(node: &Node) -> Option<Self> {
         let spec = node.spec.as_ref()?;
         let blocks = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
         let block = blocks.filter_map(|block| block.parse::<Ipv4Cidr>().ok()).next()?;
@@ -29,20 +52,31 @@ impl Peer {
     }
 }
 
-/// All of them, as last seen.
-#[derive(Debug, Default)]
-pub(super) struct Peers(BTreeMap<ObjectKey, Arc<Peer>>);
+/// All the others, as last seen.
+#[derive(Debug)]
+pub(super) struct Peers {
+    own: String,
+    others: BTreeMap<ObjectKey, Arc<Peer>>,
+}
 
 impl Peers {
-    pub(super) fn change(&mut self, change: Change<Peer>) {
-        match change {
-            Change::Applied { key, new, .. } => self.0.insert(key, new),
-            Change::Deleted { key, .. } => self.0.remove(&key),
+    pub(super) fn of(own: &str) -> Self {
+        Self { own: own.to_owned(), others: BTreeMap::new() }
+    }
+
+    pub(super) fn change(&mut self, change: Change<NodeView>) {
+        let (key, peer) = match change {
+            Change::Applied { key, new, .. } => (key, new.peer.clone()),
+            Change::Deleted { key, .. } => (key, None),
+        };
+        match peer.filter(|peer| peer.name != self.own) {
+            Some(peer) => self.others.insert(key, peer),
+            None => self.others.remove(&key),
         };
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Peer>> {
-        self.0.values().cloned().collect()
+        self.others.values().cloned().collect()
     }
 }
 
@@ -52,9 +86,13 @@ mod tests {
     use super::*;
     use k8s_openapi::serde_json::{self, json};
 
-    fn project(spec: serde_json::Value, addresses: serde_json::Value) -> Option<Peer> {
+    fn view(spec: serde_json::Value, addresses: serde_json::Value) -> NodeView {
         let node = json!({"metadata": {"name": "n2"}, "spec": spec, "status": {"addresses": addresses}});
-        Peer::project(&serde_json::from_value(node).unwrap())
+        NodeView::of(&serde_json::from_value(node).unwrap())
+    }
+
+    fn project(spec: serde_json::Value, addresses: serde_json::Value) -> Option<Peer> {
+        view(spec, addresses).peer.map(|peer| (*peer).clone())
     }
 
     #[test]
@@ -66,5 +104,19 @@ mod tests {
         assert_eq!(project(json!({}), internal.clone()), None);
         assert_eq!(project(json!({"podCIDR": "fd00::/64"}), internal), None);
         assert_eq!(project(spec, json!([{"type": "ExternalIP", "address": "192.0.2.2"}])), None);
+    }
+
+    #[test]
+    fn this_node_is_none_of_the_others() {
+        let internal = json!([{"type": "InternalIP", "address": "192.0.2.2"}]);
+        let new = Arc::new(view(json!({"podCIDR": "10.42.1.0/24"}), internal));
+        let key = ObjectKey::new("", "n2");
+        for (own, others) in [("n1", 1), ("n2", 0)] {
+            let mut peers = Peers::of(own);
+            peers.change(Change::Applied { key: key.clone(), old: None, new: Arc::clone(&new) });
+            assert_eq!(peers.all().len(), others, "{own}");
+            peers.change(Change::Deleted { key: key.clone(), old: Arc::clone(&new) });
+            assert_eq!(peers.all().len(), 0);
+        }
     }
 }
