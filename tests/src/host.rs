@@ -1,7 +1,7 @@
 //! This machine: where the built things are, and network namespaces to put clusters in.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -63,7 +63,13 @@ impl Namespace {
         if !nix::unistd::geteuid().is_root() {
             bail!("these tests need root");
         }
-        let id = format!("sampan-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // A killed test leaves its namespaces, and a later process may have its number.
+        let id = loop {
+            let id = format!("sampan-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            if !Path::new("/run/netns").join(&id).exists() {
+                break id;
+            }
+        };
         let namespace = Self { outside: format!("{id}-out"), name: id };
         let (node, outside) = (namespace.name.as_str(), namespace.outside.as_str());
         run("ip", &["netns", "add", node])?;

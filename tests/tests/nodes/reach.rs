@@ -73,15 +73,21 @@ fn without_anything_in_between() {
         let cluster = three()?;
         everybody_reaches_every_pod(&cluster)?;
         services_lead_to_all_nodes(&cluster)?;
-        for node in cluster.nodes()? {
-            eventually("direct routes", || {
-                let routes = routes(&node)?;
-                ensure!(routes.matches("dev eth0").count() == 4, "{routes}");
-                Ok(())
-            });
-        }
+        direct_routes(&cluster)?;
         cluster.finish()
     })());
+}
+
+/// Waits until every node's probes have found the direct ways to the others.
+fn direct_routes(cluster: &Cluster) -> Result<()> {
+    for node in cluster.nodes()? {
+        eventually("direct routes", || {
+            let routes = routes(&node)?;
+            ensure!(routes.matches("dev eth0").count() == 4, "{routes}");
+            Ok(())
+        });
+    }
+    Ok(())
 }
 
 fn routes(node: &Node) -> Result<String> {
@@ -92,6 +98,8 @@ fn routes(node: &Node) -> Result<String> {
 fn through_the_tunnel_where_the_network_carries_nodes_packets_only() {
     must((|| {
         let cluster = three()?;
+        // A probe on its way would find a direct route after the tunnel was seen: what is given up stays so.
+        direct_routes(&cluster)?;
         // As the networks of clouds that know no other addresses than the machines' own.
         cluster.node("nft", &["add table bridge cloud; add chain bridge cloud forward { type filter hook forward priority 0; }; \
             add rule bridge cloud forward ip saddr 10.42.0.0/16 drop; add rule bridge cloud forward ip daddr 10.42.0.0/16 drop"])?.ok();
