@@ -19,6 +19,8 @@ mod error;
 mod fakes;
 mod files;
 mod forward;
+mod handler;
+mod hook;
 mod logs;
 mod node;
 mod plan;

@@ -17,6 +17,9 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// A container that ran this long starts its back-off anew.
 pub const BACKOFF_RESET: Duration = Duration::from_secs(600);
 
+/// What a container has between its stop signal and SIGKILL, however little the grace period or the preStop hook left.
+pub const LAST_CHANCE: Duration = Duration::from_secs(2);
+
 /// Waiting reasons that the plan itself tells apart.
 pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
 pub const IMAGE_PULL_BACK_OFF: &str = "ImagePullBackOff";
@@ -174,8 +177,20 @@ pub struct Running {
     pub spec_hash: String,
     pub stop_signal: Option<String>,
     pub started_at: Timestamp,
+    pub post_start: PostStart,
     pub health: Health,
     pub stop: Option<Stopping>,
+}
+
+/// The postStart hook of one instance; until it is done the instance does not count as running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostStart {
+    Pending,
+    /// Or there is none.
+    #[default]
+    Done,
+    /// The container must be stopped, and started again as its policy says.
+    Failed,
 }
 
 /// What the probes say, thresholds applied.
@@ -221,12 +236,24 @@ pub struct Stopping {
     pub stage: Stage,
 }
 
+impl Stopping {
+    /// When the container is killed.
+    pub fn kill_at(&self) -> Timestamp {
+        match self.stage {
+            Stage::Signalled { at } => self.deadline.max(later(at, LAST_CHANCE)),
+            Stage::Draining | Stage::Drained | Stage::Killed => self.deadline,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Traffic is being steered away and the preStop hook runs.
     Draining,
     Drained,
-    Signalled,
+    Signalled {
+        at: Timestamp,
+    },
     Killed,
 }
 

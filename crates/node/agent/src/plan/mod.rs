@@ -64,6 +64,7 @@ pub enum StopCause {
     PodDeleted,
     ProbeFailed(crate::state::ProbeKind),
     SpecChanged,
+    PostStartFailed,
     /// Its sidecar's pod is done.
     PodCompleted,
 }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use crate::plan::stop::Order;
 use crate::plan::{Action, Plan, StopCause, grace, remove_sandbox, spec_hash, stop};
 use crate::state::{
-    CrashBackoff, ERR_IMAGE_PULL, Failure, ImageState, Instance, PodState, Record, Running, SandboxState, Volumes,
-    later,
+    CrashBackoff, ERR_IMAGE_PULL, Failure, ImageState, Instance, PodState, PostStart, Record, Running, SandboxState,
+    Volumes, later,
 };
 
 pub(super) fn bring_up(spec: &PodSpec, state: &PodState, now: Timestamp, plan: &mut Plan) {
@@ -47,11 +47,19 @@ pub(super) fn bring_up(spec: &PodSpec, state: &PodState, now: Timestamp, plan: &
             return;
         }
     }
+    // A container with a postStart hook holds back those after it until the hook is done.
+    let mut held = false;
     for container in wanted {
         let record = record(state, container);
+        let hooked = container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
         if let Instance::Running(running) = &record.instance {
             keep(spec, container, running, now, plan);
-        } else if may_start(spec, container, &record, now, plan) && matches!(record.image, ImageState::Present(_)) {
+            held |= running.post_start == PostStart::Pending;
+            continue;
+        }
+        let startable = !held && may_start(spec, container, &record, now, plan);
+        held |= startable && hooked && !matches!(record.image, ImageState::Failed(_));
+        if startable && matches!(record.image, ImageState::Present(_)) {
             let attempt = match record.instance {
                 Instance::Ended(_) => record.attempt + 1,
                 _ => record.attempt,
@@ -146,9 +154,12 @@ fn ensure_image(container: &Container, record: &Record, now: Timestamp, plan: &m
     }
 }
 
-/// A running container whose probes failed or whose spec changed is stopped; its exit then leads to a restart.
+/// A running container whose hook or probes failed or whose spec changed is stopped; its exit then leads to a restart.
 fn keep(spec: &PodSpec, container: &Container, running: &Running, now: Timestamp, plan: &mut Plan) {
     let order = match (&running.stop, running.health.failed) {
+        (None, _) if running.post_start == PostStart::Failed => {
+            Order { cause: StopCause::PostStartFailed, grace: grace(spec), deadline: later(now, grace(spec)) }
+        }
         (Some(stop), _) => Order { cause: StopCause::SpecChanged, grace: Duration::ZERO, deadline: stop.deadline },
         (None, Some(kind)) => {
             let grace = probe_grace(spec, container, kind);

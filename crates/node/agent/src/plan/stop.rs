@@ -51,7 +51,8 @@ pub(super) struct Order {
     pub deadline: Timestamp,
 }
 
-/// Stops every running container, sidecars after the others. Whether all are dead.
+/// Stops every running container, sidecars after the others and one by one, the last one first; their preStop hooks
+/// wait for no turn. Whether all are dead.
 pub(super) fn containers(spec: &PodSpec, state: &PodState, order: Order, now: Timestamp, plan: &mut Plan) -> bool {
     let running = |name: &str| match state.containers.get(name).map(|record| &record.instance) {
         Some(Instance::Running(running)) => Some(running.clone()),
@@ -65,20 +66,23 @@ pub(super) fn containers(spec: &PodSpec, state: &PodState, order: Order, now: Ti
             container(&app.name, &running, order, now, plan);
         }
     }
-    let mut all_dead = apps_dead;
-    for sidecar in sidecars {
+    let mut turn = apps_dead;
+    for sidecar in sidecars.into_iter().rev() {
         if let Some(running) = running(&sidecar.name) {
-            all_dead = false;
-            if apps_dead || now >= order.deadline {
-                container(&sidecar.name, &running, order, now, plan);
-            }
+            one(&sidecar.name, &running, order, turn, now, plan);
+            turn = false;
         }
     }
-    all_dead
+    turn
 }
 
 /// The next step down for one running container.
 pub(super) fn container(name: &str, running: &Running, order: Order, now: Timestamp, plan: &mut Plan) {
+    one(name, running, order, true, now, plan);
+}
+
+/// Before its turn a container is drained, and signalled at the deadline only.
+fn one(name: &str, running: &Running, order: Order, turn: bool, now: Timestamp, plan: &mut Plan) {
     let container = name.to_owned();
     let Some(stop) = &running.stop else {
         let Order { cause, grace, deadline } = order;
@@ -91,8 +95,13 @@ pub(super) fn container(name: &str, running: &Running, order: Order, now: Timest
     }
     match stop.stage {
         Stage::Killed => {}
-        _ if now >= stop.deadline => plan.actions.push(Action::Signal { container, kill: true }),
-        Stage::Drained => plan.actions.push(Action::Signal { container, kill: false }),
-        Stage::Draining | Stage::Signalled => plan.wake(stop.deadline),
+        Stage::Signalled { .. } if now >= stop.kill_at() => {
+            plan.actions.push(Action::Signal { container, kill: true });
+        }
+        Stage::Signalled { .. } => plan.wake(stop.kill_at()),
+        Stage::Drained if turn => plan.actions.push(Action::Signal { container, kill: false }),
+        // The preStop hook, or the containers before this one, took all the time there was.
+        _ if now >= stop.deadline => plan.actions.push(Action::Signal { container, kill: false }),
+        Stage::Draining | Stage::Drained => plan.wake(stop.deadline),
     }
 }

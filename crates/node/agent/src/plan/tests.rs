@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::plan::{Plan, plan, spec_hash};
 use crate::seams::Exit;
 use crate::state::{
-    CrashBackoff, Ended, Failure, Health, ImageState, Instance, PodState, ProbeKind, Record, Removal, Running,
-    SandboxState, Stage, Stopping, Terminal, Termination, Volumes, later,
+    CrashBackoff, Ended, Failure, Health, ImageState, Instance, PodState, PostStart, ProbeKind, Record, Removal,
+    Running, SandboxState, Stage, Stopping, Terminal, Termination, Volumes, later,
 };
 
 fn now() -> Timestamp {
@@ -46,6 +46,7 @@ fn running(pod: &Pod, name: &str) -> Running {
         spec_hash: spec_hash(container),
         stop_signal: None,
         started_at: at(-60),
+        post_start: PostStart::Done,
         health: Health { started: true, ready: true, failed: None },
         stop: None,
     }
@@ -142,15 +143,67 @@ fn init_containers_and_sidecars_go_first() {
     assert_eq!(show(&pod, &meshed), "EnsureImage { container: second }");
     let all = with(meshed, "second", Record { instance: ended(0, -1), ..Record::default() });
     assert_eq!(show(&pod, &all), "EnsureImage { container: app }");
-    // Sidecars go down last.
+    // Sidecars are signalled last; their preStop hooks run with the others'.
     let busy = with(all, "app", live(running(&pod, "app")));
     let termination = Termination { grace: Duration::from_secs(8), deadline: at(8), object_gone: false };
     let deleted = PodState { termination: Some(termination), ..busy };
     let drain =
         |name: &str| format!("Drain {{ container: {name}, withdrawal: 1s, deadline: {}, cause: PodDeleted }}", at(8));
-    assert_eq!(show(&pod, &deleted), drain("app"));
-    let app_dead = with(deleted, "app", Record { instance: ended(0, 0), ..Record::default() });
-    assert_eq!(show(&pod, &app_dead), drain("mesh"));
+    assert_eq!(show(&pod, &deleted), format!("{}; {}", drain("app"), drain("mesh")));
+    let drained = |name: &str| {
+        let mut running = running(&pod, name);
+        running.stop = Some(Stopping { deadline: at(8), stage: Stage::Drained });
+        live(running)
+    };
+    let both = with(with(deleted, "app", drained("app")), "mesh", drained("mesh"));
+    assert_eq!(show(&pod, &both), "Signal { container: app, kill: false } wake in 8s");
+    let app_dead = with(both, "app", Record { instance: ended(0, 0), ..Record::default() });
+    assert_eq!(show(&pod, &app_dead), "Signal { container: mesh, kill: false }");
+}
+
+#[test]
+fn sidecars_go_down_one_by_one_the_last_first() {
+    let sidecar = |name: &str| json!({"name": name, "image": "nginx", "restartPolicy": "Always"});
+    let pod = pod(json!({"initContainers": [sidecar("first"), sidecar("last")]}));
+    let drained = |name: &str, seconds| {
+        let mut running = running(&pod, name);
+        running.stop = Some(Stopping { deadline: at(seconds), stage: Stage::Drained });
+        live(running)
+    };
+    let state = |seconds| {
+        let grace = Duration::from_secs(8);
+        let termination = Some(Termination { grace, deadline: at(seconds), object_gone: false });
+        let dead = Record { instance: ended(0, 0), ..Record::default() };
+        let state = with(PodState { termination, ..up() }, "app", dead);
+        with(with(state, "first", drained("first", seconds)), "last", drained("last", seconds))
+    };
+    let signal = |name: &str| format!("Signal {{ container: {name}, kill: false }}");
+    assert_eq!(show(&pod, &state(8)), format!("{} wake in 8s", signal("last")));
+    assert_eq!(show(&pod, &state(0)), format!("{}; {}", signal("last"), signal("first")), "no time is left for turns");
+}
+
+#[test]
+fn a_post_start_hook_holds_back_the_containers_after_it() {
+    let hook = json!({"postStart": {"exec": {"command": ["x"]}}});
+    let pod = pod(json!({"containers": [
+        {"name": "app", "image": "nginx", "lifecycle": hook}, {"name": "late", "image": "nginx"},
+    ]}));
+    let ready = |image: ImageState| Record { image, ..Record::default() };
+    let fresh = |image| with(with(up(), "app", ready(image)), "late", ready(present()));
+    let start = |name: &str| format!("Start {{ container: {name}, attempt: 0 }}");
+    assert_eq!(show(&pod, &fresh(present())), start("app"));
+    assert_eq!(show(&pod, &fresh(ImageState::Pulling { after: None })), "");
+    let absent = fresh(ImageState::Failed(failure("ImagePullBackOff", 8, 10)));
+    assert_eq!(show(&pod, &absent), format!("{} wake in 8s", start("late")), "who cannot start holds back nobody");
+    let mut app = running(&pod, "app");
+    for (hook, plan) in [(PostStart::Pending, String::new()), (PostStart::Done, start("late"))] {
+        app.post_start = hook;
+        assert_eq!(show(&pod, &with(fresh(present()), "app", live(app.clone()))), plan);
+    }
+    app.post_start = PostStart::Failed;
+    let drain = format!("Drain {{ container: app, withdrawal: 1s, deadline: {}, cause: PostStartFailed }}", at(30));
+    let failed = with(fresh(present()), "app", live(app));
+    assert_eq!(show(&pod, &failed), format!("{drain}; {}", start("late")));
 }
 
 #[test]
@@ -204,11 +257,15 @@ fn the_way_down() {
         running.stop = Some(Stopping { deadline: at(deadline), stage });
         with(up(), "app", live(running))
     };
-    assert_eq!(show(&pod, &terminating(stopping(Stage::Signalled, 30), 30)), "wake in 30s");
+    let signalled = |seconds| Stage::Signalled { at: at(seconds) };
+    assert_eq!(show(&pod, &terminating(stopping(signalled(0), 30), 30)), "wake in 30s");
     let hasten = format!("Hasten {{ container: app, deadline: {} }}", at(5));
-    assert_eq!(show(&pod, &terminating(stopping(Stage::Signalled, 30), 5)), hasten);
-    assert_eq!(show(&pod, &terminating(stopping(Stage::Signalled, 0), 0)), "Signal { container: app, kill: true }");
-    assert_eq!(show(&pod, &terminating(stopping(Stage::Draining, -1), -1)), "Signal { container: app, kill: true }");
+    assert_eq!(show(&pod, &terminating(stopping(signalled(0), 30), 5)), hasten);
+    let signal = |kill: bool| format!("Signal {{ container: app, kill: {kill} }}");
+    assert_eq!(show(&pod, &terminating(stopping(signalled(-2), 0), 0)), signal(true));
+    // However long the preStop hook took, the process sees its signal, and has two seconds for it.
+    assert_eq!(show(&pod, &terminating(stopping(Stage::Draining, 0), 0)), signal(false));
+    assert_eq!(show(&pod, &terminating(stopping(signalled(0), 0), 0)), "wake in 2s");
     assert_eq!(show(&pod, &terminating(stopping(Stage::Killed, -1), -1)), "");
     let mut dead = terminating(with(up(), "app", Record { instance: ended(0, 0), ..Record::default() }), 30);
     assert_eq!(show(&pod, &dead), "RemoveSandbox");

@@ -8,7 +8,7 @@ use crate::pods::Message;
 use crate::pods::fold::unknown_exit;
 use crate::pods::worker::Worker;
 use crate::seams::{Container, ContainerState, Exit, Sandbox, chain, label};
-use crate::state::{Ended, Health, ImageRef, Instance, Record, Running, SandboxState, Terminal};
+use crate::state::{Ended, Health, ImageRef, Instance, PostStart, Record, Running, SandboxState, Terminal};
 use crate::status::ID_SCHEME;
 
 impl Worker {
@@ -87,6 +87,8 @@ impl Worker {
                 spec_hash: text(label::SPEC_HASH),
                 stop_signal: Some(text(label::STOP_SIGNAL)).filter(|signal| !signal.is_empty()),
                 started_at,
+                // Hooks run once, also when nobody saw how they ended.
+                post_start: PostStart::Done,
                 health: Health::default(),
                 stop: None,
             }),

@@ -9,8 +9,8 @@ use crate::pods::{ImageOutcome, Message};
 use crate::probe::ProbeEvent;
 use crate::seams::Exit;
 use crate::state::{
-    BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, ImageState, Instance, ProbeKind, RETRY_INITIAL,
-    RETRY_MAX, Removal, SandboxState, Stage,
+    BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, ImageState, Instance, PostStart, ProbeKind,
+    RETRY_INITIAL, RETRY_MAX, Removal, Running, SandboxState, Stage,
 };
 use api::pod::containers::is_sidecar;
 
@@ -29,17 +29,8 @@ impl Worker {
             Message::SandboxLost => self.sandbox_lost(),
             Message::Probed { container, kind, event } => self.probed(&container, kind, event),
             Message::Image { container, outcome } => self.image(&container, outcome),
-            Message::Drained { container } => {
-                let running = self.state.containers.values_mut().find_map(|record| match &mut record.instance {
-                    Instance::Running(running) if running.id == container => Some(running),
-                    _ => None,
-                });
-                if let Some(stop) = running.and_then(|running| running.stop.as_mut())
-                    && stop.stage == Stage::Draining
-                {
-                    stop.stage = Stage::Drained;
-                }
-            }
+            Message::PostStarted { container, outcome } => self.post_started(&container, outcome),
+            Message::Drained { container, hook } => self.drained(&container, hook),
             Message::StatusWritten(result) => {
                 let now = self.now();
                 self.status.written(result.as_ref().ok().copied(), now);
@@ -121,12 +112,45 @@ impl Worker {
         }
     }
 
-    fn probed(&mut self, id: &str, kind: ProbeKind, event: ProbeEvent) {
-        let found = self.state.containers.iter_mut().find_map(|(name, record)| match &mut record.instance {
+    /// The instance of that id, while it runs, and its container's name.
+    fn running_of(&mut self, id: &str) -> Option<(String, &mut Running)> {
+        self.state.containers.iter_mut().find_map(|(name, record)| match &mut record.instance {
             Instance::Running(running) if running.id == id => Some((name.clone(), running)),
             _ => None,
-        });
-        let Some((name, running)) = found else { return };
+        })
+    }
+
+    fn post_started(&mut self, id: &str, outcome: Result<(), String>) {
+        let Some((name, running)) = self.running_of(id) else { return };
+        if let Err(error) = outcome {
+            running.post_start = PostStart::Failed;
+            self.hook_failed(&name, "FailedPostStartHook", "PostStartHook failed", &error);
+        } else {
+            running.post_start = PostStart::Done;
+            self.begin_probes(&name);
+        }
+    }
+
+    fn drained(&mut self, id: &str, hook: Result<(), String>) {
+        let Some((name, running)) = self.running_of(id) else { return };
+        if let Some(stop) = running.stop.as_mut()
+            && stop.stage == Stage::Draining
+        {
+            stop.stage = Stage::Drained;
+        }
+        if let Err(error) = hook {
+            self.hook_failed(&name, "FailedPreStopHook", "PreStopHook failed", &error);
+        }
+    }
+
+    /// The cause is told in the log alone: it may quote a command's output.
+    fn hook_failed(&self, name: &str, reason: &str, message: &str, error: &str) {
+        tracing::warn!(pod = %self.state.full_name, container = name, error, "{message}");
+        self.event(Some(name), EventKind::Warning, reason, message);
+    }
+
+    fn probed(&mut self, id: &str, kind: ProbeKind, event: ProbeEvent) {
+        let Some((name, running)) = self.running_of(id) else { return };
         match (kind, event) {
             (_, ProbeEvent::Failed(output)) => {
                 let message = format!("{} probe failed: {output}", kind.title());

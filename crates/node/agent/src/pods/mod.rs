@@ -75,9 +75,15 @@ pub enum Message {
         container: String,
         outcome: ImageOutcome,
     },
+    /// The postStart hook has ended.
+    PostStarted {
+        container: String,
+        outcome: Result<(), String>,
+    },
     /// Traffic is withdrawn and the preStop hook has ended.
     Drained {
         container: String,
+        hook: Result<(), String>,
     },
     /// The version that shows it.
     StatusWritten(Result<Option<u64>, String>),

@@ -5,6 +5,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Probe;
 use machinery_client::EventKind::{Normal, Warning};
 
+use crate::handler::Target;
+use crate::hook;
 use crate::plan::spec_hash;
 use crate::pods::worker::Worker;
 use crate::pods::{Message, image};
@@ -12,7 +14,7 @@ use crate::probe;
 use crate::seams::{Exit, chain};
 use crate::state::{
     BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, Health, IMAGE_PULL_BACK_OFF, ImageRef, ImageState,
-    Instance, ProbeKind, RETRY_INITIAL, RETRY_MAX, Running,
+    Instance, PostStart, ProbeKind, RETRY_INITIAL, RETRY_MAX, Running,
 };
 
 impl Worker {
@@ -86,11 +88,12 @@ impl Worker {
                         .and_then(|lifecycle| lifecycle.stop_signal.clone())
                         .or_else(|| image.stop_signal.clone()),
                     started_at,
+                    post_start: PostStart::Pending,
                     health: Health { started: false, ready: false, failed: None },
                     stop: None,
                 });
                 self.event(Some(name), Normal, "Started", "Container started");
-                self.begin_probes(name);
+                self.post_start(name);
             }
             Err(error) => {
                 let message = chain(&error);
@@ -136,6 +139,32 @@ impl Worker {
         }
     }
 
+    /// Runs the postStart hook; the probes begin after it.
+    fn post_start(&mut self, name: &str) {
+        let Some(target) = self.target(name) else { return };
+        let hook = target.spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone());
+        let Some(hook) = hook else {
+            let container = target.container;
+            return self.fold(Message::PostStarted { container, outcome: Ok(()) });
+        };
+        let outbox = self.outbox.clone();
+        let task = self.tasks.spawn(async move {
+            let outcome = hook::run(&hook, &target).await;
+            let _ = outbox.send(Message::PostStarted { container: target.container, outcome });
+        });
+        self.attached.entry(name.to_owned()).or_default().push(task);
+    }
+
+    /// The running instance as probes and hooks find it.
+    pub(super) fn target(&mut self, name: &str) -> Option<Target> {
+        let spec = self.container(name)?.clone();
+        let host_network = self.spec().and_then(|spec| spec.host_network) == Some(true);
+        let pod_ip = self.state.sandbox.ips().first().copied().or(host_network.then_some(self.machine.config.node_ip));
+        let runtime = self.machine.runtime.clone();
+        let container = self.running_mut(name)?.id.clone();
+        Some(Target { runtime, container, spec, pod_ip })
+    }
+
     /// Starts the probes that apply now: the startup probe, or what comes after it.
     pub(super) fn begin_probes(&mut self, name: &str) {
         let Some(container) = self.container(name).cloned() else { return };
@@ -162,15 +191,11 @@ impl Worker {
     }
 
     fn spawn_probe(&mut self, name: &str, kind: ProbeKind, probe: Probe) {
-        let Some(spec) = self.container(name).cloned() else { return };
-        let host_network = self.spec().and_then(|spec| spec.host_network) == Some(true);
-        let pod_ip = self.state.sandbox.ips().first().copied().or(host_network.then_some(self.machine.config.node_ip));
+        let Some(target) = self.target(name) else { return };
         let now = self.now();
         let Some(running) = self.running_mut(name) else { return };
         let container = running.id.clone();
         let running_for = Duration::try_from(now.duration_since(running.started_at)).unwrap_or_default();
-        let target =
-            probe::Target { runtime: self.machine.runtime.clone(), container: container.clone(), spec, pod_ip };
         let outbox = self.outbox.clone();
         let task = self.tasks.spawn(async move {
             let report = |event| {

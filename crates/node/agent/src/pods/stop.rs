@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::LifecycleHandler;
 use machinery_client::EventKind::Normal;
 
 use crate::container::signal_number;
+use crate::hook;
 use crate::plan::StopCause;
 use crate::pods::Message;
 use crate::pods::fold::unknown_exit;
 use crate::pods::worker::Worker;
-use crate::seams::{ContainerState, ExecSpec, Runtime, chain};
+use crate::seams::{ContainerState, chain};
 use crate::state::{Stage, Stopping};
 
 const SIGTERM: i32 = 15;
@@ -24,10 +24,12 @@ impl Worker {
         let message = match cause {
             StopCause::PodDeleted | StopCause::PodCompleted => format!("Stopping container {name}"),
             StopCause::ProbeFailed(kind) => format!("Container {name} failed {} probe, will be restarted", kind.word()),
+            StopCause::PostStartFailed => "FailedPostStartHook".into(),
             StopCause::SpecChanged => format!("Container {name} definition changed, will be restarted"),
         };
         self.event(Some(name), Normal, "Killing", &message);
         let hook = self.container(name).and_then(|container| container.lifecycle.clone()?.pre_stop);
+        let target = self.target(name);
         let ip = self.state.sandbox.ips().first().copied();
         let now = self.now();
         let Some(running) = self.running_mut(name) else { return };
@@ -35,8 +37,7 @@ impl Worker {
         let container = running.id.clone();
         let left = Duration::try_from(stop.deadline.duration_since(now)).unwrap_or_default();
         running.stop = Some(stop);
-        let (withdrawals, runtime, outbox) =
-            (self.machine.withdrawals.clone(), self.machine.runtime.clone(), self.outbox.clone());
+        let (withdrawals, outbox) = (self.machine.withdrawals.clone(), self.outbox.clone());
         let task = self.tasks.spawn(async move {
             let withdrawn = async {
                 if let Some(ip) = ip
@@ -49,24 +50,27 @@ impl Worker {
                 }
             };
             let hook = async {
-                if let Some(hook) = hook
-                    && !withdrawal.is_zero()
-                {
-                    let _ = tokio::time::timeout(left, pre_stop(&*runtime, &container, &hook)).await;
+                match (hook, target) {
+                    // A hook that is still at it is let go; the signal no longer waits.
+                    (Some(hook), Some(target)) if !withdrawal.is_zero() => {
+                        tokio::time::timeout(left, hook::run(&hook, &target)).await.unwrap_or(Ok(()))
+                    }
+                    _ => Ok(()),
                 }
             };
-            tokio::join!(withdrawn, hook);
-            let _ = outbox.send(Message::Drained { container });
+            let ((), hook) = tokio::join!(withdrawn, hook);
+            let _ = outbox.send(Message::Drained { container, hook });
         });
         self.attached.entry(name.to_owned()).or_default().push(task);
     }
 
     pub(super) async fn signal(&mut self, name: &str, kill: bool) {
+        let now = self.now();
         let Some(running) = self.running_mut(name) else { return };
         let id = running.id.clone();
         let own = running.stop_signal.as_deref().and_then(signal_number).unwrap_or(SIGTERM);
         if let Some(stop) = running.stop.as_mut() {
-            stop.stage = if kill { Stage::Killed } else { Stage::Signalled };
+            stop.stage = if kill { Stage::Killed } else { Stage::Signalled { at: now } };
         }
         let signal = if kill { SIGKILL } else { own };
         if let Err(error) = self.machine.runtime.signal_container(&id, signal).await {
@@ -85,23 +89,5 @@ impl Worker {
             Some(ContainerState::Created) | None => unknown_exit(self.now(), "The container could not be located"),
         };
         self.exited(id, exit);
-    }
-}
-
-async fn pre_stop(runtime: &dyn Runtime, container: &str, hook: &LifecycleHandler) {
-    if let Some(sleep) = &hook.sleep {
-        tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
-    }
-    if let Some(exec) = &hook.exec {
-        let args = exec.command.clone().unwrap_or_default();
-        let spec = ExecSpec { args, tty: false, stdin: false, stdout: false, stderr: false };
-        match runtime.exec(container, spec).await {
-            Ok(streams) => {
-                if let Err(error) = streams.exit.await {
-                    tracing::warn!(container, error = %chain(&error), "preStop hook lost");
-                }
-            }
-            Err(error) => tracing::warn!(container, error = %chain(&error), "preStop hook not run"),
-        }
     }
 }

@@ -196,8 +196,55 @@ async fn a_forced_deletion_waits_for_nothing() {
     bench.worker.await.unwrap();
     let calls = bench.world.state.lock().unwrap().calls.clone();
     assert!(calls[4].starts_with("signal app 3 at 0ms") || calls[4].starts_with("signal app 3 at 1ms"), "{calls:#?}");
-    assert!(calls[5].starts_with("signal app 9 at 100"), "{calls:#?}");
+    assert!(calls[5].starts_with("signal app 9 at 200"), "{calls:#?}");
     assert_eq!(calls[6..], ["detach network", "remove sandbox"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pre_stop_hook_shares_the_grace_period() {
+    let sleep = |seconds: i64| json!({"preStop": {"sleep": {"seconds": seconds}}});
+    for (seconds, signal, kill) in [(4, "signal app 3 at 400", "signal app 9 at 1000"), (60, "at 1000", "at 1200")] {
+        let bench = Bench::new(pod(|pod| pod["spec"]["containers"][0]["lifecycle"] = sleep(seconds)), |world| {
+            world.state.lock().unwrap().ignored_signals = vec![3];
+        })
+        .await;
+        bench.ready().await;
+        bench.delete(10);
+        bench.world.until("object deleted", |state| state.deleted).await;
+        let calls = bench.calls();
+        assert!(calls[5].contains(signal) && calls[6].contains(kill), "{calls:#?}");
+        assert!(!bench.has_event("FailedPreStopHook"), "time that runs out is no failure of the hook");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_hook_is_told_and_a_failing_start_restarts() {
+    let exec = |command: &str| json!({"exec": {"command": [command]}});
+    let hooks = json!({"postStart": exec("greet"), "preStop": exec("part")});
+    let bench = Bench::new(pod(|pod| pod["spec"]["containers"][0]["lifecycle"] = hooks), |_| {}).await;
+    bench.ready().await;
+    let hooked = |bench: &Bench| bench.calls().iter().filter(|call| *call == "exec in app: greet").count();
+    assert_eq!(hooked(&bench), 1);
+    bench.world.state.lock().unwrap().exec_code = 1;
+    bench.world.exit("app", 1);
+    bench.world.until("a restart", |state| state.status["containerStatuses"][0]["restartCount"] == 2).await;
+    assert!(bench.has_event("app: FailedPostStartHook PostStartHook failed"));
+    assert!(bench.has_event("app: Killing FailedPostStartHook"));
+    assert!(bench.has_event("app: FailedPreStopHook PreStopHook failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_is_not_running_before_its_post_start_hook_is_done() {
+    let hook = json!({"postStart": {"sleep": {"seconds": 5}}});
+    let bench = Bench::new(pod(|pod| pod["spec"]["containers"][0]["lifecycle"] = hook), |_| {}).await;
+    bench.world.until("a start", |state| state.calls.iter().any(|call| call == "start app")).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let status = bench.world.status();
+    assert_eq!(status.phase, None, "still the one that the pod came with");
+    let state = status.container_statuses.unwrap()[0].state.clone().unwrap();
+    assert_eq!(state.waiting.unwrap().reason.as_deref(), Some("ContainerCreating"));
+    bench.ready().await;
+    assert_eq!(bench.world.status().phase.as_deref(), Some("Running"));
 }
 
 #[tokio::test(start_paused = true)]

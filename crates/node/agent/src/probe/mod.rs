@@ -6,26 +6,15 @@
 mod check;
 mod threshold;
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::Probe;
 use tokio::time::Instant;
 
-use crate::seams::Runtime;
+use crate::handler::Target;
 use crate::state::ProbeKind;
 
 pub use threshold::Threshold;
-
-/// Whom to probe.
-#[derive(Clone)]
-pub struct Target {
-    pub runtime: Arc<dyn Runtime>,
-    pub container: String,
-    pub spec: Container,
-    pub pod_ip: Option<IpAddr>,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeEvent {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::state::{CrashBackoff, Ended, ImageRef, Instance, PodState, Record};
+use crate::state::{CrashBackoff, Ended, ImageRef, Instance, PodState, PostStart, Record};
 use api::pod::containers::is_sidecar;
 
 pub const ID_SCHEME: &str = "sampan://";
@@ -76,6 +76,10 @@ fn current_state<'a>(
 ) -> (ContainerState, Option<&'a Ended>) {
     let previous = record.previous.as_ref();
     match &record.instance {
+        // As upstream, which tells nothing of a container before its hook is done.
+        Instance::Running(running) if running.post_start == PostStart::Pending => {
+            (waiting(initial_reason(spec, init), None), previous)
+        }
         Instance::Running(running) => {
             let running = ContainerStateRunning { started_at: Some(Time(running.started_at)) };
             (ContainerState { running: Some(running), ..ContainerState::default() }, previous)

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use crate::state::{Instance, PodState, Terminal};
+use crate::state::{Instance, PodState, PostStart, Terminal};
 use api::pod::containers::is_sidecar;
 
 pub(super) fn phase(spec: &PodSpec, state: &PodState) -> &'static str {
@@ -18,7 +18,12 @@ pub(super) fn phase(spec: &PodSpec, state: &PodState) -> &'static str {
 fn running(spec: &PodSpec, state: &PodState) -> bool {
     spec.containers.iter().all(|container| {
         state.containers.get(&container.name).is_some_and(|record| {
-            record.attempt > 0 || record.previous.is_some() || !matches!(record.instance, Instance::None)
+            let up = match &record.instance {
+                Instance::None => false,
+                Instance::Running(running) => running.post_start != PostStart::Pending,
+                Instance::Ended(_) => true,
+            };
+            up || record.attempt > 0 || record.previous.is_some()
         })
     })
 }
