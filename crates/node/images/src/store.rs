@@ -4,7 +4,7 @@
 //! index.json   images, names, origins; replaced whole under index.lock
 //! layers/      one overlay directory per layer, named by its chain; renamed here when whole
 //! blobs/       verified compressed layers of pulls that have not finished
-//! staging/     what is being written
+//! staging/     what is being written, and parts of blobs whose connection broke
 //! store.lock   shared by those who add layers, exclusive for who deletes some
 //! ```
 
@@ -193,17 +193,23 @@ impl Inner {
         self.root.join("blobs").join(digest.replace(':', "-"))
     }
 
+    /// What a broken pull left of a blob, for the next one to go on with.
+    pub fn part(&self, digest: &str) -> PathBuf {
+        self.root.join("staging").join(digest.replace(':', "-"))
+    }
+
     fn sweep(&self) -> Result<(), StoreError> {
         let lock = self.root.join("store.lock");
         let Some(_alone) = disk::try_lock(&lock).map_err(StoreError::io("lock", lock))? else { return Ok(()) };
+        self.delete_unused()
+    }
+
+    /// The caller has the store to itself.
+    fn delete_unused(&self) -> Result<(), StoreError> {
         for name in ["staging", "blobs"] {
             let directory = self.root.join(name);
             clear(&directory).map_err(StoreError::io("clear", directory))?;
         }
-        self.delete_unused()
-    }
-
-    fn delete_unused(&self) -> Result<(), StoreError> {
         let keep = self.index.read()?.layers();
         self.layers.retain(&keep).map_err(StoreError::io("delete unused layers of", &self.root))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use node_images::{Auth, Image, ImageStore, Origin, Progress, PullError, Registries, silent};
-use support::registry::{Access, Registry};
+use support::registry::{Access, Breaks, Registry};
 use support::{Blob, TestImage, chain, tar};
 
 struct Node {
@@ -256,8 +256,57 @@ async fn corrupt_content_is_refused_and_not_kept() {
         assert!(matches!(error, PullError::Corrupt { .. }), "{what}: {error:?}");
         assert!(chain(&error).contains(&path[14..]), "{what}: {}", chain(&error));
         assert_eq!(node.store.list(), []);
-        assert_eq!(node.files("staging"), [""; 0], "{what}");
+        // Of others, parts may be.
+        let digest = path[14..].replace(':', "-");
+        assert!(!node.files("staging").contains(&digest) && !node.files("blobs").contains(&digest), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_layer_goes_on_where_its_connection_broke() {
+    let made = TestImage::new("a");
+    let (layer, length) = (made.layers[0].digest(), made.layers[0].content.len());
+    let path = format!("/v2/web/blobs/{layer}");
+    let start = async |breaks: Breaks| {
+        let registry = Registry::start(Access::Open).await;
+        registry.push("web", "v1", &made);
+        registry.breaks(breaks);
+        (format!("{}/web:v1", registry.host), registry)
+    };
+    // At once, as long as each connection brings something.
+    let breaks = Breaks { path: path.clone(), after: length / 4, times: 3, ranges: true };
+    let (name, registry) = start(breaks.clone()).await;
+    let node = Node::new();
+    node.pull(&name).await.unwrap();
+    assert_eq!(registry.count(&layer), 4);
+    node.assert_no_remains();
+
+    // At the next pull otherwise.
+    let (name, registry) = start(breaks.clone()).await;
+    let node = Node::new();
+    registry.breaks(Breaks { after: 0, times: usize::MAX, ..breaks.clone() });
+    let error = node.pull(&name).await.unwrap_err();
+    assert!(matches!(error, PullError::Unreachable { .. }), "{error:?}");
+    assert_eq!(registry.count(&layer), 1);
+    let broken = node.directory.path().join("images/staging").join(layer.replace(':', "-"));
+    assert!(!broken.exists(), "nothing came");
+    std::fs::write(&broken, &made.layers[0].content[..length / 2]).unwrap();
+    registry.breaks(Breaks { after: length, times: 0, ..breaks.clone() });
+    registry.tamper(&path, |content| content[0] ^= 1);
+    node.pull(&name).await.unwrap();
+    node.assert_no_remains();
+
+    // From the start where the registry serves no ranges, or what was there is not the layer's.
+    let (name, _registry) = start(Breaks { ranges: false, times: 1, ..breaks.clone() }).await;
+    Node::new().pull(&name).await.unwrap();
+    let (name, _registry) = start(Breaks { times: 0, ..breaks }).await;
+    let node = Node::new();
+    let broken = node.directory.path().join("images/staging").join(layer.replace(':', "-"));
+    std::fs::write(&broken, b"something else").unwrap();
+    let error = node.pull(&name).await.unwrap_err();
+    assert!(matches!(error, PullError::Corrupt { .. }), "{error:?}");
+    node.pull(&name).await.unwrap();
+    node.assert_no_remains();
 }
 
 #[tokio::test]

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use oci_client::manifest::OciDescriptor;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::outcome::Failure;
 use super::session::Session;
-use super::{Progress, Watch};
+use super::{Progress, Watch, layer};
 use crate::store::Inner;
 use crate::unpack::ChainId;
 
@@ -30,7 +29,11 @@ pub async fn layers(
         let wanted: Vec<(OciDescriptor, ChainId)> = layers.iter().cloned().zip(chains.iter().cloned()).collect();
         let mut blobs = futures::stream::iter(wanted)
             .map(|(layer, chain)| async move {
-                if store.layers.has(&chain) { Ok(None) } else { blob(store, session, &layer, progress).await.map(Some) }
+                if store.layers.has(&chain) {
+                    Ok(None)
+                } else {
+                    layer::blob(store, session, &layer, progress).await.map(Some)
+                }
             })
             .buffered(AT_ONCE);
         while let Some(blob) = blobs.try_next().await? {
@@ -65,75 +68,5 @@ fn unpack(store: &Inner, blob: &PathBuf, diff_id: &str, chains: &[ChainId]) -> R
         // Another pull of the same layer was first.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(Failure::from_disk),
-    }
-}
-
-/// The verified blob as a file: a name in `blobs/` only ever holds what its digest says.
-async fn blob(
-    store: &Inner,
-    session: &Session,
-    layer: &OciDescriptor,
-    progress: Watch<'_>,
-) -> Result<PathBuf, Failure> {
-    check_type(&layer.media_type)?;
-    let path = store.blob(&layer.digest);
-    if tokio::fs::try_exists(&path).await.map_err(Failure::from_disk)? {
-        return Ok(path);
-    }
-    let staged = Staged(store.staging("blob"));
-    let mut file = tokio::fs::File::create_new(&staged.0).await.map_err(Failure::from_disk)?;
-    let mut stream = session.stream(layer).await?;
-    let total = u64::try_from(layer.size).map_err(|_| Failure::corrupt("layer of negative size"))?;
-    let mut bytes = 0;
-    while let Some(chunk) = stream.try_next().await.map_err(Failure::from_stream)? {
-        let chunk = chunk.as_ref();
-        bytes += chunk.len() as u64;
-        if bytes > total {
-            return Err(Failure::corrupt(format!("layer {} is longer than the {total} bytes announced", layer.digest)));
-        }
-        file.write_all(chunk).await.map_err(Failure::from_disk)?;
-        progress(Progress::Fetched { layer: layer.digest.clone(), bytes, total });
-    }
-    file.flush().await.map_err(Failure::from_disk)?;
-    tokio::fs::rename(&staged.0, &path).await.map_err(Failure::from_disk)?;
-    Ok(path)
-}
-
-fn check_type(media_type: &str) -> Result<(), Failure> {
-    let known = ["tar", "tar+gzip", "tar.gzip", "tar+zstd", "tar.zstd"];
-    if known.iter().any(|known| media_type.rsplit_once("tar").is_some_and(|(_, form)| known[3..] == *form)) {
-        return Ok(());
-    }
-    Err(Failure::Unsupported(format!("layer of type {media_type:?}")))
-}
-
-/// A file that is gone when the pull is dropped half way.
-struct Staged(PathBuf);
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // Renamed away when all went well; swept at the next start otherwise.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layer_types_that_unpack_are_known() {
-        for good in [
-            "application/vnd.docker.image.rootfs.diff.tar.gzip",
-            "application/vnd.oci.image.layer.v1.tar",
-            "application/vnd.oci.image.layer.v1.tar+gzip",
-            "application/vnd.oci.image.layer.v1.tar+zstd",
-        ] {
-            assert!(check_type(good).is_ok(), "{good}");
-        }
-        for bad in ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/wasm", ""] {
-            assert!(check_type(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Pulling: resolve the name at the first endpoint that has it, fetch what is missing, unpack bottom up.
 
 mod fetch;
+mod layer;
 mod outcome;
 mod patience;
 mod platform;

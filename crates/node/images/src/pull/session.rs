@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::manifest::{OciDescriptor, OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
@@ -100,18 +100,26 @@ impl Session {
         Ok(Resolved { digest, manifest })
     }
 
-    /// The blob's bytes as they come, checked against its digest at the end.
-    pub async fn stream(
+    /// The blob's bytes as they come, from the returned offset: `offset`, or 0 from a registry that serves no ranges.
+    /// From 0 they are checked against the blob's digest at the end.
+    pub async fn stream_from(
         &self,
         blob: &OciDescriptor,
-    ) -> Result<BoxStream<'static, Result<impl AsRef<[u8]> + Send + use<>, std::io::Error>>, Failure> {
-        Ok(self.client.pull_blob_stream(&self.reference, blob).await?.stream)
+        offset: u64,
+    ) -> Result<(BoxStream<'static, Result<impl AsRef<[u8]> + Send + use<>, std::io::Error>>, u64), Failure> {
+        if offset == 0 {
+            return Ok((self.client.pull_blob_stream(&self.reference, blob).await?.stream, 0));
+        }
+        match self.client.pull_blob_stream_partial(&self.reference, blob, offset, None).await? {
+            BlobResponse::Full(whole) => Ok((whole.stream, 0)),
+            BlobResponse::Partial(rest) => Ok((rest.stream, offset)),
+        }
     }
 
     /// A blob that fits in memory: a configuration.
     pub async fn small_blob(&self, blob: &OciDescriptor) -> Result<Vec<u8>, Failure> {
         const LARGEST: usize = 8 << 20;
-        let mut stream = self.stream(blob).await?;
+        let (mut stream, _) = self.stream_from(blob, 0).await?;
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.try_next().await.map_err(Failure::from_stream)? {
             bytes.extend_from_slice(chunk.as_ref());

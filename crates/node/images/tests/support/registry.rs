@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -34,14 +36,34 @@ struct State {
     /// Type and content by path.
     files: Mutex<HashMap<String, (String, Vec<u8>)>>,
     requests: Mutex<Vec<String>>,
+    breaks: Mutex<Option<Breaks>>,
 }
+
+/// How the connections of answers about a path break.
+#[derive(Clone)]
+pub struct Breaks {
+    pub path: String,
+    /// Bytes that come before.
+    pub after: usize,
+    /// How many do; the ones after that last.
+    pub times: usize,
+    /// Whether ranges are served.
+    pub ranges: bool,
+}
+
+type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
 impl Registry {
     pub async fn start(access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let state = State { host: host.clone(), access, files: Mutex::default(), requests: Mutex::default() };
-        let state = Arc::new(state);
+        let state = Arc::new(State {
+            host: host.clone(),
+            access,
+            files: Mutex::default(),
+            requests: Mutex::default(),
+            breaks: Mutex::default(),
+        });
         let serving = state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -79,6 +101,10 @@ impl Registry {
         change(&mut self.state.files.lock().unwrap().get_mut(path).unwrap().1);
     }
 
+    pub fn breaks(&self, breaks: Breaks) {
+        *self.state.breaks.lock().unwrap() = Some(breaks);
+    }
+
     /// Requests of paths that contain `part`.
     pub fn count(&self, part: &str) -> usize {
         self.state.requests.lock().unwrap().iter().filter(|path| path.contains(part)).count()
@@ -86,7 +112,7 @@ impl Registry {
 }
 
 impl State {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         self.requests.lock().unwrap().push(request.uri().to_string());
         if path == "/token" {
@@ -110,15 +136,44 @@ impl State {
             return response(StatusCode::OK, "application/json", b"{}".to_vec());
         }
         match self.files.lock().unwrap().get(path) {
-            Some((kind, content)) => response(StatusCode::OK, kind, content.clone()),
+            Some((kind, content)) => self.serve(request, kind, content),
             None => {
                 let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
                 response(StatusCode::NOT_FOUND, "application/json", body.to_vec())
             }
         }
     }
+
+    /// Ranges and broken connections where the test asked for them.
+    fn serve(&self, request: &Request<Incoming>, kind: &str, content: &[u8]) -> Response<Body> {
+        let mut breaks = self.breaks.lock().unwrap();
+        let Some(breaks) = breaks.as_mut().filter(|breaks| breaks.path == request.uri().path()) else {
+            return response(StatusCode::OK, kind, content.to_vec());
+        };
+        let range = request.headers().get(RANGE).filter(|_| breaks.ranges);
+        let from = range.map(|range| range.to_str().unwrap()[6..].trim_end_matches('-').parse::<usize>().unwrap());
+        let status = if from.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        let rest = content[from.unwrap_or(0)..].to_vec();
+        if breaks.times == 0 {
+            return response(status, kind, rest);
+        }
+        breaks.times -= 1;
+        let length = rest.len();
+        let sent = Bytes::from(rest).slice(..breaks.after.min(length));
+        let end = async {
+            // Once what was sent has left.
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("broken"))
+        };
+        let frames = futures::stream::iter([Ok(Frame::data(sent))]).chain(futures::stream::once(end));
+        let mut response = response(status, kind, Vec::new()).map(|_| StreamBody::new(frames.boxed()));
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        response
+    }
 }
 
-fn response(status: StatusCode, kind: &str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    Response::builder().status(status).header(CONTENT_TYPE, kind).body(Full::new(Bytes::from(body))).unwrap()
+fn response(status: StatusCode, kind: &str, body: Vec<u8>) -> Response<Body> {
+    let frames = futures::stream::iter([Ok(Frame::data(Bytes::from(body)))]);
+    let body = StreamBody::new(frames.boxed());
+    Response::builder().status(status).header(CONTENT_TYPE, kind).body(body).unwrap()
 }
