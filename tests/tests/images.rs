@@ -11,26 +11,45 @@ use tempfile::TempDir;
 use tests::{Cluster, Options, eventually, image, must};
 
 const REGISTRY: &str = "127.0.0.1:5000";
+const PRIVATE: &str = "127.0.0.1:5001";
+const LOGIN: &str = "me:secret";
 
 struct Registry {
+    address: &'static str,
     directory: TempDir,
     process: Option<Child>,
 }
 
 impl Registry {
+    /// The mirror of Docker Hub.
     fn new() -> Result<Self> {
+        let registry = Self::at(REGISTRY, None)?;
+        let mirror = format!("mirrors:\n  docker.io:\n    endpoint: [\"http://{REGISTRY}\"]\n");
+        std::fs::write(registry.directory.path().join("registries.yaml"), mirror).context("the node's settings")?;
+        Ok(registry)
+    }
+
+    /// One that asks who one is.
+    fn private() -> Result<Self> {
+        // `secret`, as bcrypt has it.
+        Self::at(PRIVATE, Some("me:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"))
+    }
+
+    fn at(address: &'static str, users: Option<&str>) -> Result<Self> {
         let directory = tempfile::tempdir().context("the registry's directory")?;
-        let storage = directory.path().join("storage");
-        let config = json!({
+        let place = |name: &str| directory.path().join(name);
+        let mut config = json!({
             "version": "0.1",
             "log": {"level": "warn"},
-            "storage": {"filesystem": {"rootdirectory": storage}},
-            "http": {"addr": REGISTRY},
+            "storage": {"filesystem": {"rootdirectory": place("storage")}},
+            "http": {"addr": address},
         });
-        std::fs::write(directory.path().join("config.yml"), config.to_string()).context("the registry's settings")?;
-        let mirror = format!("mirrors:\n  docker.io:\n    endpoint: [\"http://{REGISTRY}\"]\n");
-        std::fs::write(directory.path().join("registries.yaml"), mirror).context("the node's settings")?;
-        Ok(Self { directory, process: None })
+        if let Some(users) = users {
+            std::fs::write(place("users"), users).context("the registry's users")?;
+            config["auth"] = json!({"htpasswd": {"realm": "private", "path": place("users")}});
+        }
+        std::fs::write(place("config.yml"), config.to_string()).context("the registry's settings")?;
+        Ok(Self { address, directory, process: None })
     }
 
     /// What the node is to know of it.
@@ -46,7 +65,7 @@ impl Registry {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.process = Some(process.context("starting docker-registry")?);
         eventually("the registry", || {
-            let answer = cluster.node("curl", &["-sS", &format!("http://{REGISTRY}/v2/")])?;
+            let answer = cluster.node("curl", &["-sS", &format!("http://{}/v2/", self.address)])?;
             ensure!(answer.success, "{}", answer.stderr);
             Ok(())
         });
@@ -63,6 +82,7 @@ impl Registry {
     /// Uploads what is in a `docker save` archive by the registry's own API, as curl does it.
     fn push(&self, cluster: &Cluster, archive: &Path, repository: &str, tag: &str) -> Result<()> {
         let members = Members::of(archive)?;
+        let address = self.address;
         let index: Value = serde_json::from_slice(&members.read("manifest.json")?).context("the archive's index")?;
         let name = |value: &Value| value.as_str().map(ToOwned::to_owned).context("a name in the archive's index");
         let config = name(&index[0]["Config"])?;
@@ -70,14 +90,18 @@ impl Registry {
         let blob = |path: &str, digest: &str, media_type: &str| -> Result<Value> {
             let file = members.path(path);
             let digest = format!("sha256:{digest}");
-            let uploads = format!("http://{REGISTRY}/v2/{repository}/blobs/uploads/");
-            let started = cluster.node("curl", &["-sSf", "-X", "POST", "-D", "-", "-o", "/dev/null", &uploads])?.ok();
+            let uploads = format!("http://{address}/v2/{repository}/blobs/uploads/");
+            let started = cluster
+                .node("curl", &["-sSf", "-u", LOGIN, "-X", "POST", "-D", "-", "-o", "/dev/null", &uploads])?
+                .ok();
             let location =
                 started.lines().find_map(|line| line.strip_prefix("Location: ")).context("a place to put it")?;
             let place = format!("{}&digest={digest}", location.trim());
             let data = format!("@{}", file.display());
             let octets = "Content-Type: application/octet-stream";
-            cluster.node("curl", &["-sSf", "-X", "PUT", "-H", octets, "--data-binary", &data, &place])?.ok();
+            cluster
+                .node("curl", &["-sSf", "-u", LOGIN, "-X", "PUT", "-H", octets, "--data-binary", &data, &place])?
+                .ok();
             let size = std::fs::metadata(&file).context("a blob")?.len();
             Ok(json!({"mediaType": media_type, "digest": digest, "size": size}))
         };
@@ -86,9 +110,11 @@ impl Registry {
         let layer = blob(&layer, layer.trim_end_matches("/layer.tar"), "application/vnd.oci.image.layer.v1.tar")?;
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer]});
-        let url = format!("http://{REGISTRY}/v2/{repository}/manifests/{tag}");
+        let url = format!("http://{address}/v2/{repository}/manifests/{tag}");
         let header = format!("Content-Type: {media_type}");
-        cluster.node("curl", &["-sSf", "-X", "PUT", "-H", &header, "-d", &manifest.to_string(), &url])?.ok();
+        cluster
+            .node("curl", &["-sSf", "-u", LOGIN, "-X", "PUT", "-H", &header, "-d", &manifest.to_string(), &url])?
+            .ok();
         Ok(())
     }
 }
@@ -225,4 +251,69 @@ fn without_the_registry(cluster: &Cluster) -> Result<()> {
     run(cluster, "fetched", "fetched:1", "Always", &["true"])?;
     reaches(cluster, "fetched", "status.containerStatuses[0].state.waiting.reason", "ImagePullBackOff")?;
     Ok(())
+}
+
+#[test]
+fn images_of_a_private_registry_need_a_login() {
+    must((|| {
+        let mut registry = Registry::private()?;
+        let providers = tempfile::tempdir().context("the providers' directory")?;
+        let arguments = vec![
+            "--image-credential-provider-config".to_owned(),
+            provider(providers.path())?,
+            "--image-credential-provider-bin-dir".to_owned(),
+            providers.path().to_string_lossy().into_owned(),
+        ];
+        let cluster = Cluster::start(Options { arguments, ..Options::default() })?;
+        registry.start(&cluster)?;
+        for repository in ["team/web", "machines/web"] {
+            registry.push(&cluster, &image("busybox"), repository, "1")?;
+        }
+        let (name, waiting) = (format!("{PRIVATE}/team/web:1"), "status.containerStatuses[0].state.waiting.reason");
+        run(&cluster, "stranger", &name, "Always", &["true"])?;
+        reaches(&cluster, "stranger", waiting, "ImagePullBackOff")?;
+        let waits = cluster.object(&["pod", "stranger"])?["status"]["containerStatuses"][0]["state"].to_string();
+        assert!(waits.contains("pull access denied"), "{waits}");
+        // The node's programs are for other images of it.
+        run(&cluster, "machine", &format!("{PRIVATE}/machines/web:1"), "Always", &["true"])?;
+        reaches(&cluster, "machine", "status.phase", "Succeeded")?;
+
+        let server = format!("--docker-server={PRIVATE}");
+        let secret = ["create", "secret", "docker-registry", "mine", &server, "--docker-username=me"];
+        cluster.kubectl(&[&secret[..], &["--docker-password=secret"]].concat())?.ok();
+        let overrides = r#"--overrides={"spec":{"imagePullSecrets":[{"name":"absent"},{"name":"mine"}]}}"#;
+        let arguments = ["run", "friend", &format!("--image={name}"), "--restart=Never", overrides];
+        cluster.kubectl(&[&arguments[..], &["--command", "--", "true"]].concat())?.ok();
+        reaches(&cluster, "friend", "status.phase", "Succeeded")?;
+        event(&cluster, "friend", "FailedToRetrieveImagePullSecret", "(absent)");
+        cluster.finish()
+    })());
+}
+
+/// A program that knows the login for a part of the registry, and the configuration that says so.
+fn provider(directory: &Path) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let version = "credentialprovider.kubelet.k8s.io/v1";
+    let answer = json!({
+        "apiVersion": version,
+        "kind": "CredentialProviderResponse",
+        "cacheKeyType": "Registry",
+        "auth": {PRIVATE: {"username": "me", "password": "secret"}},
+    });
+    let program = directory.join("machines");
+    std::fs::write(&program, format!("#!/bin/sh\ncat <<EOF\n{answer}\nEOF\n")).context("the program")?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).context("the program")?;
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1",
+        "kind": "CredentialProviderConfig",
+        "providers": [{
+            "name": "machines",
+            "apiVersion": version,
+            "matchImages": [format!("{PRIVATE}/machines")],
+            "defaultCacheDuration": "1m",
+        }],
+    });
+    let path = directory.join("config.json");
+    std::fs::write(&path, config.to_string()).context("the configuration")?;
+    Ok(path.to_string_lossy().into_owned())
 }

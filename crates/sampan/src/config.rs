@@ -170,6 +170,19 @@ pub struct NodeOptions {
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,
+
+    /// A kubelet's CredentialProviderConfig: programs that give logins for image registries [default: none].
+    #[arg(
+        long,
+        env = "SAMPAN_IMAGE_CREDENTIAL_PROVIDER_CONFIG",
+        value_name = "PATH",
+        requires = "image_credential_provider_bin_dir"
+    )]
+    pub image_credential_provider_config: Option<PathBuf>,
+
+    /// Where those programs are.
+    #[arg(long, env = "SAMPAN_IMAGE_CREDENTIAL_PROVIDER_BIN_DIR", value_name = "DIR")]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -12,11 +12,12 @@ use net_podnet::PodNet;
 use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
 use net_proxy::{Network, Proxy, ProxyConfig};
-use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Versions, seams};
+use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Providers, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
 use crate::cluster_facts::ClusterFacts;
+use crate::config::NodeOptions;
 use crate::host::{self, Names};
 use crate::owned::Owned;
 
@@ -32,6 +33,7 @@ pub struct Node {
     /// The node's addresses for the outside.
     pub external_ips: Vec<IpAddr>,
     pub registries: PathBuf,
+    pub credential_providers: Arc<Providers>,
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
 }
@@ -164,6 +166,7 @@ impl Node {
             tls: Arc::clone(&self.tls),
             kubelet_port: self.kubelet_port,
             max_pods: 110,
+            credential_providers: Arc::clone(&self.credential_providers),
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),
                 container_runtime: format!("sampan://{build}"),
@@ -194,6 +197,13 @@ impl seams::Policies for Allowed {
     async fn programmed(&self, pod: &k8s_openapi::api::core::v1::Pod, ips: &[IpAddr]) {
         self.0.programmed(pod, ips).await;
     }
+}
+
+/// The programs that the options name.
+pub fn credential_providers(options: &NodeOptions) -> Result<Arc<Providers>> {
+    let (config, programs) = (&options.image_credential_provider_config, &options.image_credential_provider_bin_dir);
+    let (Some(config), Some(programs)) = (config, programs) else { return Ok(Arc::default()) };
+    Ok(Arc::new(Providers::load(config, programs).context("--image-credential-provider-config")?))
 }
 
 /// The node's own addresses that its serving certificate names.

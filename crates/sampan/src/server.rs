@@ -137,6 +137,7 @@ impl Plan {
             node_ip: self.node_ip,
             facts,
             registries: options.node.private_registry.clone(),
+            credential_providers: node::credential_providers(&options.node)?,
             tls: Arc::new(authority.trust.server(leaf.shown()?)?),
             external_ips: options.node.node_external_ip.clone(),
             kubelet_port: KUBELET_PORT,

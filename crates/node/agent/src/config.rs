@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::credentials::Providers;
+
 #[derive(Clone)]
 pub struct AgentConfig {
     pub node_name: String,
@@ -22,6 +24,7 @@ pub struct AgentConfig {
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
     pub max_pods: u32,
+    pub credential_providers: Arc<Providers>,
     pub versions: Versions,
 }
 

@@ -188,6 +188,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         tls: Arc::new(tls),
         kubelet_port: 0,
         max_pods: 110,
+        credential_providers: Arc::default(),
         versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
     }
 }

@@ -13,6 +13,7 @@ mod clock;
 mod cluster;
 mod config;
 mod container;
+mod credentials;
 mod env;
 mod error;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use tokio::sync::mpsc;
 
 pub use adapter::{LocalImages, OciRuntime, PodNetwork};
 pub use config::{AgentConfig, Versions};
+pub use credentials::{Providers, ProvidersError};
 pub use error::Error;
 pub use node::join as register;
 

@@ -289,7 +289,7 @@ pub struct Image {
 }
 
 /// Name and password for a registry.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Credentials {
     pub username: String,
     pub password: String,

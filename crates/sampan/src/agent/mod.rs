@@ -30,7 +30,7 @@ use crate::cluster_facts::ClusterFacts;
 use crate::config::Agent;
 use crate::host::{self, Names};
 use crate::join_token::JoinToken;
-use crate::node::{Clients, KUBELET_PORT, Node};
+use crate::node::{self, Clients, KUBELET_PORT, Node};
 use crate::owned::Owned;
 use crate::run::{self, Signals};
 use crate::trust::Trust;
@@ -66,6 +66,7 @@ pub async fn run(options: Agent) -> Result<()> {
         facts,
         external_ips: options.node.node_external_ip.clone(),
         registries: options.node.private_registry.clone(),
+        credential_providers: node::credential_providers(&options.node)?,
         tls: Arc::new(joined.trust.server(joined.serving.clone())?),
         kubelet_port: KUBELET_PORT,
     };

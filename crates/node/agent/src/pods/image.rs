@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use machinery_client::EventKind::{self, Normal, Warning};
+use node_images::Name;
 
 use crate::cluster::Report;
+use crate::credentials::Keyring;
 use crate::pods::{ImageOutcome, Machine};
 use crate::seams::{Credentials, Image, PullError, chain};
 use crate::state::ERR_IMAGE_PULL;
@@ -100,17 +102,26 @@ impl Attempt<'_> {
         ("InvalidImageName", message)
     }
 
-    /// From the pod's imagePullSecrets; one that is missing or malformed only costs its credentials.
+    /// From the pod's imagePullSecrets, then from the node's credential providers.
     async fn credentials(&self, image: &str) -> Vec<Credentials> {
+        let Ok(image) = Name::parse(image) else { return Vec::new() };
+        let mut logins = self.secrets().await.logins(&image);
+        logins.extend(self.machine.config.credential_providers.keyring(&image).await.logins(&image));
+        logins
+    }
+
+    /// What the pod's imagePullSecrets hold; one that is missing or malformed only costs its logins.
+    async fn secrets(&self) -> Keyring {
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         let secrets = self.pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
-        let mut found = Vec::new();
+        let mut keyring = Keyring::default();
         for reference in secrets.into_iter().flatten() {
             match self.machine.cluster.secret(namespace, &reference.name).await {
                 Ok(Some(secret)) => {
                     let data = secret.data.unwrap_or_default();
-                    let config = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg"));
-                    found.extend(config.and_then(|config| registry_login(&config.0, image)));
+                    if let Some(config) = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg")) {
+                        keyring.add_docker_config(&config.0);
+                    }
                 }
                 Ok(None) => {
                     let message = format!(
@@ -130,7 +141,7 @@ impl Attempt<'_> {
                 Err(error) => tracing::warn!(secret = %reference.name, error = %chain(&error), "pull secret not read"),
             }
         }
-        found
+        keyring
     }
 
     fn event(&self, kind: EventKind, reason: &str, message: &str) {
@@ -150,29 +161,6 @@ fn policy(container: &Container) -> &str {
             if untagged || last.ends_with(":latest") { "Always" } else { "IfNotPresent" }
         }
     }
-}
-
-/// The login for the image's registry in a docker configuration.
-fn registry_login(config: &[u8], image: &str) -> Option<Credentials> {
-    use base64::Engine;
-    let config: serde_json::Value = serde_json::from_slice(config).ok()?;
-    let logins = config.get("auths").unwrap_or(&config).as_object()?;
-    let first = image.split('/').next().unwrap_or_default();
-    let named = image.contains('/') && (first.contains('.') || first.contains(':') || first == "localhost");
-    let registry = if named { first } else { "docker.io" };
-    let (_, login) = logins.iter().find(|(server, _)| {
-        let host = server.trim_start_matches("https://").trim_start_matches("http://");
-        let host = host.split('/').next().unwrap_or_default();
-        host == registry || (registry == "docker.io" && host == "index.docker.io")
-    })?;
-    let text = |key: &str| login.get(key).and_then(|value| value.as_str()).map(ToOwned::to_owned);
-    if let (Some(username), Some(password)) = (text("username"), text("password")) {
-        return Some(Credentials { username, password });
-    }
-    let decoded = base64::engine::general_purpose::STANDARD.decode(text("auth")?).ok()?;
-    let decoded = String::from_utf8(decoded).ok()?;
-    let (username, password) = decoded.split_once(':')?;
-    Some(Credentials { username: username.into(), password: password.into() })
 }
 
 /// As Go prints a duration rounded to milliseconds.
@@ -196,18 +184,6 @@ mod tests {
     fn durations_print_as_go_does() {
         let millis = |millis| duration(std::time::Duration::from_millis(millis));
         assert_eq!([millis(313), millis(1661), millis(2000), millis(61_500)], ["313ms", "1.661s", "2s", "1m1s"]);
-    }
-
-    #[test]
-    fn the_login_of_the_images_registry_is_found() {
-        let config = br#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"reg.test:5000":{"username":"a","password":"b"}}}"#;
-        let name = |image| registry_login(config, image).map(|login| login.username);
-        assert_eq!(name("nginx"), Some("u".into()));
-        assert_eq!(name("library/nginx"), Some("u".into()));
-        assert_eq!(name("reg.test:5000/x/y:1"), Some("a".into()));
-        assert_eq!(name("other.test/x"), None);
-        assert_eq!(registry_login(b"not json", "nginx"), None);
-        assert_eq!(registry_login(br#"{"auths":{"docker.io":{"auth":"!!"}}}"#, "nginx"), None);
     }
 
     #[test]
