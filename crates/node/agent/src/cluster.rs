@@ -11,6 +11,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
 
 use crate::env::ServiceLinks;
+use crate::followed::{Followed, Following, Source};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -36,6 +37,8 @@ pub trait Cluster: Send + Sync + 'static {
     async fn delete(&self, pod: &Pod) -> Result<(), ClusterError>;
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError>;
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError>;
+    /// Tells when the object changes from now on.
+    async fn follow(&self, source: &Source) -> Following;
     /// A token of a service account.
     async fn token(
         &self,
@@ -53,13 +56,15 @@ pub struct ApiServer {
     client: kube::Client,
     recorder: Recorder,
     services: Informer<ServiceLinks>,
+    followed: Followed,
 }
 
 impl ApiServer {
     pub fn new(tasks: &Tasks, client: kube::Client, node_name: &str) -> Self {
         let recorder = Recorder::new(tasks, client.clone(), "kubelet", Some(node_name.to_owned()));
         let services = informer(tasks, Api::<Service>::all(client.clone()), Default::default(), ServiceLinks::of);
-        Self { client, recorder, services }
+        let followed = Followed::new(tasks, client.clone());
+        Self { client, recorder, services, followed }
     }
 }
 
@@ -127,6 +132,10 @@ impl Cluster for ApiServer {
             key: ObjectKey::new(namespace, name),
             source: Box::new(source),
         })
+    }
+
+    async fn follow(&self, source: &Source) -> Following {
+        self.followed.follow(source).await
     }
 
     async fn token(

@@ -20,6 +20,7 @@ use crate::cluster::{Cluster, ClusterError, Report};
 use crate::config::{AgentConfig, Versions};
 use crate::env::ServiceLinks;
 use crate::files::HostResolver;
+use crate::followed::{FakeObject, Following, Source};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
@@ -50,6 +51,8 @@ pub struct State {
     /// What the next pulls answer; an empty list pulls the image of that name.
     pub pulls: Vec<Result<Image, PullError>>,
     pub config_maps: BTreeMap<String, ConfigMap>,
+    /// Objects that volumes follow.
+    pub followed: BTreeMap<Source, FakeObject>,
     pub status: Value,
     pub writes: u32,
     pub deleted: bool,
@@ -411,6 +414,10 @@ impl Cluster for World {
 
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ClusterError> {
         Ok(None)
+    }
+
+    async fn follow(&self, source: &Source) -> Following {
+        Following::of(self.state.lock().unwrap().followed.entry(source.clone()).or_default())
     }
 
     async fn token(&self, _: &str, _: &str, request: &TokenRequest) -> Result<TokenRequestStatus, ClusterError> {

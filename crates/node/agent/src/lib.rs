@@ -19,6 +19,7 @@ mod error;
 #[cfg(test)]
 mod fakes;
 mod files;
+mod followed;
 mod forward;
 mod handler;
 mod hook;

@@ -15,24 +15,14 @@ pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The Lease by which a controller tells all nodes how far their data planes are.
 const PROGRAMMED: (&str, &str) = ("kube-system", "sampan-programmed");
 
-/// Stub domains and resolvers of the cluster DNS.
-const DNS_CONFIG: (&str, &str) = ("kube-system", "sampan-dns");
-
 /// Of every node alike.
 const SHARED: &[Rule] = &[
     resources(&["get", "list", "watch"], &[""], &["endpoints", "namespaces", "nodes", "pods", "services"]),
-    // By name only: a node knows which its pods take, and need not see the rest.
+    // By name only: a node knows which its pods take, and need not see the rest. (To follow one by name: below.)
     resources(&["get"], &[""], &["configmaps", "secrets", "serviceaccounts"]),
     resources(&["get", "list", "watch"], &["discovery.k8s.io"], &["endpointslices"]),
-    // Each node keeps its pods' traffic to them, and answers DNS by its settings.
+    // Each node keeps its pods' traffic to them.
     resources(&["get", "list", "watch"], &["networking.k8s.io"], &["networkpolicies"]),
-    Rule::Resources {
-        verbs: &["list", "watch"],
-        groups: &[""],
-        resources: &["configmaps"],
-        namespace: "kube-system",
-        names: &["sampan-dns"],
-    },
     resources(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]),
     resources(&["patch", "update"], &[""], &["pods/status"]),
     resources(&["create", "delete"], &[""], &["pods"]),
@@ -74,15 +64,14 @@ impl Authorizer for Nodes {
                     Decision::NoOpinion { reason }
                 }
             }
-            // How far the data planes of all nodes are, and how names are to be resolved, is followed by every node.
+            // How far the data planes of all nodes are is followed by every node.
             ("coordination.k8s.io", "leases", "")
                 if (namespace, name) == PROGRAMMED && matches!(attributes.verb, "get" | "list" | "watch") =>
             {
                 Decision::Allow
             }
-            ("", "configmaps", "")
-                if (namespace, name) == DNS_CONFIG && matches!(attributes.verb, "list" | "watch") =>
-            {
+            // What volumes show is followed, each object by its own name.
+            ("", "configmaps" | "secrets", "") if !name.is_empty() && matches!(attributes.verb, "list" | "watch") => {
                 Decision::Allow
             }
             _ => silent(),
@@ -100,14 +89,14 @@ mod tests {
         let table = [
             ("get", "secrets", ("a", "s"), true),
             ("list", "secrets", ("a", ""), false),
-            ("watch", "configmaps", ("kube-system", "sampan-dns"), true),
-            ("watch", "configmaps", ("kube-system", "other"), false),
+            ("watch", "secrets", ("a", ""), false),
+            ("watch", "secrets", ("a", "s"), true),
+            ("list", "configmaps", ("a", "c"), true),
             ("list", "configmaps", ("kube-system", ""), false),
             ("watch", "endpointslices.discovery.k8s.io", ("", ""), true),
             ("watch", "networkpolicies.networking.k8s.io", ("", ""), true),
             ("watch", "configmaps", ("kube-system", "sampan-dns"), true),
             ("watch", "configmaps", ("kube-system", ""), false),
-            ("watch", "configmaps", ("kube-system", "other"), false),
             ("update", "pods/status", ("a", "p"), true),
             ("delete", "pods", ("a", "p"), true),
             ("update", "pods", ("a", "p"), false),

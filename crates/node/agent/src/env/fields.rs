@@ -1,6 +1,6 @@
 //! fieldRef and resourceFieldRef.
 
-use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use base_meta::quantity::{Format, Quantity};
 
@@ -36,16 +36,19 @@ fn subscript<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")
 }
 
-pub(super) fn resource(
+/// `own` is the container that asks, where one does. Of `allocatable` the node has so much CPU (milli) and memory (bytes).
+pub fn resource(
     selector: &ResourceFieldSelector,
-    container: &Container,
-    view: &PodView<'_>,
+    own: Option<&Container>,
+    pod: &Pod,
+    allocatable: (i64, i64),
 ) -> Result<String, EnvError> {
-    let named = selector.container_name.as_deref().filter(|name| !name.is_empty() && *name != container.name);
-    let target = match named {
-        None => container,
-        Some(name) => {
-            let spec = view.pod.spec.as_ref();
+    let named = selector.container_name.as_deref().filter(|name| !name.is_empty());
+    let target = match (own, named) {
+        (Some(own), None) => own,
+        (_, name) => {
+            let name = name.unwrap_or_default();
+            let spec = pod.spec.as_ref();
             let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
             let apps = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
             let found = init.iter().chain(apps).find(|container| container.name == name);
@@ -62,8 +65,8 @@ pub(super) fn resource(
     let quantity = list.and_then(|list| list.get(kind)).and_then(parse);
     let amount = match (quantity, kind) {
         (Some(amount), _) => amount,
-        (None, "cpu") if limit => Quantity::from_milli(view.allocatable.0, Format::DecimalSi),
-        (None, "memory") if limit => Quantity::from_value(view.allocatable.1, Format::BinarySi),
+        (None, "cpu") if limit => Quantity::from_milli(allocatable.0, Format::DecimalSi),
+        (None, "memory") if limit => Quantity::from_value(allocatable.1, Format::BinarySi),
         (None, "cpu" | "memory" | "ephemeral-storage") => Quantity::from_value(0, Format::DecimalSi),
         (None, _) => return Err(EnvError::Resource(selector.resource.clone())),
     };

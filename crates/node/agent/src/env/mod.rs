@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, Pod};
 
 pub use expand::expand;
+pub use fields::resource;
 pub use services::ServiceLinks;
 pub use sources::Sources;
 
@@ -102,7 +103,7 @@ fn value(
         return fields::field(&field.field_path, view).map(Some);
     }
     if let Some(resource) = resource_field_ref {
-        return fields::resource(resource, container, view).map(Some);
+        return fields::resource(resource, Some(container), view.pod, view.allocatable).map(Some);
     }
     if let Some(key) = config_map_key_ref {
         return sources.config_map_key(&key.name, &key.key, key.optional == Some(true), view.namespace());

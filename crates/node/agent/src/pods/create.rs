@@ -81,7 +81,7 @@ impl Worker {
         env.extend(image.env.iter().cloned());
         let env = environment(container, &env, &view, &sources)?;
         let dir = self.pod_dir();
-        let mut mounts = volumes::mounts(pod, container, &dir.join("volumes"))?;
+        let mut mounts = volumes::mounts(pod, container, &env, &dir.join("volumes"))?;
         self.write_pod_files(&dir)?;
         let taken: Vec<_> = mounts.iter().map(|mount| mount.target.clone()).collect();
         for name in ["hosts", "resolv.conf"] {

@@ -11,14 +11,10 @@ use crate::plan::Action;
 use crate::pods::create::remove_pod_files;
 use crate::pods::worker::{Flow, Worker};
 use crate::seams::{Sandbox, SandboxSpec, SeamError, chain};
-use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping, Volumes};
-use crate::volumes;
+use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping};
 
 /// The longest that programming a pod's NetworkPolicies takes; they are tried again with the whole sandbox.
 const POLICIES: Duration = Duration::from_secs(10);
-
-/// After a renewal that failed.
-const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 impl Worker {
     pub(super) async fn execute(&mut self, action: Action) -> Flow {
@@ -43,6 +39,8 @@ impl Worker {
                 self.report_removal(now);
             }
             Action::Finish => {
+                // Nothing writes below the pod's directories any more.
+                self.tasks.shutdown().await;
                 remove_pod_files(&self.machine, self.uid(), &self.log_dir());
                 return Flow::Finished;
             }
@@ -55,44 +53,6 @@ impl Worker {
             Instance::Running(running) => Some(running),
             _ => None,
         }
-    }
-
-    async fn mount_volumes(&mut self) {
-        let dir = self.pod_dir().join("volumes");
-        self.state.volumes = match volumes::set_up(&self.pod, &dir, &*self.machine.cluster).await {
-            Ok(due) => {
-                due.into_iter().for_each(|due| self.keep_fresh(due));
-                Volumes::Mounted
-            }
-            Err((name, error)) => {
-                let message = format!("MountVolume.SetUp failed for volume {name:?} : {}", chain(&error));
-                self.event(None, Warning, "FailedMount", &message);
-                let previous = match &self.state.volumes {
-                    Volumes::Failed(failure) => Some(failure),
-                    _ => None,
-                };
-                let bounds = (RETRY_INITIAL, RETRY_MAX);
-                Volumes::Failed(Failure::after(previous, bounds, "FailedMount", message, self.now()))
-            }
-        };
-    }
-
-    /// Makes the volumes again before the tokens in them end.
-    fn keep_fresh(&mut self, mut due: Duration) {
-        let (machine, pod, dir) = (self.machine.clone(), self.pod.clone(), self.pod_dir().join("volumes"));
-        self.tasks.spawn(async move {
-            loop {
-                tokio::time::sleep(due).await;
-                due = match volumes::set_up(&pod, &dir, &*machine.cluster).await {
-                    Ok(Some(due)) => due,
-                    Ok(None) => return,
-                    Err((volume, error)) => {
-                        tracing::warn!(volume, error = &error as &dyn std::error::Error, "a volume was not renewed");
-                        RENEW_AGAIN
-                    }
-                };
-            }
-        });
     }
 
     async fn create_sandbox(&mut self) {

@@ -5,6 +5,7 @@ mod create;
 mod execute;
 mod fold;
 mod image;
+mod mount;
 mod report;
 mod start;
 mod stop;

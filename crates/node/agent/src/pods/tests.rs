@@ -408,6 +408,34 @@ async fn an_unsupported_volume_is_named_and_holds_the_pod() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn volumes_follow_their_sources_and_keep_what_they_had_when_those_go() {
+    let settings = |text: &str| serde_json::from_value(json!({"data": {"a": text}})).unwrap();
+    let volume = json!([{"name": "v", "configMap": {"name": "settings"}}]);
+    let bench = Bench::new(pod(|pod| pod["spec"]["volumes"] = volume), |world| {
+        world.state.lock().unwrap().config_maps.insert("settings".into(), settings("1"));
+    })
+    .await;
+    bench.ready().await;
+    let file = bench.dir.path().join("pods/u1/volumes/v/a");
+    let read = || std::fs::read_to_string(&file).unwrap();
+    let change = |version: &str, map: Option<_>| {
+        let mut state = bench.world.state.lock().unwrap();
+        state.config_maps = map.map(|map| ("settings".to_owned(), map)).into_iter().collect();
+        state.followed.values().for_each(|object| object.change(version));
+    };
+    assert_eq!(read(), "1");
+    change("2", Some(settings("2")));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(read(), "2");
+    change("3", None);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(
+        bench.has_event("FailedMount MountVolume.SetUp failed for volume \"v\" : configmap \"settings\" not found")
+    );
+    assert_eq!(read(), "2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn failing_liveness_withdraws_and_restarts() {
     let probe = json!({"exec": {"command": ["check"]}, "periodSeconds": 5, "failureThreshold": 2});
     let bench = Bench::new(pod(|pod| pod["spec"]["containers"][0]["livenessProbe"] = probe), |_| {}).await;

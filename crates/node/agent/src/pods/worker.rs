@@ -28,6 +28,8 @@ pub struct Worker {
     pub(super) tasks: JoinSet<()>,
     /// Probes and drains of the running instance, by container.
     pub(super) attached: BTreeMap<String, Vec<AbortHandle>>,
+    /// Who keep volumes up to date.
+    pub(super) keepers: Vec<AbortHandle>,
     pub(super) status: StatusWriter,
     pub(super) view: watch::Sender<View>,
 }
@@ -51,8 +53,8 @@ impl Worker {
         machine.pods.insert(ObjectKey::of(&*pod), viewer);
         let status = StatusWriter::new(&pod);
         let state = PodState { full_name, started_at, ..PodState::default() };
-        let (tasks, attached) = (JoinSet::new(), BTreeMap::new());
-        Self { machine, pod, state, inbox, outbox, tasks, attached, status, view }
+        let (tasks, attached, keepers) = (JoinSet::new(), BTreeMap::new(), Vec::new());
+        Self { machine, pod, state, inbox, outbox, tasks, attached, keepers, status, view }
     }
 
     /// Lives as long as anything of the pod does. `sandboxes` are what an earlier agent left of it.
@@ -86,6 +88,9 @@ impl Worker {
         self.state.termination = plan::deleted(&self.pod, self.state.termination.as_ref(), gone, now);
         if let Some(spec) = &self.pod.spec {
             self.state.terminal = status::terminal(spec, &self.state);
+        }
+        if self.state.terminal.is_some() {
+            self.keepers.drain(..).for_each(|keeper| keeper.abort());
         }
     }
 

@@ -6,7 +6,6 @@
 //! volume/token ─▶ ..data/token
 //! ```
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path};
@@ -16,10 +15,10 @@ use k8s_openapi::api::core::v1::KeyToPath;
 use crate::volumes::{VolumeError, own};
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct File<'a> {
+pub(super) struct File {
     pub(super) path: String,
     pub(super) mode: u32,
-    pub(super) content: Cow<'a, [u8]>,
+    pub(super) content: Vec<u8>,
 }
 
 pub(super) fn bits(mode: Option<i32>) -> Option<u32> {
@@ -27,15 +26,14 @@ pub(super) fn bits(mode: Option<i32>) -> Option<u32> {
 }
 
 /// The files of `data`: all keys, or those that `items` name.
-pub(super) fn select<'a>(
+pub(super) fn select(
     kind: &'static str,
-    data: &'a BTreeMap<String, Vec<u8>>,
+    data: &BTreeMap<String, Vec<u8>>,
     items: &[KeyToPath],
-    default_mode: Option<i32>,
+    default: u32,
     optional: bool,
-) -> Result<Vec<File<'a>>, VolumeError> {
-    let default = bits(default_mode).unwrap_or(0o644);
-    let file = |path: &String, mode, content: &'a Vec<u8>| File { path: path.clone(), mode, content: content.into() };
+) -> Result<Vec<File>, VolumeError> {
+    let file = |path: &String, mode, content: &Vec<u8>| File { path: path.clone(), mode, content: content.clone() };
     if items.is_empty() {
         return Ok(data.iter().map(|(key, content)| file(key, default, content)).collect());
     }
@@ -53,8 +51,8 @@ pub(super) fn select<'a>(
 const DATA: &str = "..data";
 const NEXT: &str = "..data_tmp";
 
-/// Makes `dir` hold exactly `files`.
-pub(super) fn write(dir: &Path, files: &[File<'_>], group: Option<u32>) -> Result<(), VolumeError> {
+/// Makes `dir` hold exactly `files`; what holds them already is left alone, since programs watch for the swap.
+pub(super) fn write(dir: &Path, files: &[File], group: Option<u32>) -> Result<(), VolumeError> {
     std::fs::create_dir_all(dir).map_err(VolumeError::io("create", dir))?;
     let mut shown = BTreeSet::new();
     for file in files {
@@ -69,6 +67,10 @@ pub(super) fn write(dir: &Path, files: &[File<'_>], group: Option<u32>) -> Resul
             return Err(VolumeError::Escapes(file.path.clone()));
         }
     }
+    let mode = |file: &File| if group.is_some() { file.mode | 0o040 } else { file.mode };
+    if holds(&dir.join(DATA), files, mode) {
+        return Ok(());
+    }
     let fresh = tempfile_in(dir)?;
     for file in files {
         let path = fresh.join(&file.path);
@@ -77,8 +79,7 @@ pub(super) fn write(dir: &Path, files: &[File<'_>], group: Option<u32>) -> Resul
         }
         std::fs::write(&path, &file.content).map_err(VolumeError::io("write", &path))?;
         own(&path, group)?;
-        let mode = if group.is_some() { file.mode | 0o040 } else { file.mode };
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode(file)))
             .map_err(VolumeError::io("set the mode of", &path))?;
     }
     let next = dir.join(NEXT);
@@ -102,6 +103,30 @@ pub(super) fn write(dir: &Path, files: &[File<'_>], group: Option<u32>) -> Resul
         }
     }
     Ok(())
+}
+
+fn holds(dir: &Path, files: &[File], mode: impl Fn(&File) -> u32) -> bool {
+    let same = |file: &File| {
+        let path = dir.join(&file.path);
+        path.symlink_metadata().is_ok_and(|meta| {
+            meta.is_file()
+                && meta.len() == file.content.len() as u64
+                && meta.permissions().mode() & 0o7777 == mode(file)
+                && std::fs::read(&path).is_ok_and(|content| content == file.content)
+        })
+    };
+    let paths: BTreeSet<_> = files.iter().map(|file| &file.path).collect();
+    files.iter().all(same) && count(dir).is_ok_and(|there| there == paths.len())
+}
+
+/// Files below a directory, in its directories, too.
+fn count(dir: &Path) -> std::io::Result<usize> {
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+    }
+    Ok(files)
 }
 
 /// A directory of a name that is not taken.
