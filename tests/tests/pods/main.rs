@@ -1,6 +1,7 @@
 //! The life of a pod's containers, through kubectl: ends and restarts, probes, what they are given.
 
 mod hooks;
+mod logs;
 mod volumes;
 
 use std::collections::BTreeSet;

@@ -22,5 +22,5 @@ mod wire;
 pub use error::Error;
 pub use reexec::reexec;
 pub use runtime::{Exit, Runtime, StreamReader, StreamWriter, Streams, Terminal};
-pub use spec::{Capabilities, ContainerSpec, ExecSpec, Mount, Resources, RuntimeConfig, SandboxSpec, User};
+pub use spec::{Capabilities, ContainerSpec, ExecSpec, LogLimit, Mount, Resources, RuntimeConfig, SandboxSpec, User};
 pub use status::{ContainerState, ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus};

@@ -126,6 +126,8 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// The CRI log; its directory is made when missing. `None`: output goes to attached clients only.
     pub log_path: Option<PathBuf>,
+    /// `None`: the log grows without bound.
+    pub log_limit: Option<LogLimit>,
     /// The image's stop signal (`SIGQUIT`, `QUIT` or `3`), only carried: the agent sends it.
     pub stop_signal: Option<String>,
     pub capabilities: Capabilities,
@@ -133,6 +135,15 @@ pub struct ContainerSpec {
     pub readonly_rootfs: bool,
     pub no_new_privileges: bool,
     pub labels: BTreeMap<String, String>,
+}
+
+/// What a container's log may take of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimit {
+    /// Of one file.
+    pub bytes: u64,
+    /// Files that are kept, with the one that is written; older ones are `<log_path>.<number>`.
+    pub files: u32,
 }
 
 /// A further process in a running container, with the container's own user, capabilities and environment.

@@ -54,9 +54,6 @@ pub(crate) enum Operation {
         #[serde(default)]
         seen: u64,
     },
-    ReopenLog {
-        container: String,
-    },
     /// Forgets a container that has ended.
     Forget {
         container: String,

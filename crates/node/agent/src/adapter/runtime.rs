@@ -12,6 +12,10 @@ use crate::seams::{
     SeamError, Streams, TerminalSize, label,
 };
 
+/// Upstream's defaults of containerLogMaxSize and containerLogMaxFiles.
+const LOG_BYTES: u64 = 10 << 20;
+const LOG_FILES: u32 = 5;
+
 pub struct OciRuntime(node_oci::Runtime);
 
 impl OciRuntime {
@@ -140,6 +144,7 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
             ..node_oci::Resources::default()
         },
         log_path: Some(spec.log_path),
+        log_limit: Some(node_oci::LogLimit { bytes: LOG_BYTES, files: LOG_FILES }),
         stop_signal: spec.labels.get(label::STOP_SIGNAL).filter(|signal| !signal.is_empty()).cloned(),
         capabilities: node_oci::Capabilities { add: security.capabilities_add, drop: security.capabilities_drop },
         privileged: security.privileged,

@@ -134,8 +134,7 @@ impl Worker {
             tracing::warn!(container = id, error = %chain(&error), "ended container not removed");
         }
         if let Some(old) = attempt.checked_sub(2) {
-            // There is none after a reboot or a failed start.
-            let _ = std::fs::remove_file(self.log_dir().join(name).join(format!("{old}.log")));
+            crate::logs::remove(&self.log_dir().join(name).join(format!("{old}.log")));
         }
     }
 

@@ -208,16 +208,6 @@ impl Runtime {
         Ok(())
     }
 
-    /// Opens the log file anew, after a rotation moved it away.
-    pub async fn reopen_log(&self, id: &str) -> Result<(), Error> {
-        let (sandbox, _) = self.find_container(id)?;
-        match sandbox.call(Operation::ReopenLog { container: id.to_owned() }).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Gone) => Err(sandbox.gone()),
-            Err(CallError::Failed(failure)) => Err(failed("reopen the log of", id, failure.message)),
-        }
-    }
-
     /// Runs a further process in a running container. The streams that `spec` does not ask for are `/dev/null`.
     pub async fn exec(&self, container: &str, spec: ExecSpec) -> Result<Streams, Error> {
         let (sandbox, status) = self.find_container(container)?;

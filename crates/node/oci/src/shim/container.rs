@@ -13,7 +13,8 @@ use super::attach::{Attached, ClientEnds};
 use super::client::ClientId;
 use super::early::Early;
 use super::helper::{Helper, StandardStreams};
-use super::output::{Log, Output, ReadResult, Sink, Stream};
+use super::log::Log;
+use super::output::{Output, ReadResult, Sink, Stream};
 use crate::cgroup;
 use crate::layout::{self, ContainerDir};
 use crate::spec::ContainerSpec;
@@ -73,7 +74,7 @@ impl Container {
         client: ClientId,
         request: u64,
     ) -> io::Result<Self> {
-        let log = spec.log_path.clone().map(Log::open).transpose()?;
+        let log = spec.log_path.clone().map(|path| Log::open(path, spec.log_limit)).transpose()?;
         let (mut stdin, mut outputs) = (None, Vec::new());
         let mut streams = StandardStreams { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null() };
         if !spec.tty {
@@ -273,12 +274,6 @@ impl Container {
         if self.stdin_ended && self.stdin.as_ref().is_some_and(|sink| !sink.is_full()) {
             self.stdin = None;
         }
-    }
-
-    pub(super) fn reopen_log(&mut self) -> io::Result<()> {
-        // Positions in the old file say nothing about the new one.
-        self.early = None;
-        self.log.as_mut().map_or(Ok(()), Log::reopen)
     }
 
     /// Whether an attached client must catch up before more of this stream is read.

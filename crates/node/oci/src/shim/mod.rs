@@ -9,14 +9,14 @@ mod crilog;
 mod early;
 mod exec;
 mod helper;
+mod log;
 mod output;
 mod server;
 mod setup;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::layout::SandboxDir;
 pub(crate) use helper::Report;
@@ -41,12 +41,4 @@ pub(crate) fn main(arguments: &[OsString]) -> i32 {
             1
         }
     }
-}
-
-/// Opens a log for appending, with its directory.
-fn open_log(path: &Path) -> std::io::Result<File> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    File::options().append(true).create(true).open(path)
 }

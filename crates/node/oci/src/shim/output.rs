@@ -1,11 +1,7 @@
-//! Where a container's output goes: the log and the attached clients.
+//! A container's output, and the attached clients that it goes to beside the log.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-
-use jiff::Timestamp;
 
 use super::crilog::Lines;
 use crate::kernel;
@@ -59,51 +55,6 @@ pub(super) fn read(fd: &OwnedFd, buffer: &mut [u8]) -> ReadResult {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => ReadResult::End,
         };
-    }
-}
-
-/// A container's log. What cannot be written (a full disk) is lost: a container never waits for its log.
-pub(super) struct Log {
-    path: PathBuf,
-    file: Option<File>,
-    size: u64,
-    lines: Vec<u8>,
-}
-
-impl Log {
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let file = super::open_log(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { path, file: Some(file), size, lines: Vec::new() })
-    }
-
-    /// Bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.size
-    }
-
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.file = Some(super::open_log(&self.path)?);
-        Ok(())
-    }
-
-    pub(super) fn append(&mut self, output: &mut Output, data: &[u8]) {
-        output.lines.push(output.stream.name(), Timestamp::now(), data, &mut self.lines);
-        self.write();
-    }
-
-    pub(super) fn finish(&mut self, output: &mut Output) {
-        output.lines.finish(output.stream.name(), Timestamp::now(), &mut self.lines);
-        self.write();
-    }
-
-    fn write(&mut self) {
-        if let Some(file) = &mut self.file
-            && file.write_all(&self.lines).is_ok()
-        {
-            self.size += self.lines.len() as u64;
-        }
-        self.lines = Vec::new();
     }
 }
 

@@ -329,13 +329,6 @@ impl Server {
                 }
                 Err(message) => Err(Failure::new(message)),
             },
-            Operation::ReopenLog { container } => match self.find(&container) {
-                Some(container) => container
-                    .reopen_log()
-                    .map(|()| Reply::Done)
-                    .map_err(|e| Failure::new(format!("cannot open its log: {e}"))),
-                None => Ok(Reply::Done),
-            },
             Operation::Forget { container } => self.forget(&container),
             Operation::Stop => {
                 self.stop(client, id);

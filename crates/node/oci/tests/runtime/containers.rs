@@ -1,6 +1,6 @@
 //! Starting, ending, logging.
 
-use node_oci::{ContainerState, Error, Event, Resources, SandboxState};
+use node_oci::{ContainerState, Error, Event, LogLimit, Resources, SandboxState};
 
 use crate::support::{Host, exited, patiently, run, sandbox};
 
@@ -146,22 +146,22 @@ async fn the_kernels_oom_kill_is_told_from_others() {
 }
 
 #[tokio::test]
-async fn a_rotated_log_is_reopened() {
+async fn a_long_log_is_kept_in_several_files_and_nothing_is_lost() {
     let host = Host::new();
-    let (runtime, _events) = host.open().await;
+    let (runtime, mut events) = host.open().await;
     runtime.create_sandbox(sandbox("s")).await.unwrap();
-    let mut spec = host.container("c", "while read line; do echo $line; echo $line >&2; done");
-    spec.stdin = true;
-    runtime.create_container("s", spec).await.unwrap();
-    runtime.start_container("c").await.unwrap();
-    let mut attached = runtime.attach("c").await.unwrap();
-    use tokio::io::AsyncWriteExt;
-    attached.stdin.as_mut().unwrap().write_all(b"one\n").await.unwrap();
-    crate::support::read_until(attached.stdout.as_mut().unwrap(), "one").await;
-    std::fs::rename(host.log("c"), host.log("c").with_extension("old")).unwrap();
-    runtime.reopen_log("c").await.unwrap();
-    attached.stdin.as_mut().unwrap().write_all(b"two\n").await.unwrap();
-    crate::support::read_until(attached.stderr.as_mut().unwrap(), "two").await;
-    assert!(host.logged("c", "stderr").contains(&"two".to_owned()));
-    assert!(!host.logged("c", "stdout").contains(&"one".to_owned()));
+    let mut spec = host.container("c", "seq 1 20000");
+    spec.log_limit = Some(LogLimit { bytes: 256 << 10, files: 9 });
+    run(&runtime, &mut events, "s", spec).await;
+    let log = host.log("c");
+    let rotated: Vec<_> = (1..9).map(|number| log.with_extension(format!("log.{number}"))).collect();
+    let mut files: Vec<_> = rotated.into_iter().filter(|file| file.exists()).collect();
+    assert!(files.len() > 2, "{files:?}");
+    files.push(log);
+    let mut lines = Vec::new();
+    for file in files {
+        assert!(std::fs::metadata(&file).unwrap().len() <= 256 << 10);
+        lines.extend(crate::support::lines_of(&file, "stdout"));
+    }
+    assert_eq!(lines, (1..=20000).map(|n| n.to_string()).collect::<Vec<_>>());
 }

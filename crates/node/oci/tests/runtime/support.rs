@@ -82,19 +82,7 @@ impl Host {
 
     /// The texts of the log's lines, checked for their form.
     pub fn logged(&self, container: &str, stream: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.log(container)).unwrap_or_default();
-        let mut lines = Vec::new();
-        for line in text.lines() {
-            let mut fields = line.splitn(4, ' ');
-            let time = fields.next().unwrap();
-            assert!(time.ends_with('Z') && time.parse::<jiff::Timestamp>().is_ok(), "{line}");
-            let (name, tag, text) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
-            assert!(tag == "F" || tag == "P", "{line}");
-            if name == stream {
-                lines.push(text.to_owned());
-            }
-        }
-        lines
+        lines_of(&self.log(container), stream)
     }
 
     /// Every cgroup of ours in any hierarchy.
@@ -202,4 +190,21 @@ pub async fn read_until(reader: &mut (impl tokio::io::AsyncRead + Unpin), wanted
     })
     .await;
     text
+}
+
+/// What a log has of one stream; none where there is no such file.
+pub fn lines_of(log: &Path, stream: &str) -> Vec<String> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(4, ' ');
+        let time = fields.next().unwrap();
+        assert!(time.ends_with('Z') && time.parse::<jiff::Timestamp>().is_ok(), "{line}");
+        let (name, tag, text) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+        assert!(tag == "F" || tag == "P", "{line}");
+        if name == stream {
+            lines.push(text.to_owned());
+        }
+    }
+    lines
 }

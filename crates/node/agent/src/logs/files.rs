@@ -1,0 +1,64 @@
+//! The files of one instance's log: those it was before, `<path>.<number>`, then the one that is written.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A file, whatever its name is by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+impl Identity {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        file.metadata().map(|meta| Self(meta.dev(), meta.ino()))
+    }
+
+    fn at(path: &Path) -> Option<Self> {
+        path.metadata().ok().map(|meta| Self(meta.dev(), meta.ino()))
+    }
+}
+
+/// Oldest first; between two moments of a rotation the last may be missing.
+pub(super) fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let Some(rest) = file.to_str().and_then(|file| file.strip_prefix(name)) else { continue };
+        let number = if rest.is_empty() { Some(u64::MAX) } else { rest.strip_prefix('.').and_then(|n| n.parse().ok()) };
+        found.extend(number.map(|number| (number, entry.path())));
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// What to read after a file that has been read to its end; `None` while it is the one that is written.
+pub(super) fn after(path: &Path, read: Identity) -> io::Result<Option<PathBuf>> {
+    if Identity::at(path) == Some(read) {
+        return Ok(None);
+    }
+    let mut before = Vec::new();
+    loop {
+        let files = list(path)?;
+        let known: Vec<_> = files.iter().map(|file| Identity::at(file)).collect();
+        match known.iter().position(|known| *known == Some(read)) {
+            Some(index) => return Ok(files.into_iter().nth(index + 1)),
+            // Only what is missing twice in the same list was removed, not renamed between two looks.
+            None if known == before => return Ok(files.into_iter().next()),
+            None => before = known,
+        }
+    }
+}
+
+/// Removes all of them; none is no error.
+pub fn remove(path: &Path) {
+    for file in list(path).unwrap_or_default() {
+        if let Err(error) = std::fs::remove_file(&file) {
+            tracing::warn!(file = %file.display(), %error, "old log not removed");
+        }
+    }
+}
