@@ -5,19 +5,21 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base_tasks::Tasks;
 use futures::StreamExt;
+use kube::Resource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use crate::ObjectKey;
+use crate::raw::Raw;
 
 /// One change, in the order the API server reported them.
 #[derive(Debug)]
@@ -52,9 +54,26 @@ struct State<P> {
 
 struct Shared<P> {
     state: RwLock<State<P>>,
+    progress: Arc<Progress>,
+}
+
+/// How far the watch is.
+struct Progress {
+    /// The first complete list is in.
     synced: watch::Sender<bool>,
     /// The highest resourceVersion seen in any event.
     seen: watch::Sender<u64>,
+}
+
+impl Progress {
+    fn saw(&self, object: &Raw) {
+        let version = object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
+        self.seen.send_if_modified(|seen| {
+            let newer = version > *seen;
+            *seen = (*seen).max(version);
+            newer
+        });
+    }
 }
 
 /// The API server did not report a write back within [`CATCH_UP`].
@@ -96,7 +115,7 @@ impl<P: Send + Sync + 'static> Informer<P> {
 
     /// Resolves once the first complete list is in; at once from then on.
     pub async fn synced(&self) {
-        let mut synced = self.0.synced.subscribe();
+        let mut synced = self.0.progress.synced.subscribe();
         // The sender lives in `self`, so this cannot fail.
         let _ = synced.wait_for(|synced| *synced).await;
     }
@@ -108,20 +127,12 @@ impl<P: Send + Sync + 'static> Informer<P> {
     /// [`Lagging`] after five seconds, for instance when the object does not match the informer's selector.
     pub async fn caught_up(&self, resource_version: &str) -> Result<(), Lagging> {
         let wanted = resource_version.parse().unwrap_or(0);
-        let mut seen = self.0.seen.subscribe();
+        let mut seen = self.0.progress.seen.subscribe();
         let outcome = tokio::time::timeout(CATCH_UP, seen.wait_for(|seen| *seen >= wanted)).await;
         match outcome {
             Ok(_) => Ok(()),
-            Err(_) => Err(Lagging { wanted, seen: *self.0.seen.borrow() }),
+            Err(_) => Err(Lagging { wanted, seen: *self.0.progress.seen.borrow() }),
         }
-    }
-
-    fn saw(&self, version: u64) {
-        self.0.seen.send_if_modified(|seen| {
-            let newer = version > *seen;
-            *seen = (*seen).max(version);
-            newer
-        });
     }
 
     /// Every change from now on, after one `Applied` for each object already kept. Unbounded: a subscriber that
@@ -153,22 +164,48 @@ impl<P: Send + Sync + 'static> Informer<P> {
         };
         state.subscribers.retain(|subscriber| subscriber.send(change.clone()).is_ok());
     }
+}
 
-    /// Drops what a fresh list no longer has.
-    fn retain(&self, listed: &HashSet<ObjectKey>) {
-        let gone: Vec<_> = {
-            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-            state.objects.keys().filter(|key| !listed.contains(key)).cloned().collect()
-        };
-        for key in gone {
-            self.change(key, None);
-        }
+/// Where the one task that follows any kind leaves what it reads.
+trait Keep: Send + Sync {
+    /// # Errors
+    /// The text is not an object of the kind; what was known of it stays.
+    fn apply(&self, key: ObjectKey, object: &str) -> Result<(), serde_json::Error>;
+    fn delete(&self, key: ObjectKey);
+    fn keys(&self) -> Vec<ObjectKey>;
+}
+
+struct Decoded<K, P, F> {
+    informer: Informer<P>,
+    project: F,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K, P, F> Keep for Decoded<K, P, F>
+where
+    K: DeserializeOwned,
+    P: Send + Sync + 'static,
+    F: Fn(K) -> Option<P> + Send + Sync,
+{
+    fn apply(&self, key: ObjectKey, object: &str) -> Result<(), serde_json::Error> {
+        self.informer.change(key, (self.project)(serde_json::from_str(object)?));
+        Ok(())
+    }
+
+    fn delete(&self, key: ObjectKey) {
+        self.informer.change(key, None);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        let state = self.informer.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.objects.keys().cloned().collect()
     }
 }
 
 /// Lists and watches `api` under `tasks`; keeps `project(object)` of every object for which it is `Some`.
 ///
-/// Errors are retried with back-off for as long as `tasks` lives, and logged; what is kept stays readable.
+/// Errors are retried with back-off for as long as `tasks` lives, and logged; what is kept stays readable. An object
+/// that cannot be decoded keeps the others from nothing: it is logged and left out.
 pub fn informer<K, P>(
     tasks: &Tasks,
     api: kube::Api<K>,
@@ -176,137 +213,64 @@ pub fn informer<K, P>(
     project: impl Fn(K) -> Option<P> + Send + Sync + 'static,
 ) -> Informer<P>
 where
-    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: kube::Resource + DeserializeOwned + 'static,
     P: Send + Sync + 'static,
 {
+    let progress = Arc::new(Progress { synced: watch::Sender::new(false), seen: watch::Sender::new(0) });
     let informer = Informer(Arc::new(Shared {
         state: RwLock::new(State { objects: HashMap::new(), subscribers: Vec::new() }),
-        synced: watch::Sender::new(false),
-        seen: watch::Sender::new(0),
+        progress: Arc::clone(&progress),
     }));
-    let url = api.resource_url().to_owned();
-    let writer = informer.clone();
-    tasks.spawn("informer", async move {
-        let mut events = pin!(watcher::watcher(api, config).default_backoff());
-        let mut listed = HashSet::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => {
-                    let (key, version) = (ObjectKey::of(&object), version(&object));
-                    listed.insert(key.clone());
-                    writer.change(key, project(object));
-                    writer.saw(version);
-                }
-                Ok(Event::InitDone) => {
-                    writer.retain(&listed);
-                    listed = HashSet::new();
-                    writer.0.synced.send_replace(true);
-                }
-                Ok(Event::Apply(object)) => {
-                    let (key, version) = (ObjectKey::of(&object), version(&object));
-                    writer.change(key, project(object));
-                    writer.saw(version);
-                }
-                Ok(Event::Delete(object)) => {
-                    writer.change(ObjectKey::of(&object), None);
-                    writer.saw(version(&object));
-                }
-                Err(error) => tracing::warn!(%url, error = &error as &dyn std::error::Error, "watch failed; retrying"),
-            }
-        }
-    });
+    let keep = Decoded { informer: informer.clone(), project, kind: PhantomData };
+    let path = api.resource_url().to_owned();
+    tasks.spawn("informer", follow(api.into_client(), path, config, Box::new(keep), progress));
     informer
 }
 
-fn version<K: kube::Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+async fn follow(
+    client: kube::Client,
+    path: String,
+    config: watcher::Config,
+    keep: Box<dyn Keep>,
+    progress: Arc<Progress>,
+) {
+    let api = kube::Api::<Raw>::all_with(client, &path);
+    let mut events = pin!(watcher::watcher(api, config).default_backoff());
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitDone) => {
+                for gone in keep.keys().into_iter().filter(|key| !listed.contains(key)) {
+                    keep.delete(gone);
+                }
+                listed = HashSet::new();
+                progress.synced.send_replace(true);
+            }
+            Ok(Event::Delete(object)) => {
+                keep.delete(ObjectKey::of(&object));
+                progress.saw(&object);
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.insert(ObjectKey::of(&object));
+                apply(&*keep, &path, &object);
+                progress.saw(&object);
+            }
+            Ok(Event::Apply(object)) => {
+                apply(&*keep, &path, &object);
+                progress.saw(&object);
+            }
+            Err(error) => tracing::warn!(%path, error = &error as &dyn std::error::Error, "watch failed; retrying"),
+        }
+    }
+}
+
+fn apply(keep: &dyn Keep, path: &str, object: &Raw) {
+    let key = ObjectKey::of(object);
+    if let Err(error) = keep.apply(key.clone(), object.text.get()) {
+        tracing::warn!(path, %key, error = &error as &dyn std::error::Error, "an object is left out");
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::sync::Mutex;
-
-    use http::{Request, Response};
-    use http_body_util::{BodyExt, Full, StreamBody};
-    use kube::api::{ApiResource, DynamicObject};
-    use kube::core::GroupVersionKind;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    type Frames = mpsc::UnboundedReceiver<Value>;
-
-    fn object(name: &str, version: u64) -> Value {
-        let meta = json!({ "name": name, "namespace": "default", "resourceVersion": version.to_string() });
-        json!({ "apiVersion": "example.org/v1", "kind": "Boat", "metadata": meta })
-    }
-
-    /// An API of one list of boats, and one watch that sends what the test sends.
-    fn boats(items: Vec<Value>, watch: Frames) -> kube::Api<DynamicObject> {
-        let watch = Arc::new(Mutex::new(Some(watch)));
-        let client = crate::over(tower::service_fn(move |request: Request<kube::client::Body>| {
-            let (items, watch) = (items.clone(), Arc::clone(&watch));
-            async move {
-                let body = if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
-                    let frames = watch.lock().unwrap_or_else(PoisonError::into_inner).take().expect("one watch");
-                    let lines = futures::stream::unfold(frames, |mut frames| async move {
-                        let line = format!("{}\n", frames.recv().await?);
-                        Some((Ok::<_, Infallible>(http_body::Frame::data(bytes::Bytes::from(line))), frames))
-                    });
-                    StreamBody::new(lines).boxed_unsync()
-                } else {
-                    let list = json!({
-                        "apiVersion": "example.org/v1", "kind": "BoatList",
-                        "metadata": { "resourceVersion": "7" }, "items": items,
-                    });
-                    Full::new(bytes::Bytes::from(list.to_string())).boxed_unsync()
-                };
-                Ok::<_, Infallible>(Response::new(body))
-            }
-        }));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("example.org", "v1", "Boat"));
-        kube::Api::all_with(client, &resource)
-    }
-
-    #[tokio::test]
-    async fn it_shows_the_list_then_every_change() {
-        let (send, frames) = mpsc::unbounded_channel();
-        let tasks = Tasks::root("test");
-        let api = boats(vec![object("dinghy", 3), object("ignored", 4)], frames);
-        let informer = informer(&tasks, api, watcher::Config::default(), |boat: DynamicObject| {
-            let name = boat.metadata.name?;
-            (name != "ignored").then_some(name)
-        });
-        informer.synced().await;
-        let key = ObjectKey::new("default", "dinghy");
-        assert_eq!(informer.get(&key).as_deref().map(String::as_str), Some("dinghy"));
-        assert_eq!(informer.list().len(), 1);
-
-        let mut changes = informer.subscribe();
-        let first = changes.recv().await.expect("what is there comes first");
-        assert!(matches!(&first, Change::Applied { old: None, .. }) && first.key() == &key);
-        send.send(json!({ "type": "ADDED", "object": object("junk", 8) })).expect("watching");
-        send.send(json!({ "type": "DELETED", "object": object("dinghy", 9) })).expect("watching");
-        informer.caught_up("9").await.expect("seen");
-        assert!(matches!(changes.recv().await, Some(Change::Applied { key, .. }) if key.name == "junk"));
-        assert!(matches!(changes.recv().await, Some(Change::Deleted { key, .. }) if key.name == "dinghy"));
-        assert_eq!(informer.get(&key), None);
-    }
-
-    #[tokio::test]
-    async fn a_write_that_never_shows_is_an_error() {
-        let (_send, frames) = mpsc::unbounded_channel();
-        let tasks = Tasks::root("test");
-        let boats = informer(
-            &tasks,
-            boats(vec![object("dinghy", 3)], frames),
-            watcher::Config::default(),
-            |_: DynamicObject| Some(()),
-        );
-        boats.synced().await;
-        tokio::time::pause();
-        assert!(boats.caught_up("99").await.is_err());
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 
 mod events;
 mod informer;
+mod raw;
 mod remote;
 
 pub use events::{EventKind, Recorder, Regarding};
