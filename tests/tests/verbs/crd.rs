@@ -229,6 +229,50 @@ fn bad_objects_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn a_stricter_definition_does_not_lock_its_objects() {
+    must((|| {
+        let cluster = Cluster::start(Options::default())?;
+        let define = |schema: &str| -> Result<()> {
+            cluster.apply(&format!(
+                "---\n{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: boats.example.com}}, spec: {{group: example.com, scope: Cluster, names: {{plural: boats, kind: Boat}}, versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, properties: {{spec: {{type: object, properties: {schema}}}}}}}}}}}]}}}}"
+            ))?;
+            cluster.kubectl(&["wait", "--for=condition=Established", "crd/boats.example.com", "--timeout=10s"])?.ok();
+            Ok(())
+        };
+        define("{sails: {type: integer}, name: {type: string}, flag: {type: string}}")?;
+        cluster.apply(
+            "---\n{apiVersion: example.com/v1, kind: Boat, metadata: {name: one}, spec: {sails: 0, name: ONE}}",
+        )?;
+        define(
+            "{sails: {type: integer, x-kubernetes-validations: [{rule: self > 0, message: a boat has a sail}]}, name: {type: string, pattern: '^[a-z]*$'}, flag: {type: string}}",
+        )?;
+        let patch = |spec: &str| {
+            cluster.kubectl(&["patch", "boat", "one", "--type=merge", "-p", &format!(r#"{{"spec":{spec}}}"#)])
+        };
+        eventually("the stricter schema is served", || {
+            let refused = patch(r#"{"name":"TWO"}"#)?;
+            ensure!(
+                !refused.success && refused.stderr.contains("spec.name in body should match"),
+                "{}",
+                refused.stderr
+            );
+            Ok(())
+        });
+        // What the update leaves as it was is told, where a rule is against it, and let through.
+        let kept = patch(r#"{"flag":"red"}"#)?;
+        assert!(kept.success, "{}", kept.stderr);
+        assert!(
+            kept.stderr.contains(r#"Warning: spec.sails: Invalid value: "integer": a boat has a sail"#),
+            "{}",
+            kept.stderr
+        );
+        let changed = patch(r#"{"sails":-1}"#)?.error();
+        assert!(changed.contains("a boat has a sail"), "{changed}");
+        cluster.finish()
+    })());
+}
+
+#[test]
 fn names_are_had_by_one_definition_at_a_time() {
     must((|| {
         let mut cluster = Cluster::start(Options::default())?;

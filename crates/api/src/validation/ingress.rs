@@ -14,8 +14,32 @@ use super::{Errors, formats, immutable, said, segments};
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const NO_ADDRESS: &str = "must be a DNS name, not an IP address";
 
+/// What an update may leave unsaid, because older servers did not look at it.
+#[derive(Clone, Copy, Default)]
+struct Lenient {
+    secret_names: bool,
+    /// What stands below hosts with a wildcard.
+    below_wildcards: bool,
+}
+
+impl Lenient {
+    fn to(old: &Ingress) -> Self {
+        let Some(spec) = &old.spec else { return Self::default() };
+        let path = Path::default();
+        let judged = |judge: &dyn Fn(&mut Errors)| {
+            let mut errors = Errors::new();
+            judge(&mut errors);
+            errors
+        };
+        let secret_names = judged(&|errors| spec.tls.iter().flatten().for_each(|tls| secret_name(tls, &path, errors)));
+        let wildcards = || spec.rules.iter().flatten().filter(|rule| is_wildcard(rule));
+        let below_wildcards = judged(&|errors| wildcards().for_each(|rule| paths(rule, &path, errors)));
+        Self { secret_names: !secret_names.is_empty(), below_wildcards: !below_wildcards.is_empty() }
+    }
+}
+
 pub fn ingress(ingress: &Ingress) -> Errors {
-    let mut errors = spec(ingress);
+    let mut errors = spec(ingress, Lenient::default());
     let annotation = ingress.metadata.annotations.as_ref().and_then(|all| all.get(CLASS_ANNOTATION));
     let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref());
     if let (Some(annotation), Some(class)) = (annotation, class)
@@ -27,8 +51,8 @@ pub fn ingress(ingress: &Ingress) -> Errors {
     errors
 }
 
-pub fn ingress_update(new: &Ingress, _old: &Ingress) -> Errors {
-    spec(new)
+pub fn ingress_update(new: &Ingress, old: &Ingress) -> Errors {
+    spec(new, Lenient::to(old))
 }
 
 pub fn ingress_status(ingress: &Ingress) -> Errors {
@@ -51,7 +75,7 @@ pub fn ingress_status(ingress: &Ingress) -> Errors {
     errors
 }
 
-fn spec(ingress: &Ingress) -> Errors {
+fn spec(ingress: &Ingress, lenient: Lenient) -> Errors {
     let mut errors = Errors::new();
     let path = Path::new("spec");
     let none = IngressSpec::default();
@@ -65,10 +89,16 @@ fn spec(ingress: &Ingress) -> Errors {
         backend(default, &path.child("defaultBackend"), &mut errors);
     }
     for (index, each) in rules.iter().enumerate() {
-        rule(each, &path.child("rules").index(index), &mut errors);
+        rule(each, lenient, &path.child("rules").index(index), &mut errors);
     }
     for (index, each) in spec.tls.iter().flatten().enumerate() {
-        tls(each, &path.child("tls").index(index), &mut errors);
+        let path = path.child("tls").index(index);
+        for (index, host) in each.hosts.iter().flatten().enumerate() {
+            host_name(host, &path.child("hosts").index(index), &mut errors);
+        }
+        if !lenient.secret_names {
+            secret_name(each, &path, &mut errors);
+        }
     }
     if let Some(class) = &spec.ingress_class_name {
         segments::subdomain(class, &path.child("ingressClassName"), &mut errors);
@@ -82,16 +112,17 @@ fn host_name(host: &str, path: &Path, errors: &mut Errors) {
     formats::invalid(path, host, problems, errors);
 }
 
-fn tls(tls: &IngressTLS, path: &Path, errors: &mut Errors) {
-    for (index, host) in tls.hosts.iter().flatten().enumerate() {
-        host_name(host, &path.child("hosts").index(index), errors);
-    }
+fn secret_name(tls: &IngressTLS, path: &Path, errors: &mut Errors) {
     if let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) {
         segments::subdomain(secret, &path.child("secretName"), errors);
     }
 }
 
-fn rule(rule: &IngressRule, path: &Path, errors: &mut Errors) {
+fn is_wildcard(rule: &IngressRule) -> bool {
+    said(&rule.host).contains('*')
+}
+
+fn rule(rule: &IngressRule, lenient: Lenient, path: &Path, errors: &mut Errors) {
     let host = said(&rule.host);
     if !host.is_empty() {
         if host.parse::<IpAddr>().is_ok() {
@@ -99,6 +130,12 @@ fn rule(rule: &IngressRule, path: &Path, errors: &mut Errors) {
         }
         host_name(host, &path.child("host"), errors);
     }
+    if !(is_wildcard(rule) && lenient.below_wildcards) {
+        paths(rule, path, errors);
+    }
+}
+
+fn paths(rule: &IngressRule, path: &Path, errors: &mut Errors) {
     let Some(http) = &rule.http else { return };
     let paths = path.child("http").child("paths");
     if http.paths.is_empty() {
@@ -167,7 +204,7 @@ fn backend(backend: &IngressBackend, path: &Path, errors: &mut Errors) {
     if service.name.is_empty() {
         errors.push(Error::required(&at.child("name"), ""));
     } else {
-        formats::invalid(&at.child("name"), &service.name, names::dns1035_label(&service.name), errors);
+        formats::invalid(&at.child("name"), &service.name, names::dns1123_label(&service.name), errors);
     }
     let port = service.port.clone().unwrap_or_default();
     let (name, number) = (said(&port.name), port.number.unwrap_or(0));
@@ -284,6 +321,22 @@ mod tests {
         let annotated = with(&base(), &[("/metadata/annotations", json!({CLASS_ANNOTATION: "d"}))]);
         assert_eq!(printed(ingress(&object(annotated.clone()))).len(), 1);
         assert!(ingress_update(&object(annotated.clone()), &object(annotated)).is_empty());
+    }
+
+    #[test]
+    fn an_update_need_not_mend_what_older_servers_let_in() {
+        let (secret, path) = ("/spec/tls/0/secretName", "/spec/rules/0/http/paths/0/path");
+        let wildcard = ("/spec/rules/0/host", json!("*.a.example"));
+        let good: Ingress = object(base());
+        for changes in [vec![(secret, json!("not a name"))], vec![wildcard, (path, json!("not a path"))]] {
+            let odd: Ingress = object(with(&base(), &changes));
+            assert_eq!(printed(ingress(&odd)).len(), 1, "{changes:?}");
+            assert_eq!(printed(ingress_update(&odd, &good)).len(), 1, "{changes:?}");
+            assert_eq!(printed(ingress_update(&odd, &odd)), [""; 0], "{changes:?}");
+        }
+        // Below a host without a wildcard, paths have always been looked at.
+        let odd: Ingress = object(with(&base(), &[(path, json!("not a path"))]));
+        assert_eq!(printed(ingress_update(&odd, &odd)).len(), 1);
     }
 
     #[test]

@@ -17,6 +17,15 @@ pub fn labels(labels: Option<&BTreeMap<String, String>>, path: &Path, errors: &m
 }
 
 pub fn selector(selector: &LabelSelector, path: &Path, errors: &mut Errors) {
+    requirements(selector, true, path, errors);
+}
+
+/// As [`selector`], but the values of its expressions may be any text: older servers let those in.
+pub fn selector_of_any_values(selector: &LabelSelector, path: &Path, errors: &mut Errors) {
+    requirements(selector, false, path, errors);
+}
+
+fn requirements(selector: &LabelSelector, judge_values: bool, path: &Path, errors: &mut Errors) {
     labels(selector.match_labels.as_ref(), &path.child("matchLabels"), errors);
     for (index, requirement) in selector.match_expressions.iter().flatten().enumerate() {
         let path = path.child("matchExpressions").index(index);
@@ -32,7 +41,7 @@ pub fn selector(selector: &LabelSelector, path: &Path, errors: &mut Errors) {
             other => errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator")),
         }
         formats::invalid(&path.child("key"), &requirement.key, names::qualified_name(&requirement.key), errors);
-        for (index, value) in values.iter().enumerate() {
+        for (index, value) in values.iter().enumerate().filter(|_| judge_values) {
             formats::invalid(&path.child("values").index(index), value, names::label_value(value), errors);
         }
     }

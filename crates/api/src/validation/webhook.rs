@@ -16,6 +16,8 @@ use super::{Errors, formats, labels, segments};
 /// Versions of AdmissionReview that the server speaks, in upstream's words.
 const REVIEWS: &str = "v1, v1beta1";
 const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
+/// Before version 1 of this API.
+const ALL_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun", "Some", "Unknown"];
 pub(super) const FAILURE_POLICIES: &[&str] = &["Fail", "Ignore"];
 pub(super) const MATCH_POLICIES: &[&str] = &["Equivalent", "Exact"];
 pub(super) const REINVOCATION_POLICIES: &[&str] = &["IfNeeded", "Never"];
@@ -56,29 +58,79 @@ macro_rules! hook {
     };
 }
 
+/// What is asked of webhooks beyond what older versions of this API asked: of an update only what held before.
+struct Asked {
+    known_review: bool,
+    no_side_effects: bool,
+    unique_names: bool,
+    label_values: bool,
+    conditions: bool,
+}
+
+impl Asked {
+    const ALL: Self =
+        Self { known_review: true, no_side_effects: true, unique_names: true, label_values: true, conditions: true };
+
+    fn of_update(new: &[Hook<'_>], old: &[Hook<'_>]) -> Self {
+        let names: Vec<&str> = old.iter().map(|hook| hook.name).filter(|name| !name.is_empty()).collect();
+        Self {
+            known_review: old.iter().all(|hook| hook.reviews.iter().any(|version| is_known(version))),
+            no_side_effects: old.iter().all(|hook| SIDE_EFFECTS.contains(&hook.side_effects)),
+            unique_names: names.iter().collect::<BTreeSet<_>>().len() == names.len(),
+            label_values: old.iter().all(|hook| {
+                let mut errors = Errors::new();
+                for selector in hook.selectors.iter().filter_map(|(_, selector)| *selector) {
+                    labels::selector(selector, &Path::default(), &mut errors);
+                }
+                errors.is_empty()
+            }),
+            conditions: !new.iter().map(|hook| hook.conditions).eq(old.iter().map(|hook| hook.conditions)),
+        }
+    }
+}
+
+fn of_validating(configuration: &ValidatingWebhookConfiguration) -> Vec<Hook<'_>> {
+    configuration.webhooks.iter().flatten().map(|hook| hook!(hook, None)).collect()
+}
+
+fn of_mutating(configuration: &MutatingWebhookConfiguration) -> Vec<Hook<'_>> {
+    let hooks = configuration.webhooks.iter().flatten();
+    hooks.map(|hook| hook!(hook, hook.reinvocation_policy.as_deref())).collect()
+}
+
 pub fn validating(configuration: &ValidatingWebhookConfiguration) -> Errors {
-    hooks(configuration.webhooks.iter().flatten().map(|hook| hook!(hook, None)))
+    hooks(&of_validating(configuration), &Asked::ALL)
+}
+
+pub fn validating_update(new: &ValidatingWebhookConfiguration, old: &ValidatingWebhookConfiguration) -> Errors {
+    let (new, old) = (of_validating(new), of_validating(old));
+    hooks(&new, &Asked::of_update(&new, &old))
 }
 
 pub fn mutating(configuration: &MutatingWebhookConfiguration) -> Errors {
-    hooks(configuration.webhooks.iter().flatten().map(|hook| hook!(hook, hook.reinvocation_policy.as_deref())))
+    hooks(&of_mutating(configuration), &Asked::ALL)
 }
 
-fn hooks<'a>(hooks: impl Iterator<Item = Hook<'a>>) -> Errors {
+pub fn mutating_update(new: &MutatingWebhookConfiguration, old: &MutatingWebhookConfiguration) -> Errors {
+    let (new, old) = (of_mutating(new), of_mutating(old));
+    hooks(&new, &Asked::of_update(&new, &old))
+}
+
+fn hooks(hooks: &[Hook<'_>], asked: &Asked) -> Errors {
     let mut errors = Errors::new();
     let mut known = BTreeSet::new();
-    for (index, hook) in hooks.enumerate() {
+    for (index, hook) in hooks.iter().enumerate() {
         let path = Path::new("webhooks").index(index);
-        webhook(&hook, &path, &mut errors);
-        reviews(hook.reviews, &path.child("admissionReviewVersions"), &mut errors);
-        if !hook.name.is_empty() && !known.insert(hook.name) {
+        webhook(hook, asked, &path, &mut errors);
+        reviews(hook.reviews, asked, &path.child("admissionReviewVersions"), &mut errors);
+        if asked.unique_names && !hook.name.is_empty() && !known.insert(hook.name) {
             errors.push(Error::duplicate(&path.child("name"), hook.name));
         }
     }
     errors
 }
 
-fn webhook(hook: &Hook<'_>, path: &Path, errors: &mut Errors) {
+fn webhook(hook: &Hook<'_>, asked: &Asked, path: &Path, errors: &mut Errors) {
     segments::fully_qualified(hook.name, &path.child("name"), errors);
     for (index, rule) in hook.rules.into_iter().flatten().enumerate() {
         admission_rules::rule(&rule.into(), &path.child("rules").index(index), errors);
@@ -86,22 +138,26 @@ fn webhook(hook: &Hook<'_>, path: &Path, errors: &mut Errors) {
     one_of(hook.failure_policy, FAILURE_POLICIES, &path.child("failurePolicy"), errors);
     one_of(hook.match_policy, MATCH_POLICIES, &path.child("matchPolicy"), errors);
     let at = path.child("sideEffects");
+    let side_effects = if asked.no_side_effects { SIDE_EFFECTS } else { ALL_SIDE_EFFECTS };
     match hook.side_effects {
-        "" => errors.push(Error::required(&at, "must specify one of None, NoneOnDryRun")),
-        other => one_of(Some(other), SIDE_EFFECTS, &at, errors),
+        "" => errors.push(Error::required(&at, format!("must specify one of {}", side_effects.join(", ")))),
+        other => one_of(Some(other), side_effects, &at, errors),
     }
     if let Some(seconds) = hook.timeout.filter(|seconds| !(1..=30).contains(seconds)) {
         let path = path.child("timeoutSeconds");
         errors.push(Error::invalid(&path, seconds, "the timeout value must be between 1 and 30 seconds"));
     }
+    let judge = if asked.label_values { labels::selector } else { labels::selector_of_any_values };
     for (field, selector) in hook.selectors {
         if let Some(selector) = selector {
-            labels::selector(selector, &path.child(field), errors);
+            judge(selector, &path.child(field), errors);
         }
     }
     one_of(hook.reinvocation, REINVOCATION_POLICIES, &path.child("reinvocationPolicy"), errors);
     client(hook.client, &path.child("clientConfig"), errors);
-    admission_rules::match_conditions(hook.conditions, &path.child("matchConditions"), errors);
+    if asked.conditions {
+        admission_rules::match_conditions(hook.conditions, &path.child("matchConditions"), errors);
+    }
 }
 
 fn client(client: &WebhookClientConfig, path: &Path, errors: &mut Errors) {
@@ -120,7 +176,11 @@ fn client(client: &WebhookClientConfig, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn reviews(versions: &[String], path: &Path, errors: &mut Errors) {
+fn is_known(version: &str) -> bool {
+    matches!(version, "v1" | "v1beta1")
+}
+
+fn reviews(versions: &[String], asked: &Asked, path: &Path, errors: &mut Errors) {
     if versions.is_empty() {
         errors.push(Error::required(path, format!("must specify one of {REVIEWS}")));
         return;
@@ -133,7 +193,7 @@ fn reviews(versions: &[String], path: &Path, errors: &mut Errors) {
             errors.push(Error::invalid(&path.index(index), version, "duplicate version"));
         }
     }
-    if !versions.iter().any(|version| matches!(version.as_str(), "v1" | "v1beta1")) {
+    if asked.known_review && !versions.iter().any(|version| is_known(version)) {
         let detail = format!("must include at least one of {REVIEWS}");
         errors.push(Error::invalid(path, &super::json(&versions), detail));
     }
@@ -201,5 +261,38 @@ mod tests {
         let mut twice: ValidatingWebhookConfiguration = object(twice);
         crate::defaults::validating_webhooks(&mut twice);
         assert_eq!(printed(validating(&twice)), ["webhooks[1].name: Duplicate value: \"a.b.c\""]);
+    }
+
+    #[test]
+    fn an_update_need_not_mend_what_older_servers_let_in() {
+        let made = |changes: &[(&str, Value)]| -> ValidatingWebhookConfiguration {
+            let base = json!({"webhooks": [{"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                "clientConfig": {"url": "https://example.org"}, "namespaceSelector": {}, "matchConditions": []}]});
+            let mut made = object(with(&base, changes));
+            crate::defaults::validating_webhooks(&mut made);
+            made
+        };
+        let (good, label) = (made(&[]), "/webhooks/0/namespaceSelector/matchExpressions");
+        let condition = json!([{"name": "", "expression": "true"}]);
+        for (pointer, value) in [
+            ("/webhooks/0/sideEffects", json!("Some")),
+            ("/webhooks/0/admissionReviewVersions", json!(["v2"])),
+            (label, json!([{"key": "k", "operator": "In", "values": ["not a label"]}])),
+            ("/webhooks/0/matchConditions", condition.clone()),
+        ] {
+            let odd = made(&[(pointer, value)]);
+            assert_eq!(printed(validating(&odd)).len(), 1, "{pointer}");
+            assert_eq!(printed(validating_update(&odd, &good)).len(), 1, "{pointer}");
+            assert_eq!(printed(validating_update(&odd, &odd)), [""; 0], "{pointer}");
+            assert_eq!(printed(validating_update(&good, &odd)), [""; 0], "{pointer}");
+        }
+        let never = made(&[("/webhooks/0/sideEffects", json!("Never"))]);
+        assert_eq!(printed(validating_update(&never, &never)).len(), 1);
+        // Conditions that changed are looked at.
+        let (odd, other) =
+            (made(&[("/webhooks/0/matchConditions", condition)]), "/webhooks/0/matchConditions/0/expression");
+        let mut changed = serde_json::to_value(&odd).expect("it has a form");
+        *changed.pointer_mut(other).expect("it is there") = json!("false");
+        assert_eq!(printed(validating_update(&object(changed), &odd)).len(), 1);
     }
 }

@@ -1,8 +1,9 @@
 //! `x-kubernetes-validations`: compiled once with their schema, run over each object.
 //!
 //! A rule stands at a node of the schema and sees the value there as `self` and, where it names it, the value that stood
-//! there before as `oldSelf`. Items of lists have a before only where the list is a map; what did not change is not
-//! judged again.
+//! there before as `oldSelf`. Items of lists have a before only where the list is a map. What did not change is
+//! tolerated, as a rule that is newer than its objects must not lock them; rules that look at `oldSelf` are about the
+//! change itself, and hold in any case.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,14 @@ struct Compiled {
     program: Program,
     message: Option<Program>,
     transition: bool,
+}
+
+/// What the rules say against an object.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub errors: Vec<Error>,
+    /// Of values that the update leaves as they were: worth a warning, no reason to refuse.
+    pub tolerated: Vec<Error>,
 }
 
 /// The rules of a schema, in its shape.
@@ -57,12 +66,13 @@ impl Rules {
     }
 
     /// Everything that the rules say against a whole object, given the one it replaces.
-    pub fn validate(&self, schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<Error> {
-        let mut run = Run { budget: Budget::new(PER_OBJECT_LIMIT), errors: Vec::new() };
+    pub fn validate(&self, schema: &Schema, object: &Value, old: Option<&Value>) -> Verdict {
+        let mut run = Run { budget: Budget::new(PER_OBJECT_LIMIT), verdict: Verdict::default() };
         if !self.is_empty() {
-            let _spent = run.node(self, schema, true, &Path::default(), object, old);
+            let place = Place { path: &Path::default(), whole: true, old, unchanged: false };
+            let _spent = run.node(self, schema, &place, object);
         }
-        run.errors
+        run.verdict
     }
 }
 
@@ -142,45 +152,55 @@ fn compile_rule(schema: &Schema, whole: bool, rule: &Rule, path: &Path) -> Resul
 
 struct Run {
     budget: Budget,
-    errors: Vec<Error>,
+    verdict: Verdict,
 }
 
 /// Nothing more may be run.
 struct Spent;
 
+/// Where in an object, and what was there before.
+struct Place<'a> {
+    path: &'a Path,
+    /// An object with metadata of its own.
+    whole: bool,
+    old: Option<&'a Value>,
+    /// It, or what it is part of, is as it was.
+    unchanged: bool,
+}
+
+impl Place<'_> {
+    fn inside<'a>(&self, path: &'a Path, schema: &Schema, old: Option<&'a Value>) -> Place<'a> {
+        Place { path, whole: schema.embedded, old, unchanged: self.unchanged }
+    }
+}
+
 impl Run {
-    fn node(
-        &mut self,
-        rules: &Rules,
-        schema: &Schema,
-        whole: bool,
-        path: &Path,
-        value: &Value,
-        old: Option<&Value>,
-    ) -> Result<(), Spent> {
-        if old == Some(value) || value.is_null() {
+    fn node(&mut self, rules: &Rules, schema: &Schema, place: &Place<'_>, value: &Value) -> Result<(), Spent> {
+        if value.is_null() {
             return Ok(());
         }
-        self.here(rules, schema, whole, path, value, old)?;
+        let place = Place { unchanged: place.unchanged || place.old == Some(value), ..*place };
+        self.here(rules, schema, &place, value)?;
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    let old = old.and_then(|old| old.get(name));
-                    let (inner, path) = (schema.properties.get(name), path.child(name));
+                    let old = place.old.and_then(|old| old.get(name));
+                    let (inner, path) = (schema.properties.get(name), place.path.child(name));
                     if let (Some(rules), Some(inner)) = (rules.properties.get(name), inner) {
-                        self.node(rules, inner, inner.embedded, &path, value, old)?;
+                        self.node(rules, inner, &place.inside(&path, inner, old), value)?;
                     } else if let (Some(rules), Some(Additional::Schema(inner)), None) =
                         (&rules.additional, &schema.additional, inner)
                     {
-                        self.node(rules, inner, inner.embedded, &path, value, old)?;
+                        self.node(rules, inner, &place.inside(&path, inner, old), value)?;
                     }
                 }
             }
             Value::Array(items) => {
                 let (Some(rules), Some(inner)) = (&rules.items, &schema.items) else { return Ok(()) };
-                let before = Before::new(schema, old);
+                let before = Before::new(schema, place.old);
                 for (index, item) in items.iter().enumerate() {
-                    self.node(rules, inner, inner.embedded, &path.index(index), item, before.of(item))?;
+                    let path = place.path.index(index);
+                    self.node(rules, inner, &place.inside(&path, inner, before.of(item)), item)?;
                 }
             }
             _ => {}
@@ -188,20 +208,12 @@ impl Run {
         Ok(())
     }
 
-    fn here(
-        &mut self,
-        rules: &Rules,
-        schema: &Schema,
-        whole: bool,
-        path: &Path,
-        value: &Value,
-        old: Option<&Value>,
-    ) -> Result<(), Spent> {
+    fn here(&mut self, rules: &Rules, schema: &Schema, place: &Place<'_>, value: &Value) -> Result<(), Spent> {
         if rules.here.is_empty() {
             return Ok(());
         }
-        let this = to_value(schema, whole, value);
-        let before = old.map(|old| to_value(schema, whole, old));
+        let this = to_value(schema, place.whole, value);
+        let before = place.old.map(|old| to_value(schema, place.whole, old));
         for compiled in &rules.here {
             let optional = compiled.rule.optional_old_self == Some(true);
             if compiled.transition && before.is_none() && !optional {
@@ -214,7 +226,7 @@ impl Run {
                 (None, true) => variables.insert("oldSelf", Val::NONE),
                 (None, false) => None,
             };
-            self.run(compiled, schema, path, &variables)?;
+            self.run(compiled, schema, place, &variables)?;
         }
         Ok(())
     }
@@ -233,23 +245,23 @@ impl Run {
         &mut self,
         compiled: &Compiled,
         schema: &Schema,
-        path: &Path,
+        place: &Place<'_>,
         variables: &BTreeMap<&str, Val>,
     ) -> Result<(), Spent> {
         let rule = &compiled.rule;
-        let path = &below(path, &rule.field_path);
+        let path = &below(place.path, &rule.field_path);
         let named = if *path == Path::default() { &Path::new("<nil>") } else { path };
         let shown = if rule.message.is_empty() { &rule.rule } else { &rule.message };
         let kind = if schema.int_or_string { "" } else { schema.kind.as_str() };
-        let mut invalid = |detail: String| self.errors.push(Error::invalid(named, kind, detail));
+        let invalid = |detail: String| Error::invalid(named, kind, detail);
         if self.budget.left() == 0 {
-            invalid(
+            self.verdict.errors.push(invalid(
                 "validation failed due to running out of cost budget, no further validation rules will be run".into(),
-            );
+            ));
             return Err(Spent);
         }
-        match self.evaluate(&compiled.program, variables) {
-            Ok(Val::Bool(true)) => Ok(()),
+        let error = match self.evaluate(&compiled.program, variables) {
+            Ok(Val::Bool(true)) => return Ok(()),
             Ok(Val::Bool(false)) => {
                 let message = self.message(compiled, variables);
                 let error = match rule.reason.as_str() {
@@ -262,22 +274,22 @@ impl Run {
                     }
                     _ => Error::invalid(named, kind, message),
                 };
-                self.errors.push(error);
-                Ok(())
+                let tolerated = place.unchanged && !compiled.transition;
+                let list = if tolerated { &mut self.verdict.tolerated } else { &mut self.verdict.errors };
+                list.push(error);
+                return Ok(());
             }
-            Ok(_) | Err(EvalError::NoSuchOverload) => {
-                self.errors.push(Error::invalid(named, kind, format!("'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {shown}")));
-                Ok(())
-            }
+            Ok(_) | Err(EvalError::NoSuchOverload) => invalid(format!(
+                "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {shown}"
+            )),
             Err(error @ EvalError::Budget) => {
-                self.errors.push(Error::invalid(named, kind, format!("'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}")));
-                Err(Spent)
+                self.verdict.errors.push(invalid(format!("'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}")));
+                return Err(Spent);
             }
-            Err(error) => {
-                self.errors.push(Error::invalid(named, kind, format!("{error} evaluating rule: {shown}")));
-                Ok(())
-            }
-        }
+            Err(error) => invalid(format!("{error} evaluating rule: {shown}")),
+        };
+        self.verdict.errors.push(error);
+        Ok(())
     }
 
     /// The rule's own words, else that it failed.

@@ -167,7 +167,34 @@ fn judge(document: Value, object: Value, old: Option<Value>) -> Vec<String> {
     let schema = Schema::parse(&document).unwrap();
     let (rules, errors) = Rules::compile(&schema, &Path::new("schema"));
     assert_eq!(errors, []);
-    rules.validate(&schema, &object, old.as_ref()).iter().map(ToString::to_string).collect()
+    rules.validate(&schema, &object, old.as_ref()).errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_an_update_leaves_alone_is_tolerated() {
+    let document = json!({"type": "object", "properties": {
+        "n": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 5"}]},
+        "grows": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > oldSelf"}]},
+        "set": {"type": "array", "maxItems": 9, "items": {
+            "type": "integer", "x-kubernetes-validations": [{"rule": "self > 5"}]}}}});
+    let schema = Schema::parse(&document).unwrap();
+    let (rules, errors) = Rules::compile(&schema, &Path::new("schema"));
+    assert_eq!(errors, []);
+    let judge = |new: Value, old: Value| {
+        let verdict = rules.validate(&schema, &new, Some(&old));
+        let paths = |errors: &[base_meta::field::Error]| errors.iter().map(|e| e.field.clone()).collect::<Vec<_>>();
+        (paths(&verdict.errors), paths(&verdict.tolerated))
+    };
+    let none = Vec::<String>::new();
+    let old = json!({"n": 1, "grows": 1, "set": [2]});
+    // Its own value, and one that is part of a list that is as it was.
+    let grown = json!({"n": 1, "grows": 2, "set": [2]});
+    assert_eq!(judge(grown, old.clone()), (none.clone(), vec!["n".into(), "set[0]".into()]));
+    // A list whose items nothing tells apart changed as a whole.
+    let longer = json!({"n": 9, "grows": 2, "set": [2, 6]});
+    assert_eq!(judge(longer, old.clone()), (vec!["set[0]".into()], none.clone()));
+    // About the change itself: not to change is one.
+    assert_eq!(judge(old.clone(), old.clone()), (vec!["grows".into()], vec!["n".into(), "set[0]".into()]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! MutatingWebhookConfigurations.
 
 use base_meta::field;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{MatchCondition, MutatingWebhookConfiguration};
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
 
@@ -42,8 +42,21 @@ impl Strategy for MutatingWebhookStrategy {
 
     fn validate(&self, _: &RequestContext, object: &MutatingWebhookConfiguration) -> Vec<field::Error> {
         let mut errors = api::validation::webhook::mutating(object);
-        let hooks = object.webhooks.iter().flatten();
-        errors.extend(expressions::webhooks(hooks.map(|hook| hook.match_conditions.as_deref())));
+        errors.extend(expressions::webhooks(conditions(object)));
+        errors
+    }
+
+    fn validate_update(
+        &self,
+        _: &RequestContext,
+        new: &MutatingWebhookConfiguration,
+        old: &MutatingWebhookConfiguration,
+    ) -> Vec<field::Error> {
+        let mut errors = api::validation::webhook::mutating_update(new, old);
+        // Conditions that stay as they are may be of an older server, which knew other functions.
+        if !conditions(new).eq(conditions(old)) {
+            errors.extend(expressions::webhooks(conditions(new)));
+        }
         errors
     }
 
@@ -51,4 +64,9 @@ impl Strategy for MutatingWebhookStrategy {
         let count = object.webhooks.as_ref().map_or(0, |webhooks| webhooks.len());
         vec![columns::name(&object.metadata), json!(count), columns::age(&object.metadata)]
     }
+}
+
+/// Of each webhook.
+fn conditions(object: &MutatingWebhookConfiguration) -> impl Iterator<Item = Option<&[MatchCondition]>> {
+    object.webhooks.iter().flatten().map(|hook| hook.match_conditions.as_deref())
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base_meta::field::Error;
 use base_meta::{Status, names};
+use machinery_cel::rules::Verdict;
 use machinery_registry::strategy::Undo;
 use machinery_registry::{Custom, CustomSchema, RequestContext, ResourceDef, ScalePaths, Strategy};
 use serde_json::Value;
@@ -23,8 +24,12 @@ fn value(object: &Custom) -> Value {
 }
 
 impl CustomStrategy {
-    fn judge(&self, new: &Custom, old: Option<&Custom>) -> Vec<Error> {
-        CustomSchema::validate(&*self.version, &value(new), old.map(value).as_ref())
+    fn judge(&self, ctx: &RequestContext, new: &Custom, old: Option<&Custom>) -> Vec<Error> {
+        let Verdict { errors, tolerated } = self.version.judge(&value(new), old.map(value).as_ref());
+        for error in tolerated {
+            ctx.warnings.add(error.to_string());
+        }
+        errors
     }
 }
 
@@ -64,16 +69,16 @@ impl Strategy for CustomStrategy {
         names::dns1123_subdomain(name)
     }
 
-    fn validate(&self, _: &RequestContext, object: &Custom) -> Vec<Error> {
-        self.judge(object, None)
+    fn validate(&self, ctx: &RequestContext, object: &Custom) -> Vec<Error> {
+        self.judge(ctx, object, None)
     }
 
-    fn validate_update(&self, _: &RequestContext, new: &Custom, old: &Custom) -> Vec<Error> {
-        self.judge(new, Some(old))
+    fn validate_update(&self, ctx: &RequestContext, new: &Custom, old: &Custom) -> Vec<Error> {
+        self.judge(ctx, new, Some(old))
     }
 
-    fn validate_status_update(&self, _: &RequestContext, new: &Custom, old: &Custom) -> Vec<Error> {
-        self.judge(new, Some(old))
+    fn validate_status_update(&self, ctx: &RequestContext, new: &Custom, old: &Custom) -> Vec<Error> {
+        self.judge(ctx, new, Some(old))
     }
 
     async fn begin_create(&self, _: &RequestContext, _: &mut Custom, _: bool) -> Result<Option<Undo>, Status> {

@@ -7,7 +7,7 @@ use base_meta::field::{Error, Path};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
-use machinery_cel::rules::Rules;
+use machinery_cel::rules::{Rules, Verdict};
 use machinery_registry::custom::{Step, Topology};
 use machinery_registry::{
     CustomSchema, Published, ResourceDef, ScalePaths, Scope, SubresourceDef, Verb, intern, intern_texts,
@@ -75,6 +75,19 @@ impl Version {
 
     pub(crate) fn def(&self) -> &ResourceDef {
         &self.def
+    }
+
+    pub(super) fn judge(&self, object: &Value, old: Option<&Value>) -> Verdict {
+        let errors = match old {
+            Some(old) => self.schema.validate_update(&Path::default(), object, old),
+            None => self.schema.validate(&Path::default(), object),
+        };
+        // Rules may count on what the schema promises.
+        if errors.is_empty() {
+            self.rules.validate(&self.schema, object, old)
+        } else {
+            Verdict { errors, ..Verdict::default() }
+        }
     }
 }
 
@@ -149,15 +162,7 @@ impl CustomSchema for Version {
     }
 
     fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Error> {
-        let mut errors = match old {
-            Some(old) => self.schema.validate_update(&Path::default(), object, old),
-            None => self.schema.validate(&Path::default(), object),
-        };
-        // Rules may count on what the schema promises.
-        if errors.is_empty() {
-            errors = self.rules.validate(&self.schema, object, old);
-        }
-        errors
+        self.judge(object, old).errors
     }
 
     fn topology(&self, path: &[Step<'_>]) -> Topology {
