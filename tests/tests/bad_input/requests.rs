@@ -214,10 +214,10 @@ fn services_of_no_use() -> Vec<(Value, Wanted)> {
             )],
         ),
         invalid(
-            &[("/metadata/name", json!("1web"))],
+            &[("/metadata/name", json!("1-web-"))],
             &[(
                 INVALID,
-                "Invalid value: \"1web\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+                "Invalid value: \"1-web-\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
                 "metadata.name",
             )],
         ),

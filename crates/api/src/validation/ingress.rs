@@ -276,7 +276,7 @@ mod tests {
     fn base() -> Value {
         json!({"metadata": {}, "spec": {"ingressClassName": "c", "tls": [{"hosts": ["*.a.example"], "secretName": "s"}],
             "rules": [{"host": "a.example", "http": {"paths": [{"path": "/", "pathType": "Prefix",
-                "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]}})
+                "backend": {"service": {"name": "1web", "port": {"number": 80}}}}]}}]}})
     }
 
     #[test]

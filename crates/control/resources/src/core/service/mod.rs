@@ -73,9 +73,9 @@ impl Strategy for ServiceStrategy {
         api::validation::service_update::service_status_update(new, old)
     }
 
-    /// A name in DNS and, in capitals, in environment variables.
+    /// A name in DNS.
     fn validate_name(&self, name: &str) -> Vec<String> {
-        base_meta::names::dns1035_label(name)
+        base_meta::names::dns1123_label(name)
     }
 
     fn allocates(&self) -> bool {
