@@ -7,6 +7,7 @@ mod api;
 mod backend;
 mod cluster;
 mod dns;
+mod fabric;
 mod host;
 
 mod kubeconfig;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use tests::{Cluster, Node, Place, eventually, get, must, run};
+use tests::{Cluster, Place, eventually, get, must};
 
 use crate::{one_on_each, three};
 
@@ -73,46 +73,19 @@ fn without_anything_in_between() {
         let cluster = three()?;
         everybody_reaches_every_pod(&cluster)?;
         services_lead_to_all_nodes(&cluster)?;
-        direct_routes(&cluster)?;
+        cluster.routes("dev eth0", 4)?;
         cluster.finish()
     })());
-}
-
-/// Waits until every node's probes have found the direct ways to the others.
-fn direct_routes(cluster: &Cluster) -> Result<()> {
-    for node in cluster.nodes()? {
-        eventually("direct routes", || {
-            let routes = routes(&node)?;
-            ensure!(routes.matches("dev eth0").count() == 4, "{routes}");
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-fn routes(node: &Node) -> Result<String> {
-    run("ip", &["-n", &node.namespace, "route", "show", "proto", "83"])
 }
 
 #[test]
 fn through_the_tunnel_where_the_network_carries_nodes_packets_only() {
     must((|| {
         let cluster = three()?;
-        // A probe on its way would find a direct route after the tunnel was seen: what is given up stays so.
-        direct_routes(&cluster)?;
-        // As the networks of clouds that know no other addresses than the machines' own.
-        cluster.node("nft", &["add table bridge cloud; add chain bridge cloud forward { type filter hook forward priority 0; }; \
-            add rule bridge cloud forward ip saddr 10.42.0.0/16 drop; add rule bridge cloud forward ip daddr 10.42.0.0/16 drop"])?.ok();
-        for node in cluster.nodes()? {
-            eventually("routes through the tunnel", || {
-                let routes = routes(&node)?;
-                ensure!(routes.matches("dev vx-").count() == 2, "{routes}");
-                Ok(())
-            });
-        }
+        cluster.only_node_addresses_pass()?;
         everybody_reaches_every_pod(&cluster)?;
         services_lead_to_all_nodes(&cluster)?;
-        cluster.node("nft", &["delete table bridge cloud"])?.ok();
+        cluster.every_address_passes()?;
         cluster.finish()
     })());
 }

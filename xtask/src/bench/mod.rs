@@ -8,6 +8,7 @@ mod apply;
 mod disk;
 mod dns;
 mod drain;
+mod everywhere;
 mod floor;
 mod idle;
 mod inside;
@@ -22,6 +23,7 @@ mod report;
 mod rows;
 mod start;
 mod stats;
+mod throughput;
 mod tutorial;
 mod watchers;
 mod withdrawal;
@@ -66,7 +68,7 @@ type Measure = fn(&Setting, &mut Report) -> Result<()>;
 /// Rows that are measured together, cheapest first; each has clusters of its own.
 const GROUPS: &[(&[&str], Measure)] = &[
     (&["binary"], binary),
-    (&["service-change", "service-load"], kernel::measure),
+    (&["service-change", "service-load", "service-flat", "service-load-10", "service-memory"], kernel::measure),
     (&["readyz", "node-ready"], start::measure),
     (&["idle-memory", "idle-cpu", "idle-wakeups"], idle::measure),
     (&["apply-ready", "apply-answer"], apply::two),
@@ -80,6 +82,8 @@ const GROUPS: &[(&[&str], Measure)] = &[
     (&["up-3"], nodes::up),
     (&["node-gone"], nodes::gone),
     (&["service-programmed"], programmed::measure),
+    (&["programmed-3"], everywhere::measure),
+    (&["throughput-node", "throughput-tunnel"], throughput::measure),
     (&["service-path"], path::measure),
     (&["dns-queries", "dns-p99"], dns::measure),
 ];

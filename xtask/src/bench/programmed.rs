@@ -122,12 +122,12 @@ fn endpoints(service: u32, generation: u32) -> Value {
 }
 
 /// The kernel's notifications of nftables transactions in this namespace.
-struct Monitor {
+pub(super) struct Monitor {
     arrivals: mpsc::UnboundedReceiver<Instant>,
 }
 
 impl Monitor {
-    fn open() -> Result<Self> {
+    pub(super) fn open() -> Result<Self> {
         let mut socket = Socket::new(nix::libc::NETLINK_NETFILTER as isize).context("opening a netlink socket")?;
         socket.bind(&SocketAddr::new(0, 0)).context("binding a netlink socket")?;
         socket.add_membership(NFTABLES_GROUP).context("listening to nftables")?;
@@ -139,12 +139,12 @@ impl Monitor {
     }
 
     /// When the next transaction was committed.
-    async fn transaction(&mut self) -> Result<Instant> {
+    pub(super) async fn transaction(&mut self) -> Result<Instant> {
         self.arrivals.recv().await.context("nobody listens to the kernel any more")
     }
 
     /// Forgets what has been notified.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while self.arrivals.try_recv().is_ok() {}
     }
 }
