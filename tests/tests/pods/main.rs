@@ -2,6 +2,7 @@
 
 mod hooks;
 mod logs;
+mod security;
 mod volumes;
 
 use std::collections::BTreeSet;

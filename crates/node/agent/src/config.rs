@@ -42,6 +42,11 @@ impl AgentConfig {
         self.data_dir.join("pods").join(uid)
     }
 
+    /// Where the operator puts seccomp profiles of type Localhost.
+    pub(crate) fn seccomp_dir(&self) -> PathBuf {
+        self.data_dir.join("seccomp")
+    }
+
     pub(crate) fn logs_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
     }

@@ -84,6 +84,8 @@ pub struct SandboxSpec {
     pub host_pid: bool,
     pub host_ipc: bool,
     pub share_process_namespace: bool,
+    /// In a user namespace of its own.
+    pub own_users: bool,
     pub sysctls: BTreeMap<String, String>,
 }
 
@@ -169,14 +171,18 @@ pub struct Security {
     pub capabilities_drop: Vec<String>,
     pub no_new_privileges: bool,
     pub read_only_rootfs: bool,
-    /// `None` is the runtime's default (unconfined unless the runtime says otherwise).
+    /// `None` is unconfined.
     pub seccomp: Option<Seccomp>,
+    /// `procMount: Unmasked`.
+    pub unmasked_proc: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which system calls a container may make.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seccomp {
-    Unconfined,
     RuntimeDefault,
+    /// A file of the node's, in the form of the OCI runtime specification.
+    Profile(serde_json::Value),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

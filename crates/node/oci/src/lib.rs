@@ -14,6 +14,7 @@ mod kernel;
 mod layout;
 mod reexec;
 mod runtime;
+pub mod seccomp;
 mod shim;
 mod spec;
 mod status;
@@ -22,5 +23,7 @@ mod wire;
 pub use error::Error;
 pub use reexec::reexec;
 pub use runtime::{Exit, Runtime, StreamReader, StreamWriter, Streams, Terminal};
-pub use spec::{Capabilities, ContainerSpec, ExecSpec, LogLimit, Mount, Resources, RuntimeConfig, SandboxSpec, User};
+pub use spec::{
+    Capabilities, ContainerSpec, ExecSpec, LogLimit, Mount, Resources, RuntimeConfig, SandboxSpec, Seccomp, User,
+};
 pub use status::{ContainerState, ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus};

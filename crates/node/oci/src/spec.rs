@@ -134,7 +134,20 @@ pub struct ContainerSpec {
     pub privileged: bool,
     pub readonly_rootfs: bool,
     pub no_new_privileges: bool,
+    /// `None`, and for privileged containers always: unconfined.
+    pub seccomp: Option<Seccomp>,
+    /// Hide nothing below `/proc` and `/sys`.
+    pub unmasked: bool,
     pub labels: BTreeMap<String, String>,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// Those of the default profile, with what its capabilities open.
+    RuntimeDefault,
+    /// As [`crate::seccomp::parse`] gives it.
+    Profile(serde_json::Value),
 }
 
 /// What a container's log may take of the disk.

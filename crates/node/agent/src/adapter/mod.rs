@@ -7,4 +7,5 @@ mod runtime;
 
 pub use images::LocalImages;
 pub use network::PodNetwork;
+pub use node_oci::seccomp::parse as parse_seccomp;
 pub use runtime::OciRuntime;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::adapter::dial;
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, ExecSpec, Exit, Runtime, RuntimeEvent, Sandbox, SandboxSpec,
-    SeamError, Streams, TerminalSize, label,
+    SeamError, Seccomp, Streams, TerminalSize, label,
 };
 
 /// Upstream's defaults of containerLogMaxSize and containerLogMaxFiles.
@@ -150,6 +150,11 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
         privileged: security.privileged,
         readonly_rootfs: security.read_only_rootfs,
         no_new_privileges: security.no_new_privileges,
+        seccomp: security.seccomp.map(|seccomp| match seccomp {
+            Seccomp::RuntimeDefault => node_oci::Seccomp::RuntimeDefault,
+            Seccomp::Profile(profile) => node_oci::Seccomp::Profile(profile),
+        }),
+        unmasked: security.unmasked_proc,
         labels: spec.labels,
     }
 }
@@ -198,9 +203,14 @@ impl Runtime for OciRuntime {
 
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
         let id = spec.id.clone();
-        if spec.host_pid || spec.host_ipc || spec.share_process_namespace {
-            let message = "hostPID, hostIPC and shareProcessNamespace are not supported by this node";
-            return Err(SeamError::new("create sandbox", id, message));
+        let refused = [
+            (spec.host_pid, "hostPID"),
+            (spec.host_ipc, "hostIPC"),
+            (spec.share_process_namespace, "shareProcessNamespace"),
+            (spec.own_users, "hostUsers: false"),
+        ];
+        if let Some((_, field)) = refused.into_iter().find(|(asked, _)| *asked) {
+            return Err(SeamError::new("create sandbox", id, format!("{field} is not supported by this node")));
         }
         let created = self.0.create_sandbox(sandbox_spec(spec)).await;
         created.map(sandbox).map_err(|error| SeamError::new("create sandbox", id, error))

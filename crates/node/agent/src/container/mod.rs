@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::env::expand;
 use crate::plan::spec_hash;
-use crate::seams::{ContainerSpec, Image, Mount, label};
+use crate::seams::{ContainerSpec, Image, Mount, Seccomp, label};
 
-pub use security::SecurityError;
+pub use security::{SecurityError, seccomp_profile};
 
 /// All that one instance is made of.
 pub struct Ingredients<'a> {
@@ -27,6 +27,7 @@ pub struct Ingredients<'a> {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub log_path: PathBuf,
+    pub seccomp: Option<Seccomp>,
     /// The node's memory in bytes, for the OOM score.
     pub node_memory: i64,
 }
@@ -40,7 +41,7 @@ pub enum ConfigError {
 }
 
 pub fn spec(ingredients: Ingredients<'_>) -> Result<ContainerSpec, ConfigError> {
-    let Ingredients { pod, spec, container, attempt, sandbox, image, env, mounts, log_path, node_memory } = ingredients;
+    let Ingredients { pod, spec, container, attempt, sandbox, image, env, mounts, log_path, .. } = ingredients;
     let args = args(container, image, &env);
     if args.is_empty() {
         return Err(ConfigError::NoCommand);
@@ -72,8 +73,8 @@ pub fn spec(ingredients: Ingredients<'_>) -> Result<ContainerSpec, ConfigError> 
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         log_path,
-        security: security::security(spec, container, image)?,
-        resources: resources::resources(spec, container, node_memory),
+        security: security::security(spec, container, image, ingredients.seccomp)?,
+        resources: resources::resources(spec, container, ingredients.node_memory),
     })
 }
 

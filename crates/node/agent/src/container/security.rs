@@ -1,6 +1,6 @@
 //! securityContext to who runs the process and what it may.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 
 use crate::seams::{Image, Seccomp, Security};
 
@@ -14,7 +14,12 @@ pub enum SecurityError {
     NamedUser(String),
 }
 
-pub(super) fn security(spec: &PodSpec, container: &Container, image: &Image) -> Result<Security, SecurityError> {
+pub(super) fn security(
+    spec: &PodSpec,
+    container: &Container,
+    image: &Image,
+    seccomp: Option<Seccomp>,
+) -> Result<Security, SecurityError> {
     let pod = spec.security_context.as_ref();
     let own = container.security_context.as_ref();
     let user = own.and_then(|own| own.run_as_user).or_else(|| pod.and_then(|pod| pod.run_as_user));
@@ -26,8 +31,6 @@ pub(super) fn security(spec: &PodSpec, container: &Container, image: &Image) -> 
     let groups = pod.and_then(|pod| pod.supplemental_groups.clone()).unwrap_or_default();
     let fs_group = pod.and_then(|pod| pod.fs_group);
     let capabilities = own.and_then(|own| own.capabilities.as_ref());
-    let profile = own.and_then(|own| own.seccomp_profile.as_ref());
-    let profile = profile.or_else(|| pod.and_then(|pod| pod.seccomp_profile.as_ref()));
     let privileged = own.and_then(|own| own.privileged) == Some(true);
     Ok(Security {
         image_user: image.user.clone(),
@@ -39,11 +42,15 @@ pub(super) fn security(spec: &PodSpec, container: &Container, image: &Image) -> 
         capabilities_drop: capabilities.and_then(|c| c.drop.clone()).unwrap_or_default(),
         no_new_privileges: own.and_then(|own| own.allow_privilege_escalation) == Some(false) && !privileged,
         read_only_rootfs: own.and_then(|own| own.read_only_root_filesystem) == Some(true),
-        seccomp: profile.map(|profile| match profile.type_.as_str() {
-            "Unconfined" => Seccomp::Unconfined,
-            _ => Seccomp::RuntimeDefault,
-        }),
+        seccomp,
+        unmasked_proc: own.and_then(|own| own.proc_mount.as_deref()) == Some("Unmasked"),
     })
+}
+
+/// The seccomp profile that is asked for, the container's own before the pod's.
+pub fn seccomp_profile<'a>(spec: &'a PodSpec, container: &'a Container) -> Option<&'a SeccompProfile> {
+    let own = container.security_context.as_ref().and_then(|own| own.seccomp_profile.as_ref());
+    own.or_else(|| spec.security_context.as_ref().and_then(|pod| pod.seccomp_profile.as_ref()))
 }
 
 fn verify_non_root(user: Option<i64>, image_user: &str) -> Result<(), SecurityError> {

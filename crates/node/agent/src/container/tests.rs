@@ -24,6 +24,7 @@ fn make(pod_spec: Value, container: Value, image: &Image) -> Result<ContainerSpe
         env: vec![("WHO".into(), "world".into())],
         mounts: Vec::new(),
         log_path: "/logs/2.log".into(),
+        seccomp: None,
         node_memory: 1000 << 20,
     })
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use machinery_client::EventKind::Warning;
 
+use crate::adapter::parse_seccomp;
 use crate::container::{self, ConfigError, Ingredients};
 use crate::env::{EnvError, PodView, Sources, environment};
 use crate::files;
 use crate::pods::Machine;
 use crate::pods::worker::Worker;
-use crate::seams::{ContainerSpec, Image, Mount, Propagation, chain};
+use crate::seams::{ContainerSpec, Image, Mount, Propagation, Seccomp, chain};
 use crate::volumes;
 
 /// What an exit message may hold, in bytes.
@@ -28,6 +29,8 @@ pub(super) enum CreateError {
     Cluster(#[from] crate::cluster::ClusterError),
     #[error(transparent)]
     Volume(#[from] crate::volumes::VolumeError),
+    #[error("cannot load seccomp profile {path}", path = path.display())]
+    Seccomp { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot {operation} {path}", path = path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
 }
@@ -35,7 +38,7 @@ pub(super) enum CreateError {
 impl CreateError {
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Config(ConfigError::NoCommand) => "CreateContainerError",
+            Self::Config(ConfigError::NoCommand) | Self::Seccomp { .. } => "CreateContainerError",
             _ => "CreateContainerConfigError",
         }
     }
@@ -106,9 +109,27 @@ impl Worker {
             std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         }
         let node_memory = machine.allocatable.1;
+        let seccomp = self.seccomp(container)?;
         let ingredients =
-            Ingredients { pod, spec, container, attempt, sandbox, image, env, mounts, log_path, node_memory };
+            Ingredients { pod, spec, container, attempt, sandbox, image, env, mounts, log_path, seccomp, node_memory };
         Ok(container::spec(ingredients)?)
+    }
+
+    fn seccomp(&self, container: &Container) -> Result<Option<Seccomp>, CreateError> {
+        let profile = self.spec().and_then(|spec| container::seccomp_profile(spec, container));
+        let Some(profile) = profile else { return Ok(None) };
+        match (profile.type_.as_str(), &profile.localhost_profile) {
+            ("RuntimeDefault", _) => Ok(Some(Seccomp::RuntimeDefault)),
+            // The API lets no name lead out of the directory.
+            ("Localhost", Some(name)) => {
+                let path = self.machine.config.seccomp_dir().join(name);
+                let failed = |source| CreateError::Seccomp { path: path.clone(), source };
+                let text = std::fs::read_to_string(&path).map_err(|error| failed(error.into()))?;
+                let profile = parse_seccomp(&text).map_err(|error| failed(error.into()))?;
+                Ok(Some(Seccomp::Profile(profile)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// /etc/hosts and /etc/resolv.conf, shared by the pod's containers.

@@ -94,6 +94,7 @@ impl Worker {
             host_pid: spec.host_pid == Some(true),
             host_ipc: spec.host_ipc == Some(true),
             share_process_namespace: spec.share_process_namespace == Some(true),
+            own_users: spec.host_users == Some(false),
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
         let sandbox = self.machine.runtime.create_sandbox(request).await?;

@@ -51,6 +51,7 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
         host_pid: false,
         host_ipc: false,
         share_process_namespace: false,
+        own_users: false,
         sysctls: Default::default(),
     };
     world.create_sandbox(stranger).await.unwrap();

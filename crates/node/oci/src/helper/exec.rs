@@ -7,6 +7,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use serde_json::{Value, json};
 
+use super::confinement::Confinement;
 use super::console::Console;
 use super::executor::Command;
 use super::init::own_standard_streams;
@@ -24,18 +25,25 @@ pub(super) fn start(job: &mut Job) -> Result<(), HelperError> {
     job.set_oom_score();
     let config: Value =
         layout::load(&job.directory.oci_config()).map_err(step("read the container's configuration"))?;
-    let process = process(&config, &spec).ok_or_else(|| HelperError::Other("no process configured".to_owned()))?;
+    let mut process = process(&config, &spec).ok_or_else(|| HelperError::Other("no process configured".to_owned()))?;
+    let confinement = Confinement::of(&config, &mut process).map_err(step("read the container's seccomp profile"))?;
     if let Some(identity) = identity(&process) {
         own_standard_streams(&identity);
     }
     // libcontainer leaves sockets behind for every exec: it gets a state directory of this exec's own.
     let own = job.directory.0.join(format!("exec-{}", std::process::id()));
-    let result = launch(job, &spec, &process, &own);
+    let result = launch(job, &spec, &process, confinement, &own);
     let _ = fs::remove_dir_all(&own);
     result
 }
 
-fn launch(job: &mut Job, spec: &ExecSpec, process: &Value, own: &Path) -> Result<(), HelperError> {
+fn launch(
+    job: &mut Job,
+    spec: &ExecSpec,
+    process: &Value,
+    confinement: Option<Confinement>,
+    own: &Path,
+) -> Result<(), HelperError> {
     let id = &job.container.spec.id;
     let state = own.join(id);
     fs::create_dir_all(&state).map_err(step("make a state directory"))?;
@@ -45,7 +53,7 @@ fn launch(job: &mut Job, spec: &ExecSpec, process: &Value, own: &Path) -> Result
     layout::save(&process_file, process).map_err(step("write the process's configuration"))?;
     let console = spec.tty.then(|| Console::listen(own)).transpose().map_err(step("listen for the terminal"))?;
     let pid = ContainerBuilder::new(id.clone(), SyscallType::default())
-        .with_executor(Command(job.reporter))
+        .with_executor(Command { reporter: job.reporter, confinement })
         .with_root_path(own)
         .map_err(step("open the state directory"))?
         .with_console_socket(console.as_ref().map(Console::path))

@@ -10,23 +10,29 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execv};
 
+use super::confinement::Confinement;
 use super::report::Reporter;
 use crate::kernel;
 
 #[derive(Clone)]
-pub(super) struct Command(pub(super) Reporter);
+pub(super) struct Command {
+    pub(super) reporter: Reporter,
+    /// What libcontainer leaves to be done to a further process.
+    pub(super) confinement: Option<Confinement>,
+}
 
 impl Executor for Command {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         find(spec).map(drop).map_err(|message| {
-            self.0.failed(&message, true);
+            self.reporter.failed(&message, true);
             ExecutorValidationError::ArgValidationError(message)
         })
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let message = become_command(spec);
-        self.0.failed(&message, true);
+        let confined = self.confinement.as_ref().map_or(Ok(()), Confinement::enter);
+        let message = confined.map_or_else(|message| message, |()| become_command(spec));
+        self.reporter.failed(&message, true);
         Err(ExecutorError::Other(message))
     }
 }

@@ -55,7 +55,7 @@ fn launch(job: &mut Job) -> Result<(), HelperError> {
     fs::create_dir_all(&state).map_err(step("make the container's state directory"))?;
     let console = spec.tty.then(|| Console::listen(&state)).transpose().map_err(step("listen for the terminal"))?;
     let mut container = ContainerBuilder::new(spec.id.clone(), SyscallType::default())
-        .with_executor(Command(job.reporter))
+        .with_executor(Command { reporter: job.reporter, confinement: None })
         .with_root_path(&state)
         .map_err(step("open the container's state directory"))?
         .with_console_socket(console.as_ref().map(Console::path))

@@ -2,6 +2,7 @@
 //! They report over the socket that the shim passed them and end; what they made becomes the shim's child.
 
 mod capabilities;
+mod confinement;
 mod console;
 mod exec;
 mod executor;

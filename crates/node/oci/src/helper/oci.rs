@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::user::Identity;
 use crate::cgroup::{Cgroups, Version};
 use crate::layout::{ContainerDir, SandboxDir};
-use crate::spec::{ContainerSpec, SandboxSpec};
+use crate::seccomp;
+use crate::spec::{ContainerSpec, SandboxSpec, Seccomp};
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Docker's lists.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -24,6 +25,7 @@ const MASKED: [&str; 11] = [
     "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -50,7 +52,7 @@ impl Plan<'_> {
             namespaces.push(json!({"type": "cgroup"}));
         }
         let (masked, read_only) = self.protected_paths();
-        json!({
+        let mut config = json!({
             "ociVersion": "1.2.0",
             "process": {
                 "terminal": container.tty,
@@ -69,7 +71,6 @@ impl Plan<'_> {
                     "inheritable": [],
                     "ambient": [],
                 },
-                "noNewPrivileges": container.no_new_privileges,
             },
             "root": {"path": self.directory.rootfs(), "readonly": container.readonly_rootfs},
             "mounts": self.mounts(),
@@ -81,7 +82,19 @@ impl Plan<'_> {
                 "maskedPaths": masked,
                 "readonlyPaths": read_only,
             },
-        })
+        });
+        // Only then is the filter loaded late; without, it must be while we still have the privilege. A plain `false`
+        // would be taken for the former.
+        if container.no_new_privileges {
+            config["process"]["noNewPrivileges"] = json!(true);
+        }
+        if let Some(seccomp) = container.seccomp.as_ref().filter(|_| !container.privileged) {
+            config["linux"]["seccomp"] = match seccomp {
+                Seccomp::RuntimeDefault => seccomp::default(self.capabilities),
+                Seccomp::Profile(profile) => profile.clone(),
+            };
+        }
+        config
     }
 
     fn environment(&self) -> Vec<String> {
@@ -108,11 +121,12 @@ impl Plan<'_> {
         if self.container.privileged {
             return (Vec::new(), Vec::new());
         }
-        let mut read_only = READ_ONLY.to_vec();
+        let (masked, mut read_only) =
+            if self.container.unmasked { (Vec::new(), Vec::new()) } else { (MASKED.to_vec(), READ_ONLY.to_vec()) };
         if !self.cgroups.is_v2() {
             read_only.push("/sys/fs/cgroup"); // the tmpfs that holds the hierarchies
         }
-        (MASKED.to_vec(), read_only)
+        (masked, read_only)
     }
 
     fn mounts(&self) -> Vec<Value> {
