@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
 use super::{Amounts, amounts_of, number};
+use crate::decoders::pod_spec;
 use crate::pod::requests::{limits, requests, set_for_pod};
 
 const NAMES: [&str; 10] = [
@@ -40,8 +40,7 @@ pub(super) fn usage(pod: &Value, now: Timestamp, used: &mut Amounts) {
     if ended(pod, now) {
         return;
     }
-    let spec = pod.get("spec").cloned().unwrap_or_default();
-    let spec: PodSpec = serde_json::from_value(spec).unwrap_or_default();
+    let spec = pod_spec(pod).unwrap_or_default();
     used.extend(compute(&requests(&spec), &limits(&spec)));
 }
 
@@ -78,8 +77,7 @@ fn ended(pod: &Value, now: Timestamp) -> bool {
 
 pub(super) fn unsaid<'a>(constrained: impl Iterator<Item = &'a str>, pod: &Value) -> Option<String> {
     let wanted: Vec<&str> = constrained.filter(|name| SAID.contains(name)).collect();
-    let spec = pod.get("spec").cloned().unwrap_or_default();
-    let spec: PodSpec = serde_json::from_value(spec).unwrap_or_default();
+    let spec = pod_spec(pod).unwrap_or_default();
     if wanted.is_empty() || set_for_pod(&spec) {
         return None;
     }

@@ -1,8 +1,8 @@
 //! Which objects a quota with scopes is about.
 
-use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
+use crate::decoders::pod_spec;
 use crate::pod::qos_class;
 
 pub(super) struct Scope {
@@ -31,10 +31,7 @@ pub(super) fn of(quota: &Value) -> Vec<Scope> {
 impl Scope {
     pub(super) fn takes_pod(&self, pod: &Value) -> bool {
         let ends = pod.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64).is_some_and(|after| after >= 0);
-        let best_effort = || {
-            let spec = pod.get("spec").cloned().unwrap_or_default();
-            qos_class(&serde_json::from_value::<PodSpec>(spec).unwrap_or_default()) == "BestEffort"
-        };
+        let best_effort = || qos_class(&pod_spec(pod).unwrap_or_default()) == "BestEffort";
         match &*self.name {
             "Terminating" => ends,
             "NotTerminating" => !ends,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use base_meta::field::{Error, Path};
-use base_meta::names;
+use base_meta::{decode_value, names};
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, ResourceRequirements};
 use serde_json::Value;
 
@@ -184,7 +184,7 @@ fn put_back(new: &mut Container, old: &Container) {
             }
         }
     }
-    let restored: ResourceRequirements = serde_json::from_value(now).unwrap_or_default();
+    let restored: ResourceRequirements = decode_value(&now).unwrap_or_default();
     new.resources = Some(restored);
     new.resize_policy.clone_from(&old.resize_policy);
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,14 +56,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let cancel = self.cancel.clone();
-        self.track(name, async move {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => {}
-                () = task => {}
-            }
-        });
+        self.track(name, until(self.cancel.clone(), task.boxed()).boxed());
     }
 
     /// Runs `task` to its end; it is told of cancellation only by [`Self::cancelled`].
@@ -70,13 +64,11 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.track(name, task);
+        self.track(name, task.boxed());
     }
 
-    fn track<F>(&self, name: &str, task: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    /// One type of future for all tasks: the runtime's part of a task is compiled for each type.
+    fn track(&self, name: &str, task: BoxFuture<'static, ()>) {
         let name = format!("{}/{name}", self.name);
         let (root, panicked) = (self.root.clone(), Arc::clone(&self.panicked));
         self.tracker.spawn(async move {
@@ -115,6 +107,14 @@ impl Tasks {
             Ok(()) => Shutdown::Clean,
             Err(_) => Shutdown::Abandoned(self.tracker.len()),
         }
+    }
+}
+
+async fn until(cancel: CancellationToken, task: BoxFuture<'static, ()>) {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {}
+        () = task => {}
     }
 }
 

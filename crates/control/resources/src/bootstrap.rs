@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use base_meta::{Reason, Status};
+use base_meta::{Reason, Status, decode_value};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -127,5 +127,5 @@ async fn ensure<S: Strategy>(
 }
 
 fn parse<T: ApiObject + Metadata<Ty = ObjectMeta>>(value: Value) -> Result<T, Status> {
-    serde_json::from_value(value).map_err(Status::internal)
+    decode_value(&value).map_err(Status::internal)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base_meta::{Gvk, Gvr, Status, names};
+use base_meta::{Gvk, Gvr, Status, decode, names};
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -102,7 +102,7 @@ pub(crate) async fn body<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Status> {
     use http_body_util::BodyExt as _;
     let bytes = request.into_body().collect().await.map_err(|error| Status::bad_request(error.to_string()))?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))
+    decode(&bytes).map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))
 }
 
 /// A handler's answer as JSON.

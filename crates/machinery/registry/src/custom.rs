@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 
+use base_meta::decode_value;
 use base_meta::field::Error;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
@@ -63,7 +64,7 @@ impl<'de> Deserialize<'de> for Custom {
         let (api_version, kind) = (text("apiVersion")?, text("kind")?);
         let metadata = match content.remove("metadata") {
             None | Some(Value::Null) => ObjectMeta::default(),
-            Some(metadata) => serde_json::from_value(metadata).map_err(D::Error::custom)?,
+            Some(metadata) => decode_value(&metadata).map_err(D::Error::custom)?,
         };
         Ok(Self { api_version, kind, metadata, content })
     }

@@ -1,6 +1,6 @@
 //! A strategy with its type erased, so that the core is compiled once and not once for every kind.
 
-use base_meta::{Status, field};
+use base_meta::{Status, decode, field};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
 
 impl<S: Strategy> Kind for S {
     fn decode(&self, json: &[u8]) -> serde_json::Result<Box<dyn Erased>> {
-        let mut object: S::Object = serde_json::from_slice(json)?;
+        let mut object: S::Object = decode(json)?;
         Strategy::default(self, &mut object);
         Ok(Box::new(object))
     }

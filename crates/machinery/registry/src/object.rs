@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use base_meta::decode_value;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,10 +27,8 @@ where
         k8s_openapi::Metadata::metadata_mut(self)
     }
 
-    /// By way of text: decoding of all types from values would be compiled beside that from bytes, to save a few
-    /// microseconds of a write.
     fn of_value(value: Value) -> serde_json::Result<Self> {
-        serde_json::from_slice(&serde_json::to_vec(&value)?)
+        decode_value(&value)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ::api::bootstrap_token::{self as bootstrap, Expiry};
 use anyhow::{Context, Result, bail};
+use base_meta::decode_value;
 use base_tasks::Tasks;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -66,7 +67,7 @@ pub async fn keep(client: &Client, data_dir: &Path, token: &str, authority: &Tru
         groups: vec![bootstrap::JOINING.to_owned()],
     };
     let secret = secret(&new, bearer, Timestamp::now()).context("--token")?;
-    let secret: Secret = serde_json::from_value(secret).context("--token")?;
+    let secret: Secret = decode_value(&secret).context("--token")?;
     let api: kube::Api<Secret> = kube::Api::namespaced(client.clone(), bootstrap::NAMESPACE);
     match api.create(&kube::api::PostParams::default(), &secret).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {}

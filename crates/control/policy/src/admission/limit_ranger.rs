@@ -7,7 +7,6 @@ use std::sync::Arc;
 use api::pod::requests::{self, Amounts};
 use base_meta::quantity::Quantity;
 use base_meta::{Gvr, Status};
-use k8s_openapi::api::core::v1::PodSpec;
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::{Map, Value, json};
 
@@ -140,8 +139,7 @@ fn pod(range: &Value, pod: &Value) -> Vec<String> {
                 }
             }
             "Pod" => {
-                let spec = pod.get("spec").cloned().unwrap_or_default();
-                let Ok(mut spec) = serde_json::from_value::<PodSpec>(spec) else { continue };
+                let Ok(mut spec) = api::decoders::pod_spec(pod) else { continue };
                 // What its runtime needs beside it is not what it asks for.
                 spec.overhead = None;
                 let (requests, limits) = (requests::requests(&spec), requests::limits(&spec));

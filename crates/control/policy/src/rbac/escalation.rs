@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use base_meta::{Gvr, Status};
+use base_meta::{Gvr, Status, decode_value};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use machinery_apiserver::{Action, Attributes as Question, Authorizer as _, Decision};
 use machinery_registry::{Admission, Attributes, Operation};
@@ -63,14 +63,14 @@ impl Escalation {
         }
         let rules =
             role.get("rules").filter(|rules| !rules.is_null()).cloned().unwrap_or_else(|| Value::Array(Vec::new()));
-        match serde_json::from_value::<Vec<PolicyRule>>(rules) {
+        match decode_value::<Vec<PolicyRule>>(&rules) {
             Ok(rules) => self.excess(attributes, &rules),
             Err(error) => Some(error.to_string()),
         }
     }
 
     async fn binding(&self, attributes: &Attributes<'_>, binding: &Value) -> Option<String> {
-        let role: RoleRef = match serde_json::from_value(binding["roleRef"].clone()) {
+        let role: RoleRef = match decode_value(&binding["roleRef"]) {
             Ok(role) => role,
             Err(error) => return Some(error.to_string()),
         };

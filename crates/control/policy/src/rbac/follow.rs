@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base_meta::{Reason, Status};
+use base_meta::{Reason, Status, decode, decode_value};
 use base_tasks::Tasks;
 use futures::StreamExt as _;
 use machinery_registry::resource::WatchEvent;
@@ -177,7 +177,7 @@ impl Rbac {
 
     fn put(&self, kind: Kind, object: &Object) {
         fn parsed<T: DeserializeOwned>(object: &Object) -> Option<T> {
-            let parsed = serde_json::from_slice(object.json());
+            let parsed = decode(object.json());
             parsed.inspect_err(|error| tracing::error!(key = &*object.key, %error, "not authorized by")).ok()
         }
         match kind {
@@ -195,11 +195,9 @@ impl Rbac {
     /// Of the default policy's own making.
     pub(super) fn put_value(&self, kind: Kind, value: &Value) {
         let parsed = match kind {
-            Kind::ClusterRoles | Kind::Roles => {
-                serde_json::from_value(value.clone()).map(|role| self.write().put_role(role))
-            }
+            Kind::ClusterRoles | Kind::Roles => decode_value(value).map(|role| self.write().put_role(role)),
             Kind::ClusterRoleBindings | Kind::RoleBindings => {
-                serde_json::from_value(value.clone()).map(|binding| self.write().put_binding(binding))
+                decode_value(value).map(|binding| self.write().put_binding(binding))
             }
         };
         if let Err(error) = parsed {

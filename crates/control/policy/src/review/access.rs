@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use base_meta::Status;
 use base_meta::field::{Error, Path};
+use base_meta::{Status, decode_value};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
 use machinery_apiserver::{Action, Attributes};
 use machinery_registry::{RequestContext, UserInfo};
@@ -38,7 +38,7 @@ impl Answering for Access {
             }
             asked["metadata"]["namespace"] = json!(here);
         }
-        let spec: SubjectAccessReviewSpec = serde_json::from_value(asked["spec"].clone())
+        let spec: SubjectAccessReviewSpec = decode_value(&asked["spec"])
             .map_err(|error| Status::bad_request(format!("the review's spec does not decode: {error}")))?;
         invalid(&asked, &problems(&asked, &spec, self.of, here))?;
         let user = match self.of {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use base_meta::field::{Error, Path};
-use base_meta::{Gvk, Gvr, Reason, Status};
+use base_meta::{Gvk, Gvr, Reason, Status, decode};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestStatus};
@@ -127,7 +127,7 @@ impl TokenRequests {
             "secrets" => bound.secret = reference,
             "nodes" => bound.node = reference,
             _ => {
-                let pod: Pod = serde_json::from_slice(found.json()).map_err(Status::internal)?;
+                let pod = api::decoders::pod(found.json()).map_err(Status::internal)?;
                 let spec = pod.spec.as_ref();
                 if spec.and_then(|spec| spec.service_account_name.as_deref()) != Some(account) {
                     return Err(Status::bad_request(format!(
@@ -186,7 +186,7 @@ fn uuid() -> Result<String, Status> {
 impl SubresourceHandler for TokenRequests {
     async fn handle(&self, ctx: &RequestContext, name: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
         let body = request.into_body().collect().await.map_err(|error| Status::bad_request(error.to_string()))?;
-        let asked: TokenRequest = serde_json::from_slice(&body.to_bytes())
+        let asked: TokenRequest = decode(&body.to_bytes())
             .map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))?;
         let answer = self.serve(ctx, name, asked).await?;
         let json = serde_json::to_vec(&answer).map_err(Status::internal)?;

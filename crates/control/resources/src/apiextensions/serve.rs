@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base_meta::Status;
+use base_meta::{Status, decode};
 use base_tasks::Tasks;
 use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -121,7 +121,7 @@ pub(super) fn context(resource: &dyn Resource, namespace: Option<&str>) -> Reque
 }
 
 fn parsed(object: &Object) -> Option<CustomResourceDefinition> {
-    let parsed = serde_json::from_slice(object.json());
+    let parsed = decode(object.json());
     let mut parsed: CustomResourceDefinition =
         parsed.inspect_err(|error| tracing::error!(key = &*object.key, %error, "a definition does not decode")).ok()?;
     CustomResourceDefinitionStrategy.default(&mut parsed);

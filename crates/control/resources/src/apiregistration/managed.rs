@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base_meta::{Reason, Status};
+use base_meta::{Reason, Status, decode_value};
 use base_tasks::Tasks;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -94,7 +94,7 @@ impl Managed {
             list.items.iter().map(|object| (object.meta.name.to_string(), ours(&object.meta.labels))).collect();
         let (missing, gone) = plan(wanted, &stored);
         for object in missing {
-            let object = serde_json::from_value(object).map_err(Status::internal)?;
+            let object = decode_value(&object).map_err(Status::internal)?;
             match self.registry.create_typed(&ctx, &object).await {
                 Err(status) if status.reason != Reason::AlreadyExists => return Err(status),
                 _ => {}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base_meta::{Gvr, Status};
+use base_meta::{Gvr, Status, decode_value};
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Binding;
 use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
@@ -49,7 +49,7 @@ impl Resource for Bindings {
         };
         let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let binding = self.admission.pass(&self.def, ctx, &name, options.writing(), binding).await?;
-        let binding: Binding = serde_json::from_value(binding).map_err(|error| undecodable(&error))?;
+        let binding: Binding = decode_value(&binding).map_err(|error| undecodable(&error))?;
         let ctx = RequestContext { gvr: Gvr::of("", "v1", "pods"), ..ctx.clone() };
         self.bind.bind(&ctx, &name, binding, options.dry_run).await?;
         let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

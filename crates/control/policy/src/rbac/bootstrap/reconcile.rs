@@ -1,5 +1,6 @@
 //! What an object of the default policy lacks. Only ever adds: what users granted beyond it stays.
 
+use base_meta::decode_value;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
@@ -71,5 +72,5 @@ fn add(object: &mut Value, parent: &str, field: &str, items: &Value) {
 
 fn parsed(rules: Option<&Value>) -> Vec<PolicyRule> {
     // Stored rules have been decoded before; those of the table are checked by a test.
-    rules.and_then(|rules| serde_json::from_value(rules.clone()).ok()).unwrap_or_default()
+    rules.and_then(|rules| decode_value(rules).ok()).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use base_meta::selector::LabelSelector;
 use base_meta::status::Cause;
-use base_meta::{Gvr, Reason, Status};
+use base_meta::{Gvr, Reason, Status, decode_value};
 use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget, PodDisruptionBudgetStatus};
@@ -113,7 +113,7 @@ fn read(mut body: Value) -> Result<Eviction, Status> {
     }
     body["apiVersion"] = "policy/v1".into();
     body["kind"] = "Eviction".into();
-    serde_json::from_value(body).map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))
+    decode_value(&body).map_err(|error| Status::bad_request(format!("the body does not decode: {error}")))
 }
 
 fn options(asked: Option<&Asked>, dry_run: bool) -> Result<DeleteOptions, Status> {
