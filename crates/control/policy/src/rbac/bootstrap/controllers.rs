@@ -62,6 +62,17 @@ pub(super) const CONTROLLERS: &[(&str, &[Rule])] = &[
         ],
     ),
     (
+        "device-taint-eviction-controller",
+        &[
+            On("delete get list watch", "core", "pods"),
+            On("patch update", "core", "pods/status"),
+            On(READ, "resource.k8s.io", "resourceclaims"),
+            On(READ, "resource.k8s.io", "resourceslices"),
+            On(READ, "resource.k8s.io", "deviceclasses"),
+            EVENTS,
+        ],
+    ),
+    (
         "disruption-controller",
         &[
             On(READ, "apps extensions", "deployments"),
@@ -131,6 +142,7 @@ pub(super) const CONTROLLERS: &[(&str, &[Rule])] = &[
             On("patch update", "resource.k8s.io", "resourceclaims resourceclaims/status"),
             On("patch update", "core", "pods/status"),
             EVENTS,
+            On("patch update", "resource.k8s.io", "resourceclaims/binding"),
         ],
     ),
     ("generic-garbage-collector", &[On("delete get list patch update watch", "*", "*"), EVENTS]),

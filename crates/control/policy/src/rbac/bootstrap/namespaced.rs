@@ -6,10 +6,16 @@ use super::Kind;
 use super::roles::{EVENTS, READ};
 use super::table::Rule::{Of, On};
 use super::table::Subject::{Account, User};
-use super::table::{Role, Subject, binding, role};
+use super::table::{Role, Rule, Subject, binding, role};
 
 const SYSTEM: &str = "kube-system";
 const PUBLIC: &str = "kube-public";
+
+/// What it takes to lead among several of a kind.
+const LEADING: &[Rule] = &[
+    On("create get list update watch", "coordination.k8s.io", "leases"),
+    On("create get list update watch", "coordination.k8s.io", "leasecandidates"),
+];
 
 const ROLES: &[(&str, Role)] = &[
     (
@@ -22,20 +28,8 @@ const ROLES: &[(&str, Role)] = &[
     (SYSTEM, role("system:controller:bootstrap-signer", &[On(READ, "core", "secrets")])),
     (SYSTEM, role("system:controller:cloud-provider", &[On("create get list watch", "core", "configmaps")])),
     (SYSTEM, role("system:controller:token-cleaner", &[On("delete get list watch", "core", "secrets"), EVENTS])),
-    (
-        SYSTEM,
-        role(
-            "system::leader-locking-kube-controller-manager",
-            &[On("watch", "core", "configmaps"), Of("get update", "core", "configmaps", "kube-controller-manager")],
-        ),
-    ),
-    (
-        SYSTEM,
-        role(
-            "system::leader-locking-kube-scheduler",
-            &[On("watch", "core", "configmaps"), Of("get update", "core", "configmaps", "kube-scheduler")],
-        ),
-    ),
+    (SYSTEM, role("system::leader-locking-kube-controller-manager", LEADING)),
+    (SYSTEM, role("system::leader-locking-kube-scheduler", LEADING)),
     // Ours: the settings of the cluster DNS, which runs as kube-proxy does.
     (SYSTEM, role("system:sampan:dns", &[Of(READ, "core", "configmaps", "sampan-dns")])),
     (
@@ -59,7 +53,11 @@ const BINDINGS: &[(&str, &str, &str, &[Subject])] = &[
         SYSTEM,
         "system::leader-locking-kube-controller-manager",
         "system::leader-locking-kube-controller-manager",
-        &[User("system:kube-controller-manager"), Account("kube-controller-manager")],
+        &[
+            User("system:kube-controller-manager"),
+            Account("kube-controller-manager"),
+            Account("leader-election-controller"),
+        ],
     ),
     (
         SYSTEM,

@@ -253,5 +253,6 @@ const SCHEDULER: &[Rule] = &[
     On(READ, "storage.k8s.io", "volumeattachments"),
     On("get list patch update watch", "resource.k8s.io", "resourceclaims"),
     On("patch update", "resource.k8s.io", "resourceclaims/status"),
+    On("patch update", "resource.k8s.io", "resourceclaims/binding"),
     On(READ, "resource.k8s.io", "deviceclasses resourceslices"),
 ];
