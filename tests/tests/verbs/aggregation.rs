@@ -402,6 +402,27 @@ fn defined_groups_have_an_api_service_while_they_last() {
         // It is not a user's to take away.
         cluster.kubectl(&["delete", "apiservice", "v1.example.com"])?.ok();
         cluster.kubectl(&["wait", "--for=create", "apiservice/v1.example.com", "--timeout=10s"])?.ok();
+        // One that names a Service decides who answers, also for what is defined here.
+        cluster.kubectl(&["label", "apiservice", "v1.example.com", "kube-aggregator.kubernetes.io/automanaged-"])?.ok();
+        let elsewhere = r#"{"spec":{"service":{"namespace":"default","name":"nobody"},"insecureSkipTLSVerify":true}}"#;
+        cluster.kubectl(&["patch", "apiservice", "v1.example.com", "--type=merge", "-p", elsewhere])?.ok();
+        let boats = "/apis/example.com/v1/namespaces/default/boats";
+        eventually("somebody else is asked", || {
+            let asked = cluster.kubectl(&["get", "--raw", boats])?;
+            ensure!(
+                asked.stderr.contains("currently unable to handle the request"),
+                "{}{}",
+                asked.stdout,
+                asked.stderr
+            );
+            Ok(())
+        });
+        cluster.kubectl(&["delete", "apiservice", "v1.example.com"])?.ok();
+        eventually("boats are answered for here again", || {
+            let asked = cluster.kubectl(&["get", "--raw", boats])?;
+            ensure!(asked.stdout.contains("BoatList"), "{}{}", asked.stdout, asked.stderr);
+            Ok(())
+        });
         cluster.kubectl(&["delete", "crd", "boats.example.com"])?.ok();
         cluster.kubectl(&["wait", "--for=delete", "apiservice/v1.example.com", "--timeout=10s"])?.ok();
         cluster.finish()

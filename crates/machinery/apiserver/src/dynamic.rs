@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::ApiServer;
 
-/// Who answers for a group and version that this process does not hold: an aggregated API server.
+/// Who answers for a group and version in this process's place: an aggregated API server.
 #[async_trait::async_trait]
 pub trait Delegate: Send + Sync + 'static {
     /// The whole request below `/apis/GROUP/VERSION` (or `/openapi/v3/apis/GROUP/VERSION`): authenticated and
@@ -59,8 +59,8 @@ impl ApiServer {
         );
     }
 
-    /// Replaces the versions of `group` that others answer for; an empty list removes them. A version with resources
-    /// of this server's own is answered here.
+    /// Replaces the versions of `group` that others answer for; an empty list removes them. Resources of this server's
+    /// own in such a version are not served until it is removed again.
     pub fn set_delegated(&self, group: &str, versions: Vec<Delegated>) {
         self.inner.change(
             |dynamic| match versions.is_empty() {

@@ -62,29 +62,29 @@ impl Routes {
         self.by_plural.values().flatten()
     }
 
+    /// Those of groups and versions that this server answers for: all but what is delegated.
     pub(crate) fn defs(&self) -> impl Iterator<Item = &ResourceDef> {
-        self.all().map(|route| route.resource.def())
+        self.all()
+            .map(|route| route.resource.def())
+            .filter(|def| self.delegate_of(&def.gvk.group, &def.gvk.version).is_none())
     }
 
-    /// Where no resource of this server's own is of that group and version.
     pub(crate) fn delegated(&self) -> impl Iterator<Item = (&str, &Delegated)> {
-        let own =
-            |group: &str, version: &str| self.defs().any(|def| def.gvk.group == group && def.gvk.version == version);
-        self.delegated
-            .iter()
-            .filter(move |((group, version), _)| !own(group, version))
-            .map(|((group, _), delegated)| (group.as_str(), delegated))
+        self.delegated.iter().map(|((group, _), delegated)| (group.as_str(), delegated))
+    }
+
+    fn delegate_of(&self, group: &str, version: &str) -> Option<&Delegated> {
+        if self.delegated.is_empty() {
+            return None;
+        }
+        self.delegated.get(&(group.to_owned(), version.to_owned()))
     }
 
     /// Who answers for this path: `/apis/GROUP/VERSION…`, `/openapi/v3/apis/GROUP/VERSION`.
     pub(crate) fn delegate(&self, path: &str) -> Option<&Delegated> {
-        if self.delegated.is_empty() {
-            return None;
-        }
         let rest = path.strip_prefix("/openapi/v3").unwrap_or(path).strip_prefix("/apis/")?;
         let mut parts = rest.split('/');
-        let (group, version) = (parts.next()?, parts.next()?);
-        self.delegated().find(|(of, delegated)| *of == group && delegated.version == version).map(|(_, found)| found)
+        self.delegate_of(parts.next()?, parts.next()?)
     }
 }
 

@@ -12,9 +12,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base_meta::{Reason, Status};
+use base_meta::{Reason, Status, decode};
 use base_tasks::Tasks;
 use futures::StreamExt as _;
+use k8s_openapi::Resource as _;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
 use machinery_apiserver::{ApiServer, Delegated};
 use machinery_dial::Dialer;
@@ -121,7 +122,7 @@ async fn follow_others(resource: &dyn Resource, touched: impl Fn(&Object)) {
 }
 
 fn parsed(object: &Object) -> Option<APIService> {
-    let parsed = serde_json::from_slice(object.json());
+    let parsed = decode(object.json());
     parsed.inspect_err(|error| tracing::error!(key = &*object.key, %error, "an APIService does not decode")).ok()
 }
 
@@ -184,7 +185,9 @@ impl Aggregator {
 
     fn changed(self: &Arc<Self>, object: &Object) {
         let (Some(object), name) = (parsed(object), &*object.meta.name) else { return };
-        let Some(spec) = object.spec.clone().filter(|spec| spec.service.is_some()) else {
+        // What says who answers is always answered here.
+        let remote = |spec: &APIServiceSpec| spec.service.is_some() && spec.group.as_deref() != Some(APIService::GROUP);
+        let Some(spec) = object.spec.clone().filter(remote) else {
             return self.removed(name);
         };
         let mut all = self.kept();

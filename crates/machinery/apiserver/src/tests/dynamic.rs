@@ -75,11 +75,9 @@ impl Delegate for Metrics {
     }
 }
 
-#[tokio::test]
-async fn a_delegate_gets_the_whole_request() {
-    let (server, _) = server();
-    let delegated = |stale| Delegated {
-        version: "v1beta1".into(),
+fn delegated(version: &str, stale: bool) -> Delegated {
+    Delegated {
+        version: version.into(),
         group_priority: 100,
         version_priority: 100,
         delegate: Arc::new(Metrics),
@@ -87,8 +85,30 @@ async fn a_delegate_gets_the_whole_request() {
         stale,
         openapi_hash: Some("ABC".into()),
         openapi_v2: None,
-    };
-    server.set_delegated("metrics.k8s.io", vec![delegated(false)]);
+    }
+}
+
+#[tokio::test]
+async fn a_delegate_answers_in_place_of_own_resources() {
+    let (server, _) = server();
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let own = get(&server, "/apis/apps/v1").await;
+    server.set_delegated("apps", vec![delegated("v1", false)]);
+    for path in [deployments, "/apis/apps/v1"] {
+        assert_eq!(get(&server, path).await.1, format!("alice {path}"));
+    }
+    assert_eq!(url(&server, "apis/apps/v1").await, "/openapi/v3/apis/apps/v1?hash=ABC");
+    let groups = get(&server, "/apis").await.1["groups"].clone();
+    assert_eq!(groups[0]["versions"], json!([{ "groupVersion": "apps/v1", "version": "v1" }]));
+    server.set_delegated("apps", Vec::new());
+    assert_eq!(get(&server, deployments).await.1["kind"], "DeploymentList");
+    assert_eq!(get(&server, "/apis/apps/v1").await, own);
+}
+
+#[tokio::test]
+async fn a_delegate_gets_the_whole_request() {
+    let (server, _) = server();
+    server.set_delegated("metrics.k8s.io", vec![delegated("v1beta1", false)]);
     server.set_resources("example.com", vec![gadgets()]);
     for path in ["/apis/metrics.k8s.io/v1beta1/nodes?limit=5", "/apis/metrics.k8s.io/v1beta1"] {
         assert_eq!(get(&server, path).await.1, format!("alice {path}"));
@@ -101,7 +121,7 @@ async fn a_delegate_gets_the_whole_request() {
     let refused = Request::get("/apis/metrics.k8s.io/v1beta1/nodes").body(Full::default()).unwrap();
     assert_eq!(send(&server, "mallory", refused).await.status(), 403);
 
-    server.set_delegated("metrics.k8s.io", vec![delegated(true)]);
+    server.set_delegated("metrics.k8s.io", vec![delegated("v1beta1", true)]);
     let request =
         Request::get("/apis").header("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
     let response = send(&server, "alice", request.body(Full::default()).unwrap()).await;
