@@ -9,7 +9,7 @@ use machinery_apiserver::{Action, Attributes};
 use machinery_registry::{RequestContext, UserInfo};
 use serde_json::{Value, json};
 
-use super::{Answering, invalid};
+use super::{Answering, invalid, selectors};
 use crate::authorization::Chain;
 
 /// About whom a review is.
@@ -75,6 +75,10 @@ impl Answering for Access {
         if !verdict.reason.is_empty() {
             status["reason"] = json!(verdict.reason);
         }
+        let ignored = spec.resource_attributes.as_ref().map(|wanted| selectors::ignored(wanted, &resource_path()));
+        if let Some(ignored) = ignored.filter(|ignored| !ignored.is_empty()) {
+            status["evaluationError"] = json!(ignored);
+        }
         asked["status"] = status;
         Ok(asked)
     }
@@ -82,6 +86,10 @@ impl Answering for Access {
 
 fn said(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or("")
+}
+
+fn resource_path() -> Path {
+    Path::new("spec").child("resourceAttributes")
 }
 
 /// Upstream's `ValidateSubjectAccessReview` and its kin.
@@ -101,6 +109,9 @@ fn problems(asked: &Value, spec: &SubjectAccessReviewSpec, of: Of, here: &str) -
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
         _ => {}
+    }
+    if let Some(wanted) = &spec.resource_attributes {
+        errors.extend(selectors::problems(wanted, &resource_path()));
     }
     if of != Of::Caller && said(&spec.user).is_empty() && spec.groups.as_ref().is_none_or(Vec::is_empty) {
         errors.push(Error::invalid(

@@ -42,6 +42,74 @@ async fn access() {
 }
 
 #[tokio::test]
+async fn selectors_that_are_not_understood_are_told() {
+    let asked = |field: Value, label: Value| {
+        json!({"spec": {"user": "x", "resourceAttributes": {"verb": "list", "resource": "pods",
+            "fieldSelector": field, "labelSelector": label}}})
+    };
+    let requirement = |operator: &str, values: &[&str]| json!({"key": "a", "operator": operator, "values": values});
+    let (field, label) = ("spec.resourceAttributes.fieldSelector", "spec.resourceAttributes.labelSelector");
+    for (fields, labels, expected) in [
+        (json!({"rawSelector": "a=b"}), json!({"rawSelector": "a in (b)"}), String::new()),
+        (
+            json!({"rawSelector": "key in value"}),
+            json!({"rawSelector": "&"}),
+            format!("{field} ignored due to parse error; {label} ignored due to parse error"),
+        ),
+        (
+            json!({"requirements": [requirement("In", &["b"]), requirement("In", &["b", "c"])]}),
+            json!({"requirements": [requirement("Later", &["b"])]}),
+            format!("{field} partially ignored due to parse error; {label} ignored due to parse error"),
+        ),
+    ] {
+        let answer = ask("SubjectAccessReview", ADMIN, None, asked(fields, labels)).await.expect("answered");
+        assert_eq!(answer["status"]["evaluationError"].as_str().unwrap_or_default(), expected);
+    }
+    let good = json!({"rawSelector": "a=b"});
+    for (fields, labels, expected) in [
+        (
+            json!({}),
+            good.clone(),
+            format!(
+                "{field}.requirements: Required value: when {field} is specified, requirements or rawSelector is required"
+            ),
+        ),
+        (
+            json!({"rawSelector": "a", "requirements": [requirement("In", &["b"])]}),
+            good.clone(),
+            format!("{field}.rawSelector: Invalid value: \"a\": may not specified at the same time as requirements"),
+        ),
+        (
+            json!({"requirements": [{"key": "", "operator": "Exists"}]}),
+            good.clone(),
+            format!("{field}.requirements[0].key: Required value: must be specified"),
+        ),
+        (
+            good.clone(),
+            json!({"requirements": [requirement("In", &[])]}),
+            format!(
+                "{label}.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"
+            ),
+        ),
+        (
+            good.clone(),
+            json!({"requirements": [requirement("Exists", &["b"])]}),
+            format!(
+                "{label}.requirements[0].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            ),
+        ),
+        (
+            good,
+            json!({"requirements": [{"key": "a b", "operator": "Exists"}]}),
+            format!("{label}.requirements[0].key: Invalid value: \"a b\""),
+        ),
+    ] {
+        let status = ask("SubjectAccessReview", ADMIN, None, asked(fields, labels)).await.expect_err("refused");
+        assert!(status.message.contains(&expected), "{} wants {expected}", status.message);
+    }
+}
+
+#[tokio::test]
 async fn bad_questions() {
     let table = [
         (
