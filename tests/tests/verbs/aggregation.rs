@@ -399,9 +399,13 @@ fn defined_groups_have_an_api_service_while_they_last() {
         let made = cluster.object(&["apiservice", "v1.example.com"])?;
         assert_eq!(made["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"], "true");
         assert_eq!(made["status"]["conditions"][0]["reason"], "Local");
-        // It is not a user's to take away.
+        // It is not a user's to take away, nor to change.
         cluster.kubectl(&["delete", "apiservice", "v1.example.com"])?.ok();
         cluster.kubectl(&["wait", "--for=create", "apiservice/v1.example.com", "--timeout=10s"])?.ok();
+        let ranked = r#"{"spec":{"versionPriority":7}}"#;
+        cluster.kubectl(&["patch", "apiservice", "v1.example.com", "--type=merge", "-p", ranked])?.ok();
+        let back = "--for=jsonpath={.spec.versionPriority}=100";
+        cluster.kubectl(&["wait", back, "apiservice/v1.example.com", "--timeout=10s"])?.ok();
         // One that names a Service decides who answers, also for what is defined here.
         cluster.kubectl(&["label", "apiservice", "v1.example.com", "kube-aggregator.kubernetes.io/automanaged-"])?.ok();
         let elsewhere = r#"{"spec":{"service":{"namespace":"default","name":"nobody"},"insecureSkipTLSVerify":true}}"#;

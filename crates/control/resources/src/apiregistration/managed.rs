@@ -9,6 +9,7 @@ use base_meta::{Reason, Status, decode_value};
 use base_tasks::Tasks;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use machinery_registry::resource::WatchEvent;
 use machinery_registry::{ListOptions, Registry, Resource, Strategy as _};
 use serde_json::{Value, json};
@@ -34,15 +35,32 @@ fn object(group: &str, version: &str) -> Value {
         "spec": {"group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 100}})
 }
 
-/// Pure: what is to be made, and which of ours are to go.
-fn plan(wanted: &BTreeMap<String, BTreeSet<String>>, stored: &[(String, bool)]) -> (Vec<Value>, Vec<String>) {
+/// What is stored, by name: the spec of one of ours, `None` of a user's.
+type Stored = BTreeMap<String, Option<Value>>;
+
+#[derive(Debug, Default, PartialEq)]
+struct Plan {
+    missing: Vec<Value>,
+    /// Ours that say something else: no user's to change.
+    changed: Vec<Value>,
+    /// Ours that nothing asks for any more.
+    gone: Vec<String>,
+}
+
+fn plan(wanted: &BTreeMap<String, BTreeSet<String>>, stored: &Stored) -> Plan {
     let wanted = wanted.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
     let wanted: BTreeMap<String, Value> =
         wanted.map(|(group, version)| (format!("{version}.{group}"), object(group, version))).collect();
-    let gone = stored.iter().filter(|(name, ours)| *ours && !wanted.contains_key(name));
-    let gone = gone.map(|(name, _)| name.clone()).collect();
-    let missing = wanted.into_iter().filter(|(name, _)| !stored.iter().any(|(known, _)| known == name));
-    (missing.map(|(_, object)| object).collect(), gone)
+    let ours = stored.iter().filter(|(_, spec)| spec.is_some()).map(|(name, _)| name);
+    let mut plan = Plan { gone: ours.filter(|name| !wanted.contains_key(*name)).cloned().collect(), ..Plan::default() };
+    for (name, object) in wanted {
+        match stored.get(&name) {
+            None => plan.missing.push(object),
+            Some(Some(spec)) if *spec != object["spec"] => plan.changed.push(object),
+            Some(_) => {}
+        }
+    }
+    plan
 }
 
 impl Managed {
@@ -72,7 +90,7 @@ impl Managed {
                         Some((group, versions)) => drop(wanted.insert(group, versions)),
                         None => return,
                     },
-                    gone = deletion(watched) => if !gone {
+                    more = change(watched) => if !more {
                         events = None;
                     },
                 }
@@ -90,9 +108,29 @@ impl Managed {
         let ctx = server_context(self.registry.strategy().def().gvr(), None);
         let list = self.registry.list(&ctx, &ListOptions::default()).await?;
         let ours = |labels: &BTreeMap<Arc<str>, Arc<str>>| labels.get(MANAGED).map(|value| &**value) == Some("true");
-        let stored: Vec<(String, bool)> =
-            list.items.iter().map(|object| (object.meta.name.to_string(), ours(&object.meta.labels))).collect();
-        let (missing, gone) = plan(wanted, &stored);
+        let mut stored = Stored::new();
+        for object in &list.items {
+            let spec = if ours(&object.meta.labels) {
+                let parsed: Value = serde_json::from_slice(object.json()).map_err(Status::internal)?;
+                Some(parsed["spec"].clone())
+            } else {
+                None
+            };
+            stored.insert(object.meta.name.to_string(), spec);
+        }
+        let Plan { missing, changed, gone } = plan(wanted, &stored);
+        for object in changed {
+            let wanted: APIService = decode_value(&object).map_err(Status::internal)?;
+            let name = wanted.metadata.name.as_deref().unwrap_or_default();
+            let written = self.registry.update_with(&ctx, name, |stored| {
+                stored.spec.clone_from(&wanted.spec);
+                Ok(())
+            });
+            match written.await {
+                Err(status) if status.reason != Reason::NotFound => return Err(status),
+                _ => {}
+            }
+        }
         for object in missing {
             let object = decode_value(&object).map_err(Status::internal)?;
             match self.registry.create_typed(&ctx, &object).await {
@@ -110,13 +148,13 @@ impl Managed {
     }
 }
 
-/// Resolves when an object goes; false at the end of the watch.
-async fn deletion(events: &mut BoxStream<'static, WatchEvent>) -> bool {
+/// Resolves when an object changes or goes; false at the end of the watch.
+async fn change(events: &mut BoxStream<'static, WatchEvent>) -> bool {
     while let Some(event) = events.next().await {
         match event {
-            WatchEvent::Deleted(_) => return true,
+            WatchEvent::Deleted(_) | WatchEvent::Modified(_) => return true,
             WatchEvent::Error(_) => return false,
-            WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Bookmark { .. } => {}
+            WatchEvent::Added(_) | WatchEvent::Bookmark { .. } => {}
         }
     }
     false
@@ -132,12 +170,20 @@ mod tests {
             ("a.example".to_owned(), BTreeSet::from(["v1".to_owned(), "v2".to_owned()])),
             ("gone.example".to_owned(), BTreeSet::new()),
         ]);
-        let stored = [("v1.a.example", false), ("v1.gone.example", true), ("v1.mine.example", false)]
-            .map(|(name, ours)| (name.to_owned(), ours));
-        let (missing, gone) = plan(&wanted, &stored);
-        assert_eq!(gone, ["v1.gone.example"]);
-        assert_eq!(missing.len(), 1);
-        assert_eq!(missing[0]["metadata"]["name"], "v2.a.example");
-        assert_eq!(missing[0]["spec"]["groupPriorityMinimum"], 1000);
+        let stored = |name: &str, spec: Option<Value>| (name.to_owned(), spec);
+        let users = [stored("v1.a.example", None), stored("v1.mine.example", None)];
+        let gone = stored("v1.gone.example", Some(object("gone.example", "v1")["spec"].clone()));
+        let expected = Plan {
+            missing: vec![object("a.example", "v2")],
+            changed: Vec::new(),
+            gone: vec!["v1.gone.example".to_owned()],
+        };
+        assert_eq!(plan(&wanted, &users.iter().cloned().chain([gone]).collect()), expected);
+
+        let mut other = object("a.example", "v1")["spec"].clone();
+        other["service"] = json!({"namespace": "default", "name": "nobody"});
+        let kept = stored("v2.a.example", Some(object("a.example", "v2")["spec"].clone()));
+        let changed = plan(&wanted, &Stored::from([stored("v1.a.example", Some(other)), kept]));
+        assert_eq!(changed, Plan { changed: vec![object("a.example", "v1")], ..Plan::default() });
     }
 }
