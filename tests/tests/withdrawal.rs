@@ -66,6 +66,18 @@ fn rolling_updates_fail_no_connection() {
 }
 
 #[test]
+fn a_program_that_takes_its_time_is_sent_nothing_before_it_listens() {
+    must(under_load(|cluster, go_on| {
+        let slow = json!({"name": "my-nginx", "command": ["sh", "-c", "sleep 0.5; exec nginx -g 'daemon off;'"]});
+        let patch = json!({"spec": {"template": {"spec": {"containers": [slow]}}}}).to_string();
+        cluster.kubectl(&["patch", "deployment/my-nginx", "-p", &patch])?.ok();
+        cluster.rolled_out("my-nginx")?;
+        go_on();
+        Ok(())
+    }));
+}
+
+#[test]
 fn a_stopping_pod_is_terminating_and_not_ready_in_its_slice() {
     must((|| {
         let cluster = Cluster::start(Options::tutorial())?;

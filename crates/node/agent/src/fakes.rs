@@ -316,6 +316,11 @@ impl Runtime for World {
         listener.ok_or_else(|| SeamError::new("dial", sandbox, "connection refused"))?;
         Ok(Box::new(near))
     }
+
+    async fn listens(&self, _: &str, ports: &[u16]) -> Result<bool, SeamError> {
+        let state = self.state.lock().unwrap();
+        Ok(ports.iter().all(|port| state.listeners.contains_key(port)))
+    }
 }
 
 #[async_trait]

@@ -274,6 +274,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn attach(&self, container: &str, seen: u64) -> Result<Streams, SeamError>;
     /// Connects to a port of the sandbox's loopback, as what runs in it would.
     async fn dial(&self, sandbox: &str, port: u16) -> Result<Connection, SeamError>;
+    /// Whether every one of the TCP ports has a listener in the sandbox; found out without a connection.
+    async fn listens(&self, sandbox: &str, ports: &[u16]) -> Result<bool, SeamError>;
 }
 
 /// An image on this node, ready to run.

@@ -2,6 +2,7 @@
 
 mod dial;
 mod images;
+mod listening;
 mod network;
 mod runtime;
 

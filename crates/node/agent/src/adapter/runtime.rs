@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::adapter::dial;
+use crate::adapter::{dial, listening};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, ExecSpec, Exit, Runtime, RuntimeEvent, Sandbox, SandboxSpec,
     SeamError, Seccomp, Streams, TerminalSize, label,
@@ -273,5 +273,10 @@ impl Runtime for OciRuntime {
     async fn dial(&self, id: &str, port: u16) -> Result<Connection, SeamError> {
         let status = self.0.sandbox(id).await.map_err(|error| SeamError::new("find sandbox", id, error))?;
         Ok(Box::new(dial::localhost(status.netns, id, port).await?))
+    }
+
+    async fn listens(&self, id: &str, ports: &[u16]) -> Result<bool, SeamError> {
+        let status = self.0.sandbox(id).await.map_err(|error| SeamError::new("find sandbox", id, error))?;
+        listening::all(status.netns, id, ports).await
     }
 }

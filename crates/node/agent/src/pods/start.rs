@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Probe;
+use k8s_openapi::api::core::v1::{Container, Probe};
 use machinery_client::EventKind::{Normal, Warning};
 
 use crate::handler::Target;
@@ -10,7 +10,7 @@ use crate::hook;
 use crate::plan::spec_hash;
 use crate::pods::worker::Worker;
 use crate::pods::{Message, image};
-use crate::probe;
+use crate::probe::{self, ProbeEvent};
 use crate::seams::{Exit, chain};
 use crate::state::{
     BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, Health, IMAGE_PULL_BACK_OFF, ImageRef, ImageState,
@@ -178,15 +178,31 @@ impl Worker {
         let Some(container) = self.container(name).cloned() else { return };
         let Some(running) = self.running_mut(name) else { return };
         running.health.started = true;
-        if container.readiness_probe.is_none() {
-            running.health.ready = true;
-        }
-        if let Some(probe) = container.readiness_probe {
-            self.spawn_probe(name, ProbeKind::Readiness, probe);
+        let ports = tcp_ports(&container);
+        match container.readiness_probe {
+            Some(probe) => self.spawn_probe(name, ProbeKind::Readiness, probe),
+            None if ports.is_empty() => running.health.ready = true,
+            None => self.await_opening(name, ports),
         }
         if let Some(probe) = container.liveness_probe {
             self.spawn_probe(name, ProbeKind::Liveness, probe);
         }
+    }
+
+    /// In place of a readiness probe.
+    fn await_opening(&mut self, name: &str, ports: Vec<u16>) {
+        let Some(sandbox) = self.state.sandbox.id().map(ToOwned::to_owned) else { return };
+        let now = self.now();
+        let Some(running) = self.running_mut(name) else { return };
+        let container = running.id.clone();
+        let running_for = Duration::try_from(now.duration_since(running.started_at)).unwrap_or_default();
+        let (runtime, outbox) = (self.machine.runtime.clone(), self.outbox.clone());
+        let task = self.tasks.spawn(async move {
+            probe::opening::run(runtime, sandbox, ports, running_for).await;
+            let (kind, event) = (ProbeKind::Readiness, ProbeEvent::Settled(true));
+            let _ = outbox.send(Message::Probed { container, kind, event });
+        });
+        self.attached.entry(name.to_owned()).or_default().push(task);
     }
 
     fn spawn_probe(&mut self, name: &str, kind: ProbeKind, probe: Probe) {
@@ -204,4 +220,11 @@ impl Worker {
         });
         self.attached.entry(name.to_owned()).or_default().push(task);
     }
+}
+
+/// Where its programs say that they listen.
+fn tcp_ports(container: &Container) -> Vec<u16> {
+    let ports = container.ports.iter().flatten();
+    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    tcp.filter_map(|port| u16::try_from(port.container_port).ok()).collect()
 }

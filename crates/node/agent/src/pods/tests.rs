@@ -157,6 +157,32 @@ async fn a_pod_comes_up_and_reports_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_without_a_readiness_probe_is_ready_once_it_listens() {
+    let declares = |pod: &mut serde_json::Value| {
+        pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}, {"containerPort": 443, "protocol": "TCP"}]);
+    };
+    let started = |state: &State| state.status["containerStatuses"][0]["started"] == true;
+    let bench = Bench::new(pod(declares), |_| {}).await;
+    bench.world.until("started", started).await;
+    let listen = |port| bench.world.state.lock().unwrap().listeners.insert(port, mpsc::unbounded_channel().0);
+    listen(80);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(condition(&bench.world.state.lock().unwrap(), "Ready"), "False", "443 is still closed");
+    let before = tokio::time::Instant::now();
+    listen(443);
+    bench.ready().await;
+    assert!(before.elapsed() < Duration::from_millis(100), "{:?}", before.elapsed());
+
+    // Who never listens is ready, too.
+    let bench = Bench::new(pod(declares), |_| {}).await;
+    bench.world.until("started", started).await;
+    let before = tokio::time::Instant::now();
+    bench.ready().await;
+    let after = before.elapsed().as_secs_f64();
+    assert!((1.9..2.2).contains(&after), "{after} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletion_withdraws_then_signals_then_kills_then_deletes() {
     let bench = Bench::new(pod(|_| {}), |world| {
         *world.withdrawal.lock().unwrap() = Duration::from_millis(200);

@@ -4,6 +4,7 @@
 //! Event. The only timers are the periods that users set.
 
 mod check;
+pub mod opening;
 mod threshold;
 
 use std::time::Duration;
