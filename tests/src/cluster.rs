@@ -1,7 +1,7 @@
 //! One server with its node, started and stopped like a user would.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::host::{NODE_IP, Namespace, binary, image, run};
+use crate::host::{NODE_IP, NODE_IP6, Namespace, binary, image, run};
 use crate::kubectl::{self, Answer, kubectls};
 
 /// The longest any wait of a test takes before the test fails.
@@ -34,6 +34,8 @@ pub struct Options {
     pub disk: Option<u32>,
     /// As many nodes, by `sampan up`; 0: one server alone.
     pub nodes: usize,
+    /// Of [`Options::nodes`]: `--ip-family`.
+    pub ip_family: Option<&'static str>,
 }
 
 impl Options {
@@ -43,8 +45,9 @@ impl Options {
     }
 }
 
-/// The network of [`Options::nodes`].
+/// The networks of [`Options::nodes`].
 const NODES: &str = "172.31.7.0/24";
+const NODES6: &str = "fd31:7::/64";
 
 /// A node of [`Options::nodes`].
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -54,7 +57,15 @@ pub struct Node {
     pub namespace: String,
     /// Its link's other end.
     pub link: String,
-    pub address: Ipv4Addr,
+    /// One per family.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Node {
+    /// The preferred family's.
+    pub fn address(&self) -> IpAddr {
+        self.addresses[0]
+    }
 }
 
 pub struct Cluster {
@@ -126,8 +137,14 @@ impl Cluster {
         if !self.options.quiet {
             command.arg("-v");
         }
-        command.args(["up", "--nodes", &self.options.nodes.to_string(), "--network", NODES, "--data-dir"]);
-        command.arg(self.data_dir());
+        let family = self.options.ip_family.unwrap_or("ipv4");
+        let networks = match family {
+            "ipv4" => NODES.to_owned(),
+            "ipv6" => NODES6.to_owned(),
+            _ => format!("{NODES},{NODES6}"),
+        };
+        command.args(["up", "--nodes", &self.options.nodes.to_string()]);
+        command.args(["--ip-family", family, "--network", &networks, "--data-dir"]).arg(self.data_dir());
         command.arg("--").args(&self.options.arguments);
         let started = Instant::now();
         let answer = kubectl::answer(command, "")?;
@@ -136,7 +153,11 @@ impl Cluster {
         let answer = self.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
         ensure!(answer.success, "no default service account: {}\n{}", answer.stderr, self.log());
         // So that the host outside reaches the nodes, as it would any host behind a router.
-        run("ip", &["-n", &self.namespace.outside, "route", "add", NODES, "via", NODE_IP])?;
+        for (network, via) in [(NODES, NODE_IP), (NODES6, NODE_IP6)] {
+            if networks.contains(network) {
+                run("ip", &["-n", &self.namespace.outside, "route", "add", network, "via", via])?;
+            }
+        }
         Ok(())
     }
 

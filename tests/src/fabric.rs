@@ -13,7 +13,8 @@ impl Cluster {
         // For each of the others its pods, and the address that is there to be probed.
         self.routes("dev eth0", 2 * others)?;
         let rules = "add table bridge cloud; add chain bridge cloud forward { type filter hook forward priority 0; }; \
-            add rule bridge cloud forward ip saddr 10.42.0.0/16 drop; add rule bridge cloud forward ip daddr 10.42.0.0/16 drop";
+            add rule bridge cloud forward ip saddr 10.42.0.0/16 drop; add rule bridge cloud forward ip daddr 10.42.0.0/16 drop; \
+            add rule bridge cloud forward ip6 saddr fd42::/56 drop; add rule bridge cloud forward ip6 daddr fd42::/56 drop";
         self.node("nft", &[rules])?.ok();
         self.routes("dev vx-", others)
     }
@@ -24,12 +25,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until every node has so many routes of ours with these words.
+    /// Waits until every node has so many routes of ours with these words, in each of its families.
     pub fn routes(&self, words: &str, count: usize) -> Result<()> {
         for node in self.nodes()? {
             eventually(words, || {
-                let routes = run("ip", &["-n", &node.namespace, "route", "show", "proto", "83"])?;
-                ensure!(routes.matches(words).count() == count, "{}: {routes}", node.name);
+                for family in &node.addresses {
+                    let family = if family.is_ipv4() { "-4" } else { "-6" };
+                    let routes = run("ip", &["-n", &node.namespace, family, "route", "show", "proto", "83"])?;
+                    ensure!(routes.matches(words).count() == count, "{}: {routes}", node.name);
+                }
                 Ok(())
             });
         }

@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 pub const NODE_IP: &str = "198.51.100.10";
 /// The address of the other end of the node's link: a host outside the cluster.
 pub const OUTSIDE_IP: &str = "198.51.100.1";
+/// The same of IPv6.
+pub const NODE_IP6: &str = "2001:db8:7::10";
+pub const OUTSIDE_IP6: &str = "2001:db8:7::1";
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -75,8 +78,9 @@ impl Namespace {
         run("ip", &["netns", "add", node])?;
         run("ip", &["netns", "add", outside])?;
         run("ip", &["-n", node, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", outside])?;
-        for (name, address) in [(node, NODE_IP), (outside, OUTSIDE_IP)] {
-            run("ip", &["-n", name, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        for (name, four, six) in [(node, NODE_IP, NODE_IP6), (outside, OUTSIDE_IP, OUTSIDE_IP6)] {
+            run("ip", &["-n", name, "address", "add", &format!("{four}/24"), "dev", "eth0"])?;
+            run("ip", &["-n", name, "address", "add", &format!("{six}/64"), "dev", "eth0", "nodad"])?;
             run("ip", &["-n", name, "link", "set", "lo", "up"])?;
             // A link-local address comes up seconds later, in the middle of a comparison of the kernel's state.
             run("ip", &["-n", name, "link", "set", "eth0", "addrgenmode", "none"])?;
@@ -105,12 +109,14 @@ impl Namespace {
         command
     }
 
-    /// The node's links, rules, and routes, to compare before and after.
+    /// The node's links, rules, routes and forwarding, to compare before and after.
     pub fn kernel_state(&self) -> Result<String> {
         let mut state = String::new();
         for arguments in [
             &["ip", "-o", "link", "show"][..],
             &["ip", "route", "show", "table", "all"],
+            &["ip", "-6", "route", "show", "table", "all"],
+            &["cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"],
             &["ip", "neigh", "show", "nud", "permanent"],
             &["nft", "list", "ruleset"],
         ] {

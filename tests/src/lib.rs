@@ -27,7 +27,7 @@ pub use backend::{Asked, Backend, Trust, authority};
 pub use cluster::{Cluster, Node, Options, with_every_kubectl};
 pub use dns::{Dig, Resolver};
 
-pub use host::{NODE_IP, Namespace, OUTSIDE_IP, binary, image, repository, run};
+pub use host::{NODE_IP, NODE_IP6, Namespace, OUTSIDE_IP, OUTSIDE_IP6, binary, image, repository, run};
 pub use kubectl::{Answer, kubectl_1_20, kubectls, spdy_kubectls};
 pub use place::{Place, first_process, processes};
 pub use session::Session;

@@ -47,6 +47,22 @@ impl Cluster {
         pairs.collect()
     }
 
+    /// All addresses of a pod.
+    pub fn pod_ips(&self, pod: &str) -> Result<Vec<IpAddr>> {
+        let pod = self.object(&["pod", pod])?;
+        let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
+        ips.map(|ip| ip["ip"].as_str().context("an ip")?.parse().context("an address")).collect()
+    }
+
+    /// A Service's ClusterIPs with its first port.
+    pub fn service_ips(&self, name: &str) -> Result<Vec<SocketAddr>> {
+        let service = self.object(&["service", name])?;
+        let port = service["spec"]["ports"][0]["port"].as_u64().context("a Service has a port")?;
+        let port = u16::try_from(port).context("ports have 16 bits")?;
+        let ips = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
+        ips.map(|ip| Ok(SocketAddr::new(ip.as_str().context("an ip")?.parse().context("an address")?, port))).collect()
+    }
+
     /// A Service's ClusterIP with its first port.
     pub fn service(&self, name: &str) -> Result<SocketAddr> {
         let service = self.object(&["service", name])?;

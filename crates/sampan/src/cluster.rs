@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::IpCidr;
 use base_tasks::Tasks;
 use control_controllers::Supply;
 use control_policy::rbac::Loaded;
@@ -161,7 +161,7 @@ impl ControlPlane {
         machinery_client::over(self.api.in_process(user))
     }
 
-    pub fn start_controllers(&mut self, tasks: &Tasks, pods: Ipv4Cidr, balancers: Supply) {
+    pub fn start_controllers(&mut self, tasks: &Tasks, pods: Vec<IpCidr>, balancers: Supply) {
         if let Some(loaded) = self.loaded.take() {
             self.rbac.follow(&tasks.child("rbac"), loaded);
         }
@@ -204,6 +204,6 @@ pub fn facts(node_ip: IpAddr, port: u16, cluster_dns: IpAddr) -> bootstrap::Fact
 
 /// The preferred family's first.
 fn ranges(options: &Server) -> Result<Vec<ServiceRange>> {
-    let texts = options.service_cidr.texts();
-    texts.iter().map(|text| ServiceRange::parse(text).context("the service range")).collect()
+    let parse = |block: IpCidr| ServiceRange::parse(&block.to_string()).context("the service range");
+    options.service_cidr.iter().map(parse).collect()
 }

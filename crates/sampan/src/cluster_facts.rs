@@ -1,11 +1,11 @@
 //! What all nodes of a cluster must agree on: the server's options, published as a ConfigMap that nodes read when they join.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use base_sys::route::{Ipv4Cidr, Ipv6Cidr};
+use base_sys::route::IpCidr;
 use k8s_openapi::api::core::v1::ConfigMap;
 use machinery_client::kube::api::{ObjectMeta, Patch, PatchParams};
 use machinery_client::kube::{Api, Client, Error};
@@ -17,51 +17,39 @@ const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sampan-cluster";
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Networks are kept as text, as users write them.
+/// Networks are kept as text, as users write them: one block, or one of each family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClusterFacts {
     cluster_cidr: String,
     service_cidr: String,
-    /// The blocks of IPv6 of pods and of services, where the cluster has both.
-    #[serde(default)]
-    six: Option<[String; 2]>,
-    pub cluster_dns: Ipv4Addr,
+    pub cluster_dns: IpAddr,
     pub cluster_domain: String,
     /// Tells this cluster's packets between nodes from other clusters': 24 bits.
     pub network_id: u32,
 }
 
 impl ClusterFacts {
-    pub fn new(pods: Blocks, services: Blocks, cluster_dns: Ipv4Addr, cluster_domain: &str, network_id: u32) -> Self {
+    pub fn new(pods: &Blocks, services: &Blocks, cluster_dns: IpAddr, cluster_domain: &str, network_id: u32) -> Self {
         Self {
-            cluster_cidr: pods.v4.to_string(),
-            service_cidr: services.v4.to_string(),
-            six: pods.v6.zip(services.v6).map(|(pods, services)| [pods.to_string(), services.to_string()]),
+            cluster_cidr: pods.to_string(),
+            service_cidr: services.to_string(),
             cluster_dns,
             cluster_domain: cluster_domain.to_owned(),
             network_id,
         }
     }
 
-    pub fn cluster_cidr(&self) -> Result<Ipv4Cidr> {
-        self.cluster_cidr.parse().context("the range of pod addresses")
+    pub fn cluster_cidrs(&self) -> Result<Vec<IpCidr>> {
+        list(&self.cluster_cidr).context("cluster-cidr, the ranges of pod addresses")
     }
 
-    pub fn service_cidr(&self) -> Result<Ipv4Cidr> {
-        self.service_cidr.parse().context("the range of service addresses")
-    }
-
-    /// The blocks of IPv6 of pods and of services.
-    pub fn six(&self) -> Result<Option<(Ipv6Cidr, Ipv6Cidr)>> {
-        let Some([pods, services]) = &self.six else { return Ok(None) };
-        let pods = pods.parse().context("the IPv6 range of pod addresses")?;
-        Ok(Some((pods, services.parse().context("the IPv6 range of service addresses")?)))
+    pub fn service_cidrs(&self) -> Result<Vec<IpCidr>> {
+        list(&self.service_cidr).context("service-cidr, the ranges of service addresses")
     }
 
     /// As the ConfigMap holds them.
     fn data(&self) -> BTreeMap<String, String> {
-        let six = self.six.iter().flat_map(|[pods, services]| [("cluster-cidr-6", pods), ("service-cidr-6", services)]);
         [
             ("cluster-cidr", self.cluster_cidr.clone()),
             ("service-cidr", self.service_cidr.clone()),
@@ -70,7 +58,6 @@ impl ClusterFacts {
             ("network-id", self.network_id.to_string()),
         ]
         .into_iter()
-        .chain(six.map(|(key, value)| (key, value.clone())))
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
     }
@@ -80,14 +67,12 @@ impl ClusterFacts {
         let facts = Self {
             cluster_cidr: field("cluster-cidr")?.clone(),
             service_cidr: field("service-cidr")?.clone(),
-            six: data.get("cluster-cidr-6").cloned().zip(data.get("service-cidr-6").cloned()).map(Into::into),
             cluster_dns: field("cluster-dns")?.parse().context("cluster-dns")?,
             cluster_domain: field("cluster-domain")?.clone(),
             network_id: field("network-id")?.parse().context("network-id")?,
         };
-        facts.cluster_cidr()?;
-        facts.service_cidr()?;
-        facts.six()?;
+        facts.cluster_cidrs()?;
+        facts.service_cidrs()?;
         Ok(facts)
     }
 
@@ -127,6 +112,11 @@ impl ClusterFacts {
     }
 }
 
+/// Blocks with commas between them.
+pub fn list(text: &str) -> Result<Vec<IpCidr>> {
+    text.split(',').map(|block| block.parse().with_context(|| format!("{block:?}"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,12 +124,13 @@ mod tests {
     #[test]
     fn facts_survive_the_config_map_and_bad_ones_are_named() {
         let cidr = |text: &str| crate::config::blocks(text).expect("blocks");
-        let dns = Ipv4Addr::new(10, 43, 0, 10);
-        let facts = ClusterFacts::new(cidr("10.42.0.0/16"), cidr("10.43.0.0/16"), dns, "cluster.local", 7);
+        let dns = IpAddr::from([10, 43, 0, 10]);
+        let facts = ClusterFacts::new(&cidr("10.42.0.0/16"), &cidr("10.43.0.0/16"), dns, "cluster.local", 7);
         let data = facts.data();
         assert_eq!(ClusterFacts::of_data(&data).expect("read"), facts);
-        let six = ClusterFacts::new(cidr("10.42.0.0/16,fd42::/56"), cidr("10.43.0.0/16,fd43::/108"), dns, "x", 7);
-        assert_eq!(ClusterFacts::of_data(&six.data()).expect("read"), six);
+        let both = ClusterFacts::new(&cidr("10.42.0.0/16,fd42::/56"), &cidr("10.43.0.0/16,fd43::/108"), dns, "x", 7);
+        assert_eq!(ClusterFacts::of_data(&both.data()).expect("read"), both);
+        assert_eq!(both.cluster_cidrs().expect("blocks").len(), 2);
         for key in data.keys() {
             let mut bad = data.clone();
             bad.remove(key);

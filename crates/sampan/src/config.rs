@@ -1,9 +1,10 @@
 //! The command line, parsed to types once; nothing below reads the environment.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use base_sys::route::{Ipv4Cidr, Ipv6Cidr};
+use base_sys::ip::HostIps;
+use base_sys::route::IpCidr;
 use clap::{Args, Parser, Subcommand};
 use control_controllers::Pool;
 use control_resources::NodePortRange;
@@ -54,9 +55,9 @@ pub struct Server {
     #[command(flatten)]
     pub data: DataDir,
 
-    /// Address the API listens on.
-    #[arg(long, env = "SAMPAN_BIND_ADDRESS", default_value = "0.0.0.0", value_name = "IP")]
-    pub bind_address: IpAddr,
+    /// Address the API listens on [default: all of this host].
+    #[arg(long, env = "SAMPAN_BIND_ADDRESS", value_name = "IP")]
+    pub bind_address: Option<IpAddr>,
 
     /// Port the API listens on.
     #[arg(long, env = "SAMPAN_HTTPS_LISTEN_PORT", default_value_t = 6443, value_name = "PORT",
@@ -71,11 +72,11 @@ pub struct Server {
     #[arg(long, env = "SAMPAN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 
-    /// Addresses of pods: a block of IPv4, and one of IPv6 after a comma or before it.
+    /// Addresses of pods: a block of either family, or one of each with a comma between them.
     #[arg(long, env = "SAMPAN_CLUSTER_CIDR", default_value = "10.42.0.0/16", value_name = "CIDR[,CIDR]", value_parser = blocks)]
     pub cluster_cidr: Blocks,
 
-    /// Addresses of services, likewise; the first is of services that do not say which family they want.
+    /// Addresses of services, likewise and of the same families; the first is of services that do not say which family they want.
     #[arg(long, env = "SAMPAN_SERVICE_CIDR", default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", value_parser = blocks)]
     pub service_cidr: Blocks,
 
@@ -90,7 +91,7 @@ pub struct Server {
 
     /// Address of the cluster DNS, inside the service CIDR [default: its tenth address].
     #[arg(long, env = "SAMPAN_CLUSTER_DNS", value_name = "IP")]
-    pub cluster_dns: Option<Ipv4Addr>,
+    pub cluster_dns: Option<IpAddr>,
 
     /// Domain of the cluster.
     #[arg(long, env = "SAMPAN_CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
@@ -133,9 +134,14 @@ pub struct Up {
     #[arg(long, env = "SAMPAN_NODES", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub nodes: u32,
 
-    /// Addresses of the nodes, and of this host among them [default: an unused /24 of 172.30.0.0/16].
-    #[arg(long, env = "SAMPAN_NETWORK", value_name = "CIDR", value_parser = network)]
-    pub network: Option<Ipv4Cidr>,
+    /// Addresses of the nodes, and of this host among them [default: an unused /24 of 172.30.0.0/16, or /64 of
+    /// fd73:616d::/32].
+    #[arg(long, env = "SAMPAN_NETWORK", value_name = "CIDR[,CIDR]", value_parser = blocks)]
+    pub network: Option<Blocks>,
+
+    /// Families of all addresses.
+    #[arg(long, env = "SAMPAN_IP_FAMILY", value_enum, default_value = "ipv4", value_name = "FAMILY")]
+    pub ip_family: IpFamily,
 
     /// Leave what there is when the cluster does not start, to be looked at.
     #[arg(long)]
@@ -159,9 +165,9 @@ pub struct NodeOptions {
     #[arg(long, env = "SAMPAN_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
 
-    /// Address of this node [default: the one its default route uses].
-    #[arg(long, env = "SAMPAN_NODE_IP", value_name = "IP")]
-    pub node_ip: Option<Ipv4Addr>,
+    /// Address of this node, or one of each family with a comma between them [default: those its default routes use].
+    #[arg(long, env = "SAMPAN_NODE_IP", value_name = "IP[,IP]")]
+    pub node_ip: Option<HostIps>,
 
     /// Addresses of this node for the outside, such as a NAT router's in front of it [default: none].
     #[arg(long, env = "SAMPAN_NODE_EXTERNAL_IP", value_name = "IPS", value_delimiter = ',')]
@@ -336,52 +342,49 @@ pub struct NewToken {
     pub groups: Vec<String>,
 }
 
-/// Where pods or services get their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blocks {
-    pub v4: Ipv4Cidr,
-    pub v6: Option<Ipv6Cidr>,
-    v6_first: bool,
+/// The families of a throw-away cluster.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpFamily {
+    #[default]
+    Ipv4,
+    Ipv6,
+    /// Both, IPv4 preferred.
+    Dual,
 }
+
+/// Where pods or services get their addresses: one block, or one of each family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocks(Vec<IpCidr>);
 
 impl Blocks {
     /// The preferred family's first.
-    pub fn texts(&self) -> Vec<String> {
-        let mut texts = vec![self.v4.to_string()];
-        if let Some(v6) = self.v6 {
-            texts.insert(usize::from(!self.v6_first), v6.to_string());
-        }
-        texts
+    pub fn iter(&self) -> impl Iterator<Item = IpCidr> + use<'_> {
+        self.0.iter().copied()
+    }
+}
+
+impl std::fmt::Display for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let texts: Vec<String> = self.iter().map(|block| block.to_string()).collect();
+        f.write_str(&texts.join(","))
     }
 }
 
 pub(crate) fn blocks(text: &str) -> Result<Blocks, String> {
-    let (first, second) = text.split_once(',').map_or((text, None), |(first, second)| (first, Some(second)));
-    match second {
-        None => Ok(Blocks { v4: network(first)?, v6: None, v6_first: false }),
-        Some(second) if first.contains(':') => {
-            Ok(Blocks { v4: network(second)?, v6: Some(network6(first)?), v6_first: true })
-        }
-        Some(second) => Ok(Blocks { v4: network(first)?, v6: Some(network6(second)?), v6_first: false }),
+    let blocks = text.split(',').map(block).collect::<Result<Vec<_>, _>>()?;
+    match blocks[..] {
+        [_] => Ok(Blocks(blocks)),
+        [first, second] if first.is_ipv4() != second.is_ipv4() => Ok(Blocks(blocks)),
+        _ => Err("expected one block, or one of each family".to_owned()),
     }
-}
-
-fn network6(text: &str) -> Result<Ipv6Cidr, String> {
-    let cidr: Ipv6Cidr = text.parse().map_err(|error| format!("{error}"))?;
-    if !(32..=120).contains(&cidr.prefix()) {
-        return Err("the prefix of an IPv6 block must be between 32 and 120".to_owned());
-    }
-    if cidr.to_string() != text {
-        return Err(format!("bits are set beyond the prefix; did you mean {cidr}?"));
-    }
-    Ok(cidr)
 }
 
 /// A network that pods or services can be numbered from.
-fn network(text: &str) -> Result<Ipv4Cidr, String> {
-    let cidr: Ipv4Cidr = text.parse().map_err(|error| format!("{error}"))?;
-    if !(8..=28).contains(&cidr.prefix()) {
-        return Err("the prefix must be between 8 and 28".to_owned());
+fn block(text: &str) -> Result<IpCidr, String> {
+    let cidr: IpCidr = text.parse().map_err(|error| format!("{error}"))?;
+    let prefixes = if cidr.is_ipv4() { 8..=28 } else { 32..=120 };
+    if !prefixes.contains(&cidr.prefix()) {
+        return Err(format!("the prefix must be between {} and {}", prefixes.start(), prefixes.end()));
     }
     if cidr.to_string() != text {
         return Err(format!("bits are set beyond the prefix; did you mean {cidr}?"));
@@ -402,20 +405,21 @@ mod tests {
 
     #[test]
     fn blocks_of_both_families_in_either_order() {
-        let of = |text| blocks(text).map(|blocks| blocks.texts());
-        assert_eq!(of("10.43.0.0/16"), Ok(vec!["10.43.0.0/16".into()]));
-        assert_eq!(of("10.43.0.0/16,fd43::/108"), Ok(vec!["10.43.0.0/16".into(), "fd43::/108".into()]));
-        assert_eq!(of("fd43::/108,10.43.0.0/16"), Ok(vec!["fd43::/108".into(), "10.43.0.0/16".into()]));
-        for bad in ["fd43::/108", "10.43.0.0/16,", "10.43.0.0/16,10.44.0.0/16", "fd43::1/108,10.43.0.0/16"] {
+        let of = |text| blocks(text).map(|blocks| blocks.to_string());
+        for good in ["10.43.0.0/16", "fd43::/108", "10.43.0.0/16,fd43::/108", "fd43::/108,10.43.0.0/16"] {
+            assert_eq!(of(good), Ok(good.to_owned()));
+        }
+        for bad in ["10.43.0.0/16,", "10.43.0.0/16,10.44.0.0/16", "fd43::1/108,10.43.0.0/16", "fd43::/24", "fd43::/124"]
+        {
             assert!(of(bad).is_err(), "{bad}");
         }
+        assert!(of("10.43.0.0/16,fd43::/108,fd44::/108").is_err());
     }
 
     #[test]
     fn bad_networks_are_explained() {
-        assert!(network("10.43.0.0/16").is_ok());
-        for bad in ["", "10.43.0.0", "10.43.0.1/16", "10.43.0.0/40", "10.43.0.0/31", "x/16", "fd00::/64"] {
-            assert!(network(bad).is_err(), "{bad}");
+        for bad in ["", "10.43.0.0", "10.43.0.1/16", "10.43.0.0/40", "10.43.0.0/31", "x/16", "fd00::"] {
+            assert!(block(bad).is_err(), "{bad}");
         }
     }
 }

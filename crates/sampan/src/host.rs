@@ -1,9 +1,12 @@
 //! What this host says about itself, and the names under which a data directory owns things on it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use base_sys::ip::HostIps;
+use base_sys::route::IpCidr;
+use nix::sys::socket::SockaddrStorage;
 use sha2::{Digest, Sha256};
 
 /// Names derived from the data directory, so that several Sampans share a host without meeting.
@@ -57,15 +60,19 @@ pub fn chosen_node_name(chosen: Option<&str>) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// The address that was chosen for this node, else the host's.
-pub fn chosen_node_ip(chosen: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
-    match chosen {
-        Some(address) if address.is_loopback() => {
-            bail!("--node-ip {address} is a loopback address: pods could not reach the node by it")
-        }
-        Some(address) => Ok(address),
-        None => node_ip(),
+/// The addresses of this node, of the families that the cluster's pods have: those that were chosen, else the host's.
+/// The second family's may be missing.
+pub fn node_ips(chosen: Option<HostIps>, pods: &[IpCidr]) -> Result<HostIps> {
+    if let Some(address) = chosen.iter().flat_map(HostIps::iter).find(IpAddr::is_loopback) {
+        bail!("--node-ip {address} is a loopback address: pods could not reach the node by it")
     }
+    let mut families = pods.iter().map(|block| {
+        let chosen = chosen.and_then(|chosen| chosen.beside(block.network()));
+        chosen.or_else(|| node_ip(block.is_ipv4()))
+    });
+    let primary = families.next().flatten();
+    let primary = primary.context("this host has no address of the family of --cluster-cidr; use --node-ip")?;
+    Ok(HostIps { primary, secondary: families.next().flatten() })
 }
 
 /// The host's name, in the form that a Node's name needs.
@@ -79,50 +86,38 @@ fn node_name() -> Result<String> {
     Ok(name)
 }
 
-/// The address this host uses towards others, else any address that is not loopback.
-fn node_ip() -> Result<Ipv4Addr> {
-    // Connecting a datagram socket sends nothing; it asks the routing table for a source address.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a socket")?;
-    if socket.connect(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9))).is_ok()
-        && let Ok(SocketAddr::V4(local)) = socket.local_addr()
-        && !local.ip().is_loopback()
-    {
-        return Ok(*local.ip());
-    }
-    let addresses = nix::ifaddrs::getifaddrs().context("listing this host's addresses")?;
-    addresses
-        .filter_map(|interface| interface.address?.as_sockaddr_in().map(|address| address.ip()))
-        .find(|address| !address.is_loopback() && !address.is_link_local())
-        .context("this host has no address besides loopback; use --node-ip")
-}
-
-/// The IPv6 address this host uses towards others, else any that is neither loopback nor of one link.
-pub fn node_ip6() -> Option<Ipv6Addr> {
-    let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// The address of one family that this host uses towards others, else any that others could reach.
+fn node_ip(v4: bool) -> Option<IpAddr> {
+    // Of the documentation's ranges. Connecting a datagram socket sends nothing; it asks the routing table for a source
+    // address.
+    let (any, somebody): (IpAddr, IpAddr) = match v4 {
+        true => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        false => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
     let route = || {
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((documentation, 9)).ok()?;
-        let SocketAddr::V6(local) = socket.local_addr().ok()? else { return None };
-        Some(*local.ip()).filter(|address| !address.is_loopback())
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((somebody, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(reachable)
     };
-    let any = || {
-        let addresses = nix::ifaddrs::getifaddrs().ok()?;
-        addresses
-            .filter_map(|interface| interface.address?.as_sockaddr_in6().map(|address| address.ip()))
-            .find(|address| !address.is_loopback() && !address.is_unicast_link_local())
-    };
-    route().or_else(any)
+    route().or_else(|| addresses().into_iter().find(|address| address.is_ipv4() == v4 && reachable(address)))
 }
 
-/// All of this host's own IPv4 addresses, for the API's certificate.
+fn reachable(address: &IpAddr) -> bool {
+    !address.is_loopback()
+        && match address {
+            IpAddr::V4(four) => !four.is_link_local(),
+            IpAddr::V6(six) => !six.is_unicast_link_local(),
+        }
+}
+
+/// All of this host's own addresses, for the API's certificate.
 pub fn addresses() -> Vec<IpAddr> {
-    nix::ifaddrs::getifaddrs().map_or_else(
-        |_| Vec::new(),
-        |all| {
-            all.filter_map(|interface| interface.address?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip())))
-                .collect()
-        },
-    )
+    let address = |address: SockaddrStorage| {
+        let four = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    nix::ifaddrs::getifaddrs()
+        .map_or_else(|_| Vec::new(), |all| all.filter_map(|interface| address(interface.address?)).collect())
 }
 
 /// The resolver configuration that pods and the cluster DNS take over: the host's, or, where that only names a resolver
@@ -145,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_node_is_not_reached_by_a_loopback_address() {
-        let refused = chosen_node_ip(Some(Ipv4Addr::LOCALHOST)).expect_err("refused").to_string();
+        let local = HostIps::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let refused = node_ips(Some(local), &[]).expect_err("refused").to_string();
         assert!(refused.starts_with("--node-ip 127.0.0.1 is a loopback address"), "{refused}");
         let refused = chosen_node_name(Some("A_B")).expect_err("refused").to_string();
         assert!(refused.starts_with("--node-name \"A_B\": "), "{refused}");

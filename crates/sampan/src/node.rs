@@ -1,17 +1,17 @@
 //! The node: pod network, data plane, DNS, container runtime, images, agent.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use base_sys::route::{IpCidr, Ipv4Cidr};
+use base_sys::ip::HostIps;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 use net_podnet::PodNet;
 use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
-use net_proxy::{Network, Proxy, ProxyConfig};
+use net_proxy::{Proxy, ProxyConfig};
 use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Providers, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
@@ -28,7 +28,7 @@ pub struct Node {
     pub data_dir: PathBuf,
     pub names: Names,
     pub name: String,
-    pub node_ip: Ipv4Addr,
+    pub node_ips: HostIps,
     pub facts: ClusterFacts,
     /// The node's addresses for the outside.
     pub external_ips: Vec<IpAddr>,
@@ -52,8 +52,8 @@ impl Node {
         let fabric = net_podnet::fabric::start(tasks, clients.network.clone(), self.fabric(&owned)?)
             .context("starting the network between nodes")?;
         let proxy =
-            net_proxy::start(tasks, clients.network.clone(), self.proxy()?).context("starting the data plane")?;
-        let announce = AnnounceConfig { node_name: self.name.clone(), node_ip: self.node_ip };
+            net_proxy::start(tasks, clients.network.clone(), self.proxy(&owned)?).context("starting the data plane")?;
+        let announce = AnnounceConfig { node_name: self.name.clone(), node_ips: self.node_ips.iter().collect() };
         net_podnet::announce::start(tasks, clients.network.clone(), announce, &fabric);
         let (loopback, loaded) = (podnet.clone(), proxy.clone());
         tasks.spawn("loopback", async move {
@@ -76,7 +76,7 @@ impl Node {
         let dns = net_dns::Config {
             address: self.facts.cluster_dns,
             domain: self.facts.cluster_domain.clone(),
-            ranges: [self.facts.cluster_cidr()?, self.facts.service_cidr()?].map(IpCidr::V4).to_vec(),
+            ranges: [self.facts.cluster_cidrs()?, self.facts.service_cidrs()?].concat(),
             node_name: self.name.clone(),
             resolv_conf: host::resolv_conf(),
             keeper: net_dns::keeper_paths(&self.data_dir, &self.names.cgroup),
@@ -89,7 +89,7 @@ impl Node {
         let images = ImageStore::open(&self.data_dir.join("images"), registries).context("opening the image store")?;
         let runtime = OciRuntime::new(runtime, events, tasks);
         let agent = tasks.clone();
-        let config = self.agent(Some(owned.node_cidr()?));
+        let config = self.agent(owned.networks()?.iter().map(|network| network.node_cidr.to_string()).collect());
         tasks.spawn("agent", async move {
             let (runtime, events) = runtime;
             let parts = (Arc::new(runtime) as Arc<dyn seams::Runtime>, events);
@@ -113,9 +113,12 @@ impl Node {
     async fn own(&self, client: &Client) -> Result<Owned> {
         let node_cidr = match Owned::read(&self.data_dir)? {
             Some(before) => before.node_cidr,
-            None => node_agent::register(client, &self.agent(None)).await.context("registering this node")?,
+            None => {
+                let blocks = node_agent::register(client, &self.agent(Vec::new())).await;
+                blocks.context("registering this node")?.join(",")
+            }
         };
-        let owned = Owned { node_ip: self.node_ip, node_cidr, facts: self.facts.clone() };
+        let owned = Owned { node_ip: self.node_ips.to_string(), node_cidr, facts: self.facts.clone() };
         owned.write(&self.data_dir)?;
         Ok(owned)
     }
@@ -123,44 +126,35 @@ impl Node {
     fn fabric(&self, owned: &Owned) -> Result<FabricConfig> {
         Ok(FabricConfig {
             node_name: self.name.clone(),
-            node_ip: self.node_ip,
-            node_cidr: owned.node_cidr()?,
-            cluster_cidr: self.facts.cluster_cidr()?,
+            networks: owned.networks()?,
             tunnel: self.names.tunnel.clone(),
             network_id: self.facts.network_id,
         })
     }
 
-    fn proxy(&self) -> Result<ProxyConfig> {
+    fn proxy(&self, owned: &Owned) -> Result<ProxyConfig> {
+        let network = |network: net_podnet::Network| {
+            let net_podnet::Network { cluster_cidr, service_cidr, node_ip, .. } = network;
+            net_proxy::Network { cluster_cidr, service_cidr, node_ip }
+        };
         Ok(ProxyConfig {
             table: self.names.table.clone(),
             node_name: self.name.clone(),
             pod_interface_prefix: self.names.interface_prefix.clone(),
             tunnel: self.names.tunnel.clone(),
-            v4: Some(Network {
-                cluster_cidr: self.facts.cluster_cidr()?,
-                service_cidr: self.facts.service_cidr()?,
-                node_ip: self.node_ip,
-            }),
-            v6: self.network6()?,
+            networks: owned.networks()?.into_iter().map(network).collect(),
         })
     }
 
-    /// Where the cluster has blocks of IPv6 and this node an address.
-    fn network6(&self) -> Result<Option<Network<Ipv6Addr>>> {
-        let Some((cluster_cidr, service_cidr)) = self.facts.six()? else { return Ok(None) };
-        Ok(host::node_ip6().map(|node_ip| Network { cluster_cidr, service_cidr, node_ip }))
-    }
-
-    fn agent(&self, node_cidr: Option<Ipv4Cidr>) -> AgentConfig {
+    fn agent(&self, node_cidrs: Vec<String>) -> AgentConfig {
         let build = env!("CARGO_PKG_VERSION");
         AgentConfig {
             node_name: self.name.clone(),
-            node_ip: IpAddr::V4(self.node_ip),
-            node_cidr: node_cidr.map(|block| block.to_string()),
+            node_ips: self.node_ips,
+            node_cidrs,
             external_ips: self.external_ips.clone(),
             data_dir: self.data_dir.join("agent"),
-            cluster_dns: IpAddr::V4(self.facts.cluster_dns),
+            cluster_dns: self.facts.cluster_dns,
             cluster_domain: self.facts.cluster_domain.clone(),
             resolv_conf: host::resolv_conf(),
             tls: Arc::clone(&self.tls),
@@ -207,6 +201,6 @@ pub fn credential_providers(options: &NodeOptions) -> Result<Arc<Providers>> {
 }
 
 /// The node's own addresses that its serving certificate names.
-pub fn addresses(node_ip: Ipv4Addr) -> [IpAddr; 2] {
-    [IpAddr::V4(node_ip), IpAddr::V4(Ipv4Addr::LOCALHOST)]
+pub fn addresses(node_ips: HostIps) -> Vec<IpAddr> {
+    node_ips.iter().chain([IpAddr::V4(Ipv4Addr::LOCALHOST)]).collect()
 }

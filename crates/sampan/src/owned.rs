@@ -1,21 +1,22 @@
 //! What a data directory's Sampan owns on this host, written down so that it can be removed after any end.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use base_sys::route::Ipv4Cidr;
-use net_podnet::PodNetConfig;
+use base_sys::ip::HostIps;
+use base_sys::route::IpCidr;
+use net_podnet::{Network, PodNetConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_facts::ClusterFacts;
+use crate::cluster_facts::{self, ClusterFacts};
 use crate::host::Names;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Owned {
-    pub node_ip: Ipv4Addr,
-    /// This node's share of the cluster's pod addresses.
+    /// As the command line has it.
+    pub node_ip: String,
+    /// This node's shares of the cluster's pod addresses, with commas between them.
     pub node_cidr: String,
     /// Of the cluster, so that a restart needs no server.
     #[serde(flatten)]
@@ -42,17 +43,37 @@ impl Owned {
         }
     }
 
-    pub fn node_cidr(&self) -> Result<Ipv4Cidr> {
-        self.node_cidr.parse().context("this node's block of pod addresses")
+    /// One per family, the preferred one first.
+    pub fn networks(&self) -> Result<Vec<Network>> {
+        let node_ips: HostIps = self.node_ip.parse().context("this node's addresses")?;
+        let blocks = cluster_facts::list(&self.node_cidr).context("this node's blocks of pod addresses")?;
+        let services = self.facts.service_cidrs()?;
+        let beside =
+            |cidrs: &[IpCidr], other: IpCidr| cidrs.iter().find(|cidr| cidr.is_ipv4() == other.is_ipv4()).copied();
+        let network = |cluster_cidr: IpCidr| {
+            Ok(Network {
+                cluster_cidr,
+                service_cidr: beside(&services, cluster_cidr)
+                    .with_context(|| format!("the cluster has no range of service addresses beside {cluster_cidr}"))?,
+                node_cidr: beside(&blocks, cluster_cidr).with_context(|| {
+                    format!(
+                        "this node has no block of {cluster_cidr}: it joined when the cluster had other families; \
+                         `sampan uninstall` and join again"
+                    )
+                })?,
+                node_ip: node_ips.beside(cluster_cidr.network()).with_context(|| {
+                    format!("this host has no address of the family of the pods' range {cluster_cidr}; use --node-ip")
+                })?,
+            })
+        };
+        self.facts.cluster_cidrs()?.into_iter().map(network).collect()
     }
 
     pub fn podnet(&self, data_dir: &Path, names: &Names) -> Result<PodNetConfig> {
         Ok(PodNetConfig {
             state_dir: data_dir.join("net"),
             host_state_dir: net_podnet::forwarding::STATE.into(),
-            node_cidr: self.node_cidr()?,
-            service_cidr: self.facts.service_cidr()?,
-            node_ip: self.node_ip,
+            networks: self.networks()?,
             interface_prefix: names.interface_prefix.clone(),
             mtu: None,
         })

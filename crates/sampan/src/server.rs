@@ -1,10 +1,12 @@
 //! `sampan server`: a control plane and, unless told otherwise, a node.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use base_sys::ip::HostIps;
+use base_sys::route::IpCidr;
 use base_tasks::Tasks;
 use control_controllers::Supply;
 use tokio::net::TcpListener;
@@ -21,7 +23,7 @@ use crate::run::{self, Signals};
 use crate::token;
 
 /// Which address of the service range is the DNS's, by k3s's custom.
-const DNS_NUMBER: u32 = 10;
+const DNS_NUMBER: u128 = 10;
 
 pub async fn run(options: Server) -> Result<()> {
     let signals = Signals::listen()?;
@@ -30,10 +32,10 @@ pub async fn run(options: Server) -> Result<()> {
     let tasks = Tasks::root("sampan");
     let authority = Arc::new(Authority::open(&data_dir.join("tls"))?);
     let front_proxy = FrontProxy::open(&data_dir.join("tls"), &options.request_header)?;
-    let address = SocketAddr::new(options.bind_address, options.https_listen_port);
+    let address = SocketAddr::new(plan.bind_address, options.https_listen_port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
 
-    let first = cluster::facts(IpAddr::V4(plan.node_ip), options.https_listen_port, IpAddr::V4(plan.cluster_dns));
+    let first = cluster::facts(plan.api_address(), options.https_listen_port, plan.cluster_dns);
     let mut control = ControlPlane::open(&tasks, &data_dir, &options, &authority, &front_proxy, first).await?;
     // Before anybody can ask: a node that joins at once finds both.
     let facts = plan.facts(&options, &authority);
@@ -42,11 +44,11 @@ pub async fn run(options: Server) -> Result<()> {
     if let Some(token) = &options.token {
         token::keep(&admin, &data_dir, token, &authority.trust).await?;
     }
-    write_kubeconfig(&data_dir, &options, &authority)?;
+    write_kubeconfig(&data_dir, address, &options, &authority)?;
     let tls = {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &plan.service_name()];
         let mut ips = host::addresses();
-        ips.extend([IpAddr::V4(plan.node_ip), IpAddr::V4(plan.kubernetes)]);
+        ips.extend(plan.node_ips.iter().chain([plan.kubernetes]));
         ips.extend(&options.node.node_external_ip);
         // Nodes that join know the authority by its hash alone: it is shown.
         let leaf =
@@ -61,7 +63,7 @@ pub async fn run(options: Server) -> Result<()> {
         pool: options.load_balancer_pool.clone().unwrap_or_default(),
         reserved: vec![options.https_listen_port, KUBELET_PORT],
     };
-    control.start_controllers(&tasks, options.cluster_cidr.v4, balancers);
+    control.start_controllers(&tasks, options.cluster_cidr.iter().collect(), balancers);
     if !options.disable_agent {
         let clients = Clients {
             agent: control.client(&format!("system:node:{}", plan.node_name), &["system:nodes"]),
@@ -79,31 +81,39 @@ pub async fn run(options: Server) -> Result<()> {
 /// The options with their defaults worked out.
 struct Plan {
     node_name: String,
-    node_ip: Ipv4Addr,
-    cluster_dns: Ipv4Addr,
+    node_ips: HostIps,
+    bind_address: IpAddr,
+    cluster_dns: IpAddr,
     /// The ClusterIP of the Service `kubernetes`.
-    kubernetes: Ipv4Addr,
+    kubernetes: IpAddr,
     cluster_domain: String,
 }
 
 impl Plan {
     fn of(options: &Server) -> Result<Self> {
-        let (pods, services) = (options.cluster_cidr.v4, options.service_cidr.v4);
-        if pods.overlaps(services) {
-            bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
+        let pods: Vec<IpCidr> = options.cluster_cidr.iter().collect();
+        let services: Vec<IpCidr> = options.service_cidr.iter().collect();
+        for pods in &pods {
+            if let Some(services) = services.iter().find(|services| services.overlaps(*pods)) {
+                bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
+            }
         }
-        if let (Some(pods), Some(services)) = (options.cluster_cidr.v6, options.service_cidr.v6)
-            && pods.overlaps(services)
-        {
-            bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
+        let lacks = |blocks: &[IpCidr], v4| blocks.iter().all(|block| block.is_ipv4() != v4);
+        if [true, false].into_iter().any(|v4| lacks(&pods, v4) != lacks(&services, v4)) {
+            let (pods, services) = (&options.cluster_cidr, &options.service_cidr);
+            bail!("--cluster-cidr {pods} and --service-cidr {services} must be of the same families");
         }
         let node_name = host::chosen_node_name(options.node.node_name.as_deref())?;
+        let first = services.first().context("--service-cidr is empty")?;
         let cluster_dns = match options.cluster_dns {
-            Some(address) if services.contains(address) => address,
-            Some(address) => bail!("--cluster-dns {address} is not in --service-cidr {services}"),
-            None => services.nth(DNS_NUMBER).context("--service-cidr is too small for a DNS address")?,
+            Some(address) if first.contains(address) => address,
+            Some(address) => bail!("--cluster-dns {address} is not in --service-cidr {first}"),
+            None => first.nth(DNS_NUMBER).context("--service-cidr is too small for a DNS address")?,
         };
-        let node_ip = host::chosen_node_ip(options.node.node_ip)?;
+        let node_ips = host::node_ips(options.node.node_ip, &pods)?;
+        // A socket of IPv6 takes connections of both.
+        let six = pods.iter().any(|block| !block.is_ipv4());
+        let any = if six { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let domain = &options.cluster_domain;
         let problems = base_meta::names::dns1123_subdomain(domain);
         if !problems.is_empty() {
@@ -111,9 +121,10 @@ impl Plan {
         }
         Ok(Self {
             node_name,
-            node_ip,
+            node_ips,
+            bind_address: options.bind_address.unwrap_or(any),
             cluster_dns,
-            kubernetes: services.nth(1).context("--service-cidr is too small")?,
+            kubernetes: first.nth(1).context("--service-cidr is too small")?,
             cluster_domain: domain.clone(),
         })
     }
@@ -122,19 +133,24 @@ impl Plan {
         format!("kubernetes.default.svc.{}", self.cluster_domain)
     }
 
+    /// Of the family of the Service `kubernetes`, where this host has one.
+    fn api_address(&self) -> IpAddr {
+        self.node_ips.beside(self.kubernetes).unwrap_or(self.node_ips.primary)
+    }
+
     fn facts(&self, options: &Server, authority: &Authority) -> ClusterFacts {
-        let (pods, services) = (options.cluster_cidr, options.service_cidr);
+        let (pods, services) = (&options.cluster_cidr, &options.service_cidr);
         ClusterFacts::new(pods, services, self.cluster_dns, &self.cluster_domain, authority.trust.network_id())
     }
 
     fn node(&self, data_dir: &Path, options: &Server, authority: &Authority, facts: ClusterFacts) -> Result<Node> {
-        let ips = node::addresses(self.node_ip);
+        let ips = node::addresses(self.node_ips);
         let leaf = authority.server(&format!("system:node:{}", self.node_name), &[&self.node_name], &ips)?;
         Ok(Node {
             data_dir: data_dir.to_owned(),
             names: Names::of(data_dir),
             name: self.node_name.clone(),
-            node_ip: self.node_ip,
+            node_ips: self.node_ips,
             facts,
             registries: options.node.private_registry.clone(),
             credential_providers: node::credential_providers(&options.node)?,
@@ -145,14 +161,14 @@ impl Plan {
     }
 }
 
-fn write_kubeconfig(data_dir: &Path, options: &Server, authority: &Authority) -> Result<()> {
+fn write_kubeconfig(data_dir: &Path, listens: SocketAddr, options: &Server, authority: &Authority) -> Result<()> {
     let admin = authority.client("kubernetes-admin", &["system:masters"])?;
     // Where this host reaches it; the certificate names every address for those who copy the file elsewhere.
-    let host = match options.bind_address {
+    let host = match listens.ip() {
         address if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         address => address,
     };
-    let server = format!("https://{}", SocketAddr::new(host, options.https_listen_port));
+    let server = format!("https://{}", SocketAddr::new(host, listens.port()));
     let text = kubeconfig::render(&server, &authority.trust.pem, &admin);
     pki::write_private(&data_dir.join("kubeconfig.yaml"), text.as_bytes())?;
     match &options.write_kubeconfig {

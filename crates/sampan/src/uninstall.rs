@@ -34,8 +34,8 @@ pub async fn run(data: DataDir) -> Result<()> {
     net_policy::remove(&names.policy_table).context("removing the network policies")?;
     net_dns::keeper::quit(&net_dns::keeper_paths(&data_dir, &names.cgroup)).context("ending the DNS keeper")?;
     if let Some(owned) = Owned::read(&data_dir)? {
-        let pods = owned.facts.cluster_cidr()?;
-        net_podnet::fabric::remove(&names.tunnel, pods).context("removing the network between nodes")?;
+        let pods = owned.facts.cluster_cidrs()?;
+        net_podnet::fabric::remove(&names.tunnel, &pods).context("removing the network between nodes")?;
         net_podnet::announce::remove().context("giving back load balancers' addresses")?;
         PodNet::remove_all(&owned.podnet(&data_dir, &names)?).context("removing the pod network")?;
         net_dns::remove_address(owned.facts.cluster_dns).context("giving back the DNS address")?;

@@ -106,7 +106,7 @@ fn without_a_pool_the_nodes_own_addresses_lead_to_it() {
         eventually("one has all nodes' addresses, and the other says why not", || {
             let (one, two) = (addresses(&cluster, "one")?, addresses(&cluster, "two")?);
             let (has, other) = if one.is_empty() { (two, one) } else { (one, two) };
-            let wanted: Vec<IpAddr> = nodes.iter().map(|node| node.address.into()).collect();
+            let wanted: Vec<IpAddr> = nodes.iter().map(|node| node.address()).collect();
             ensure!(has == wanted && other.is_empty(), "{has:?} {other:?}");
             let events = cluster.kubectl(&["get", "events"])?.ok();
             ensure!(events.contains("PortInUse"), "{events}");
@@ -114,7 +114,7 @@ fn without_a_pool_the_nodes_own_addresses_lead_to_it() {
         });
         let outside = Place::outside(&cluster)?;
         for node in &nodes {
-            let address = SocketAddr::new(node.address.into(), 80);
+            let address = SocketAddr::new(node.address(), 80);
             eventually("the node answers", || {
                 let answer = outside.run(|| get(address, "/"))?;
                 ensure!(answer.body.contains("echo-"), "{answer:?}");

@@ -68,7 +68,7 @@ fn refused(cluster: &Cluster, token: &str, server: &str) -> Result<String> {
 fn who_may_not_join_is_told_why() {
     must((|| {
         let cluster = Cluster::start(Options { nodes: 2, ..Options::default() })?;
-        let server = format!("https://{}:6443", cluster.nodes()?[0].address);
+        let server = format!("https://{}:6443", cluster.nodes()?[0].address());
         let good = cluster.sampan(&["token", "create"])?.ok();
         let (hash, bearer) = good.trim().split_once("::").context("K10<hash>::<token>")?;
         ensure!(hash.len() == 67 && hash.starts_with("K10"), "{good}");
@@ -98,7 +98,7 @@ fn a_node_changes_its_own_only() {
         let cluster = Cluster::start(Options { nodes: 2, ..Options::default() })?;
         let pem = cluster.data_dir().join("n2/tls/node-client.pem");
         let ca = cluster.data_dir().join("n2/tls/ca.crt");
-        let server = format!("https://{}:6443", cluster.nodes()?[0].address);
+        let server = format!("https://{}:6443", cluster.nodes()?[0].address());
         let (pem, ca) = (pem.to_string_lossy().into_owned(), ca.to_string_lossy().into_owned());
         let ask = |method: &str, path: &str, body: &str| -> Result<String> {
             let url = format!("{server}{path}");

@@ -16,7 +16,12 @@ use tests::{Cluster, Options};
 
 /// Three nodes with the tutorial's images.
 fn three() -> Result<Cluster> {
-    Cluster::start(Options { nodes: 3, ..Options::tutorial() })
+    three_of("ipv4")
+}
+
+/// With addresses of these families (`--ip-family`).
+fn three_of(ip_family: &'static str) -> Result<Cluster> {
+    Cluster::start(Options { nodes: 3, ip_family: Some(ip_family), ..Options::tutorial() })
 }
 
 /// A pod on each node, by the node's name: it answers with its own name, and logs who asked.
@@ -47,7 +52,7 @@ spec:
     command: [sh, -c]
     args:
     - |
-      printf 'server {{ listen 80; location / {{ return 200 "%s $remote_addr\\n"; }} }}' {name} > /etc/nginx/conf.d/default.conf
+      printf 'server {{ listen 80; listen [::]:80; location / {{ return 200 "%s $remote_addr\\n"; }} }}' {name} > /etc/nginx/conf.d/default.conf
       exec nginx -g 'daemon off;'
     ports: [{{containerPort: 80, name: http}}]
     readinessProbe: {{httpGet: {{port: 80}}, periodSeconds: 1}}

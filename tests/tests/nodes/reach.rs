@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use tests::{Cluster, Place, eventually, get, must};
 
-use crate::{one_on_each, three};
+use crate::{one_on_each, three, three_of};
 
 /// Who answered, and whom it saw.
 fn ask(place: &Place, address: SocketAddr) -> Result<(String, IpAddr)> {
@@ -14,18 +14,25 @@ fn ask(place: &Place, address: SocketAddr) -> Result<(String, IpAddr)> {
     Ok((name.to_owned(), seen.parse().context("an address")?))
 }
 
-/// Everybody reaches every pod; pods are seen by their own addresses.
+/// Everybody reaches every address of every pod; pods are seen by their own addresses.
 fn everybody_reaches_every_pod(cluster: &Cluster) -> Result<()> {
-    let pods = one_on_each(cluster)?;
-    for (name, ip) in pods.values() {
-        let address = SocketAddr::new(*ip, 80);
-        for (client, own) in pods.values() {
-            let (answered, seen) = ask(&Place::pod(cluster, client)?, address)?;
-            ensure!((&answered, seen) == (name, *own), "{client} to {name}: {answered} saw {seen}");
-        }
-        for node in cluster.nodes()? {
-            let (answered, _) = ask(&Place::of(&node)?, address)?;
-            ensure!(answered == *name, "{} to {name}: {answered}", node.name);
+    let mut pods = Vec::new();
+    for (name, _) in one_on_each(cluster)?.into_values() {
+        let ips = cluster.pod_ips(&name)?;
+        ensure!(ips.len() == cluster.nodes()?[0].addresses.len(), "{name} has {ips:?}");
+        pods.push((name, ips));
+    }
+    for (name, ips) in &pods {
+        for (family, ip) in ips.iter().enumerate() {
+            let address = SocketAddr::new(*ip, 80);
+            for (client, own) in &pods {
+                let (answered, seen) = ask(&Place::pod(cluster, client)?, address)?;
+                ensure!((&answered, seen) == (name, own[family]), "{client} to {name}: {answered} saw {seen}");
+            }
+            for node in cluster.nodes()? {
+                let (answered, _) = ask(&Place::of(&node)?, address)?;
+                ensure!(answered == *name, "{} to {name}: {answered}", node.name);
+            }
         }
     }
     Ok(())
@@ -43,34 +50,42 @@ fn all_answer(place: &Place, address: SocketAddr, backends: usize) -> Result<()>
 
 fn services_lead_to_all_nodes(cluster: &Cluster) -> Result<()> {
     let pods = one_on_each(cluster)?;
-    // It selects pods labelled app=echo.
-    cluster.kubectl(&["create", "service", "nodeport", "echo", "--tcp=80"])?.ok();
-    let ips = pods.values().map(|(_, ip)| *ip).collect::<std::collections::BTreeSet<_>>();
+    cluster.apply(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: echo}\nspec: {type: NodePort, ipFamilyPolicy: PreferDualStack, \
+         selector: {app: echo}, ports: [{port: 80}]}",
+    )?;
+    let families = cluster.nodes()?[0].addresses.len();
     eventually("all endpoints", || {
         let slices = cluster.object(&["endpointslices", "-l", "kubernetes.io/service-name=echo"])?;
-        let found = slices["items"][0]["endpoints"].as_array().map_or(0, Vec::len);
-        ensure!(found == ips.len(), "{slices:#}");
+        let slices = slices["items"].as_array().context("a list")?;
+        let found: Vec<_> = slices.iter().map(|slice| slice["endpoints"].as_array().map_or(0, Vec::len)).collect();
+        ensure!(found == vec![pods.len(); families], "{slices:#?}");
         Ok(())
     });
     let service = cluster.object(&["service", "echo"])?;
     let port = u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().context("a node port")?)?;
-    let cluster_ip = cluster.service("echo")?;
+    let cluster_ips = cluster.service_ips("echo")?;
+    ensure!(cluster_ips.len() == families, "{cluster_ips:?}");
+    let asked = ["exec", &pods["n2"].0, "--", "nslookup", "echo.default.svc.cluster.local"];
+    let answer = cluster.kubectl(&asked)?.ok();
+    ensure!(cluster_ips.iter().all(|ip| answer.contains(&ip.ip().to_string())), "{cluster_ips:?}: {answer}");
     let outside = Place::outside(cluster)?;
     for node in cluster.nodes()? {
         let (here, pod) = (Place::of(&node)?, Place::pod(cluster, &pods[&node.name].0)?);
-        let node_port = SocketAddr::new(node.address.into(), port);
-        all_answer(&here, cluster_ip, 3)?;
-        all_answer(&pod, cluster_ip, 3)?;
-        all_answer(&outside, node_port, 3)?;
-        all_answer(&pod, node_port, 3)?;
+        for (cluster_ip, address) in cluster_ips.iter().zip(&node.addresses) {
+            let node_port = SocketAddr::new(*address, port);
+            all_answer(&here, *cluster_ip, 3)?;
+            all_answer(&pod, *cluster_ip, 3)?;
+            all_answer(&outside, node_port, 3)?;
+            all_answer(&pod, node_port, 3)?;
+        }
     }
     Ok(())
 }
 
-#[test]
-fn without_anything_in_between() {
+fn without_anything_in_between(family: &'static str) {
     must((|| {
-        let cluster = three()?;
+        let cluster = three_of(family)?;
         everybody_reaches_every_pod(&cluster)?;
         services_lead_to_all_nodes(&cluster)?;
         cluster.routes("dev eth0", 4)?;
@@ -79,9 +94,24 @@ fn without_anything_in_between() {
 }
 
 #[test]
+fn without_anything_in_between_by_ipv4() {
+    without_anything_in_between("ipv4");
+}
+
+#[test]
+fn without_anything_in_between_by_ipv6() {
+    without_anything_in_between("ipv6");
+}
+
+#[test]
+fn without_anything_in_between_by_both() {
+    without_anything_in_between("dual");
+}
+
+#[test]
 fn through_the_tunnel_where_the_network_carries_nodes_packets_only() {
     must((|| {
-        let cluster = three()?;
+        let cluster = three_of("dual")?;
         cluster.only_node_addresses_pass()?;
         everybody_reaches_every_pod(&cluster)?;
         services_lead_to_all_nodes(&cluster)?;

@@ -69,12 +69,11 @@ fn inside(services: u32, size: u32) -> Result<Run> {
     let mut kernel = Kernel::open(ProxyConfig {
         table: "sampan-bench".into(),
         node_name: "one".into(),
-        v4: Some(Network {
+        networks: vec![Network {
             cluster_cidr: "10.42.0.0/16".parse()?,
             service_cidr: "10.43.0.0/16".parse()?,
-            node_ip: Ipv4Addr::new(192, 0, 2, 10),
-        }),
-        v6: None,
+            node_ip: Ipv4Addr::new(192, 0, 2, 10).into(),
+        }],
         pod_interface_prefix: "bench".into(),
         tunnel: "vx-bench".into(),
     })?;

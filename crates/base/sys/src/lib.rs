@@ -3,14 +3,16 @@
 // Here and in node/oci only: system calls without a safe wrapper. Every block says why it is sound.
 #![allow(unsafe_code)]
 
-pub mod arp;
+mod checksum;
 pub mod conntrack;
 pub mod fdpass;
 pub mod icmp;
 pub mod ip;
+pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod process;
 pub mod route;
+pub mod sockopt;
 pub mod sysctl;

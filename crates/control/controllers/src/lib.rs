@@ -36,7 +36,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::IpCidr;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 
@@ -54,8 +54,8 @@ pub struct Cluster {
     pub authority: Arc<dyn Authority>,
     /// What aggregated API servers are told of whom to believe.
     pub trust: BTreeMap<String, String>,
-    /// The addresses of all pods.
-    pub pods: Ipv4Cidr,
+    /// The addresses of all pods, a block per family.
+    pub pods: Vec<IpCidr>,
     /// The addresses of load balancers.
     pub balancers: Supply,
 }

@@ -5,7 +5,7 @@
 //! sockets, [`QUIT`] ends it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::socket::sockopt::{IpFreebind, ReuseAddr};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket};
+use base_sys::sockopt;
+use nix::sys::socket::sockopt::ReuseAddr;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 
 /// The first argument of the re-executed binary.
 pub const ARGUMENT: &str = "dns-keeper";
@@ -37,7 +38,7 @@ pub struct Paths {
 pub enum Error {
     #[error("opening port 53 of {address}")]
     Bind {
-        address: Ipv4Addr,
+        address: IpAddr,
         #[source]
         source: std::io::Error,
     },
@@ -59,7 +60,7 @@ pub struct Sockets {
 }
 
 /// The sockets of a running keeper, or of a new one.
-pub fn sockets(paths: &Paths, address: Ipv4Addr) -> Result<Sockets, Error> {
+pub fn sockets(paths: &Paths, address: IpAddr) -> Result<Sockets, Error> {
     if let Some(sockets) = ask(paths)? {
         match sockets.udp.local_addr() {
             Ok(local) if local.ip() == address => return Ok(sockets),
@@ -98,15 +99,16 @@ fn ask(paths: &Paths) -> Result<Option<Sockets>, Error> {
     }
 }
 
-fn open(address: Ipv4Addr) -> Result<Sockets, Error> {
+fn open(address: IpAddr) -> Result<Sockets, Error> {
     let open = |kind, protocol_is_tcp: bool| -> std::io::Result<OwnedFd> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Inet, kind, flags, None)?;
-        setsockopt(&fd, IpFreebind, &true)?;
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = socket(family, kind, flags, None)?;
+        sockopt::freebind(fd.as_fd(), address)?;
         if protocol_is_tcp {
             setsockopt(&fd, ReuseAddr, &true)?;
         }
-        bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrIn::from(SocketAddrV4::new(address, PORT)))?;
+        bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(SocketAddr::new(address, PORT)))?;
         if protocol_is_tcp {
             listen(&fd, Backlog::MAXCONN)?;
         }

@@ -17,12 +17,12 @@ mod walk;
 mod watched;
 mod zone;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base_sys::route::{IpCidr, RouteKind, RouteSpec};
+use base_sys::route::{IpCidr, RouteKind, RouteSpec, host_prefix};
 use base_tasks::Tasks;
 use hickory_server::Server;
 use machinery_client::kube::Client;
@@ -42,7 +42,7 @@ const TCP_QUEUE: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The address DNS is answered on, port 53.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Without dots at its ends: `cluster.local`.
     pub domain: String,
     /// Of pods and Services: nobody else knows the names of these addresses.
@@ -65,7 +65,7 @@ pub enum Error {
     Domain { domain: String },
     #[error("making {address} an address of this node")]
     Route {
-        address: Ipv4Addr,
+        address: IpAddr,
         #[source]
         source: base_sys::route::Error,
     },
@@ -73,7 +73,7 @@ pub enum Error {
 
 /// Starts answering under `tasks`; returns once the sockets are open.
 pub async fn start(tasks: &Tasks, client: &Client, config: Config) -> Result<(), Error> {
-    let here = vec![IpAddr::V4(config.address)];
+    let here = vec![config.address];
     let zone = Zone::new(&config.domain, here.clone(), config.ranges.clone());
     let Some(zone) = zone else { return Err(Error::Domain { domain: config.domain }) };
     make_local(config.address)?;
@@ -109,7 +109,7 @@ pub async fn start(tasks: &Tasks, client: &Client, config: Config) -> Result<(),
 ///
 /// # Errors
 /// The kernel's, except that the address is already gone.
-pub fn remove_address(address: Ipv4Addr) -> Result<(), base_sys::route::Error> {
+pub fn remove_address(address: IpAddr) -> Result<(), base_sys::route::Error> {
     let mut routes = base_sys::route::Route::open()?;
     match routes.apply([base_sys::route::Request::delete_route(&local_route(address))]) {
         Err(error) if error.errno() == Some(nix::errno::Errno::ESRCH as i32) => Ok(()),
@@ -118,7 +118,7 @@ pub fn remove_address(address: Ipv4Addr) -> Result<(), base_sys::route::Error> {
 }
 
 /// A local route makes the kernel accept packets to the address without any device carrying it.
-fn make_local(address: Ipv4Addr) -> Result<(), Error> {
+fn make_local(address: IpAddr) -> Result<(), Error> {
     let add = || {
         let mut routes = base_sys::route::Route::open()?;
         routes.apply([base_sys::route::Request::set_route(&local_route(address))])
@@ -126,10 +126,10 @@ fn make_local(address: Ipv4Addr) -> Result<(), Error> {
     add().map_err(|source| Error::Route { address, source })
 }
 
-fn local_route(address: Ipv4Addr) -> RouteSpec {
+fn local_route(address: IpAddr) -> RouteSpec {
     /// The loopback device is the first of every network namespace.
     const LOOPBACK: u32 = 1;
-    RouteSpec { kind: RouteKind::Local, ..RouteSpec::to_link(address, 32, LOOPBACK) }
+    RouteSpec { kind: RouteKind::Local, ..RouteSpec::to_link(address, host_prefix(address), LOOPBACK) }
 }
 
 /// Where a data directory keeps the keeper's socket.

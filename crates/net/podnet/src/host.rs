@@ -6,17 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use base_sys::netns::{self, NetNs};
-use base_sys::route::{Ipv4Cidr, Request, Route, RouteSpec};
+use base_sys::route::{Link, Request, Route, RouteSpec};
 use base_sys::{route, sysctl};
 use serde::{Deserialize, Serialize};
 
-/// Parameters we need and their values. Reverse path filtering stays as it is: every pod's address is routed to the
-/// link it comes from, which also the strict mode accepts.
-const PARAMETERS: [(&str, &str); 1] = [("net/ipv4/ip_forward", "1")];
+use crate::network::Network;
+
 const LOOPBACK: u32 = 1;
 const ESRCH: i32 = 3;
 
@@ -38,8 +37,10 @@ pub enum Error {
     Sysctl(#[from] sysctl::Error),
     #[error("identify the node's network namespace")]
     NetNs(#[from] netns::Error),
-    #[error("route the service block")]
+    #[error("talk to the kernel's routing")]
     Route(#[from] route::Error),
+    #[error("no link has this node's address {0}")]
+    NoUplink(IpAddr),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -48,34 +49,44 @@ struct Record {
     users: BTreeSet<String>,
     /// What the parameters were before the first user.
     original: BTreeMap<String, String>,
-    /// What else than [`PARAMETERS`] was set.
-    #[serde(default)]
+    /// What was set.
     ours: BTreeMap<String, String>,
 }
 
-/// Sets the parameters for `user`. Idempotent.
-pub(crate) fn acquire(directory: &Path, user: &str) -> Result<(), Error> {
-    change(directory, |record| {
-        record.users.insert(user.to_owned());
-        PARAMETERS.iter().try_for_each(|parameter| set(record, *parameter))
-    })
+/// A kernel parameter below `/proc/sys`, and its value.
+pub(crate) type Parameter = (String, String);
+
+/// What forwarding packets between addresses of the families of `addresses` needs, in this order. Reverse path filtering
+/// stays as it is: every pod's address is routed to the link it comes from, which also the strict mode accepts.
+pub(crate) fn forwarding(route: &mut Route, addresses: &[IpAddr]) -> Result<Vec<Parameter>, Error> {
+    let mut parameters = Vec::new();
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        parameters.push(("net/ipv4/ip_forward".to_owned(), "1".to_owned()));
+    }
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        // A router takes no advertised routes, and forgets those it has, unless it is told otherwise first.
+        let accept_ra = |link: Link| format!("net/ipv6/conf/{}/accept_ra", link.name);
+        let links = route.links("")?.into_iter().map(accept_ra);
+        let accepting = links.filter(|name| sysctl::read(name).is_ok_and(|value| value == "1"));
+        parameters.extend(accepting.map(|name| (name, "2".to_owned())));
+        parameters.push(("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned()));
+    }
+    Ok(parameters)
 }
 
-/// Sets one more parameter, for as long as the others.
-pub(crate) fn acquire_also(directory: &Path, user: &str, parameter: (&str, &str)) -> Result<(), Error> {
+/// Sets the parameters for `user`, beside those of before. Idempotent.
+pub(crate) fn acquire(directory: &Path, user: &str, parameters: &[Parameter]) -> Result<(), Error> {
     change(directory, |record| {
         record.users.insert(user.to_owned());
-        record.ours.insert(parameter.0.to_owned(), parameter.1.to_owned());
-        set(record, parameter)
+        for (name, value) in parameters {
+            let previous = sysctl::read(name)?;
+            // Recorded before it is changed, so that a crash in between restores a value that is already there.
+            record.original.entry(name.clone()).or_insert(previous);
+            record.ours.insert(name.clone(), value.clone());
+            sysctl::write(name, value)?;
+        }
+        Ok(())
     })
-}
-
-fn set(record: &mut Record, (name, value): (&str, &str)) -> Result<(), Error> {
-    let previous = sysctl::read(name)?;
-    // Recorded before it is changed, so that a crash in between restores a value that is already there.
-    record.original.entry(name.to_owned()).or_insert(previous);
-    sysctl::write(name, value)?;
-    Ok(())
 }
 
 /// Ends `user`'s need; restores the parameters when nobody is left. Nothing happens when nothing was recorded.
@@ -83,12 +94,10 @@ pub(crate) fn release(directory: &Path, user: &str) -> Result<(), Error> {
     change(directory, |record| {
         record.users.remove(user);
         if record.users.is_empty() {
-            let others = std::mem::take(&mut record.ours);
+            let ours = std::mem::take(&mut record.ours);
             for (name, original) in std::mem::take(&mut record.original) {
-                let ours = PARAMETERS.iter().find(|(parameter, _)| *parameter == name).map(|(_, value)| *value);
-                let ours = ours.or_else(|| others.get(&name).map(String::as_str));
-                // Somebody else's later choice is theirs.
-                if ours == Some(sysctl::read(&name)?.as_str()) {
+                // Somebody else's later choice is theirs; a link's parameters go with it.
+                if sysctl::read(&name).is_ok_and(|value| ours.get(&name) == Some(&value)) {
                     sysctl::write(&name, &original)?;
                 }
             }
@@ -137,17 +146,37 @@ fn same_file(file: &File, path: &Path) -> bool {
 
 /// Gives the node's own clients a route and a source address for service addresses, also on a host without a default
 /// route. Translation changes where the packets go before they leave; what stays untranslated is refused.
-pub(crate) fn add_service_route(host: &mut Route, service_cidr: Ipv4Cidr, node_ip: Ipv4Addr) -> Result<(), Error> {
-    Ok(host.apply([Request::set_route(&service_route(service_cidr, Some(node_ip)))])?)
+pub(crate) fn add_service_route(host: &mut Route, network: &Network) -> Result<(), Error> {
+    // A route of IPv6 to loopback would refuse.
+    let link = match network.node_ip {
+        IpAddr::V4(_) => LOOPBACK,
+        IpAddr::V6(_) => uplink(host, network.node_ip)?,
+    };
+    let source = Some(network.node_ip);
+    Ok(host.apply([Request::set_route(&RouteSpec { source, ..service_route(network, link) })])?)
 }
 
-pub(crate) fn remove_service_route(host: &mut Route, service_cidr: Ipv4Cidr) -> Result<(), Error> {
-    match host.apply([Request::delete_route(&service_route(service_cidr, None))]) {
+pub(crate) fn remove_service_route(host: &mut Route, network: &Network) -> Result<(), Error> {
+    let link = match network.node_ip {
+        IpAddr::V4(_) => LOOPBACK,
+        // Without the address, or its link, there is no such route either.
+        IpAddr::V6(_) => match uplink(host, network.node_ip) {
+            Err(Error::NoUplink(_)) => return Ok(()),
+            found => found?,
+        },
+    };
+    match host.apply([Request::delete_route(&service_route(network, link))]) {
         Err(error) if error.errno() == Some(ESRCH) => Ok(()),
         result => Ok(result?),
     }
 }
 
-fn service_route(service_cidr: Ipv4Cidr, source: Option<Ipv4Addr>) -> RouteSpec {
-    RouteSpec { source, ..RouteSpec::to_link(service_cidr.network(), service_cidr.prefix(), LOOPBACK) }
+fn service_route(network: &Network, link: u32) -> RouteSpec {
+    RouteSpec::to_link(network.service_cidr.network(), network.service_cidr.prefix(), link)
+}
+
+/// The link that has an address of this node.
+pub(crate) fn uplink(host: &mut Route, node_ip: IpAddr) -> Result<u32, Error> {
+    let found = host.addresses()?.into_iter().find(|(_, address)| *address == node_ip);
+    found.map(|(link, _)| link).ok_or(Error::NoUplink(node_ip))
 }

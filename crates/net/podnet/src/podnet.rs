@@ -1,16 +1,17 @@
 //! The pod network as the node agent sees it.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base_sys::netns::{self, NetNs};
 use base_sys::nft;
-use base_sys::route::{self, Ipv4Cidr, Route};
+use base_sys::route::{self, Route};
 
 use crate::lease::Leases;
 use crate::link::{self, PodLink};
+use crate::network::Network;
 use crate::{firewall, host, lease};
 
 /// Linux names interfaces with at most fifteen bytes; the address takes eight.
@@ -57,11 +58,8 @@ pub struct PodNetConfig {
     pub state_dir: PathBuf,
     /// Shared by all Sampans of the host and emptied at boot (`/run/sampan`): the recorded kernel parameters.
     pub host_state_dir: PathBuf,
-    /// This node's share of the cluster's pod addresses.
-    pub node_cidr: Ipv4Cidr,
-    pub service_cidr: Ipv4Cidr,
-    /// The source address of this node's own packets to its pods and to services. Must be an address of this host.
-    pub node_ip: Ipv4Addr,
+    /// A pod gets an address of each.
+    pub networks: Vec<Network>,
     /// Names of all host ends start with it; unique to the data directory, 1 to 6 letters or digits.
     pub interface_prefix: String,
     /// Of pod links; the kernel's default of 1500 when absent.
@@ -69,8 +67,9 @@ pub struct PodNetConfig {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodAddress {
-    pub ip: Ipv4Addr,
+pub struct PodAddresses {
+    /// One per family, the primary one first.
+    pub ips: Vec<IpAddr>,
     /// The host end's name.
     pub interface: String,
 }
@@ -95,10 +94,13 @@ impl PodNet {
         if !(1..=MAX_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(Error::Prefix(prefix.clone()));
         }
-        let leases = Leases::open(&config.state_dir.join("leases"), config.node_cidr)?;
+        let leases = config.leases()?;
         let mut route = Route::open()?;
-        host::acquire(&config.host_state_dir, prefix)?;
-        host::add_service_route(&mut route, config.service_cidr, config.node_ip)?;
+        let families: Vec<IpAddr> = config.networks.iter().map(|network| network.node_ip).collect();
+        host::acquire(&config.host_state_dir, prefix, &host::forwarding(&mut route, &families)?)?;
+        for network in &config.networks {
+            host::add_service_route(&mut route, network)?;
+        }
         pass_foreign_firewalls(prefix);
         Ok(Self { config: Arc::new(config), state: Arc::new(Mutex::new(State { leases, route })) })
     }
@@ -106,37 +108,46 @@ impl PodNet {
     /// Lets processes of the node reach other hosts from loopback addresses, as node ports on 127.0.0.1 need: sets this
     /// kernel parameter, for as long as the others. Only where rules keep strangers from loopback addresses.
     pub fn route_loopback(&self, parameter: (&str, &str)) -> Result<(), Error> {
-        Ok(host::acquire_also(&self.config.host_state_dir, &self.config.interface_prefix, parameter)?)
+        Ok(host::acquire(
+            &self.config.host_state_dir,
+            &self.config.interface_prefix,
+            &[(parameter.0.to_owned(), parameter.1.to_owned())],
+        )?)
     }
 
-    /// Connects a sandbox's network namespace and gives it an address. Doing so again changes nothing and returns the
-    /// same address, also after a restart.
-    pub async fn attach(&self, sandbox: &str, netns: &Path) -> Result<PodAddress, Error> {
+    /// Connects a sandbox's network namespace and gives it an address of each family. Doing so again changes nothing and
+    /// returns the same ones, also after a restart.
+    pub async fn attach(&self, sandbox: &str, netns: &Path) -> Result<PodAddresses, Error> {
         let (this, sandbox, netns) = (self.clone(), sandbox.to_owned(), netns.to_owned());
         blocking(move || this.attach_now(&sandbox, &netns)).await
     }
 
-    fn attach_now(&self, sandbox: &str, netns: &Path) -> Result<PodAddress, Error> {
+    fn attach_now(&self, sandbox: &str, netns: &Path) -> Result<PodAddresses, Error> {
         let netns = NetNs::open(netns).map_err(|source| Error::NetNs { sandbox: sandbox.into(), source })?;
         let failed = |source| Error::Attach { sandbox: sandbox.into(), source };
         let mut state = self.lock();
         // Under the lock, so that no two insert the same rules.
         pass_foreign_firewalls(&self.config.interface_prefix);
         let State { leases, route } = &mut *state;
-        let known = leases.get(sandbox);
-        let address = known.map_or_else(|| leases.grant(sandbox), Ok)?;
-        let name = link::name(&self.config.interface_prefix, address);
-        let pod = PodLink { name: &name, sandbox, address, node_ip: self.config.node_ip, mtu: self.config.mtu };
-        if known.is_some() && pod.exists(route, &netns).map_err(failed)? {
-            return Ok(PodAddress { ip: address, interface: name });
+        let known = !leases.get(sandbox).is_empty();
+        let ips = leases.grant(sandbox)?.to_vec();
+        let interface = link::name(&self.config.interface_prefix, &ips);
+        let node_ip = |ip: &IpAddr| {
+            let network = self.config.networks.iter().find(|network| network.node_cidr.contains(*ip))?;
+            Some((*ip, network.node_ip))
+        };
+        let addresses = ips.iter().filter_map(node_ip).collect();
+        let pod = PodLink { name: &interface, sandbox, addresses, mtu: self.config.mtu };
+        if known && pod.exists(route, &netns).map_err(failed)? {
+            return Ok(PodAddresses { ips, interface });
         }
         if let Err(error) = pod.create(route, &netns) {
-            if known.is_none() {
+            if !known {
                 leases.revoke(sandbox)?;
             }
             return Err(failed(error));
         }
-        Ok(PodAddress { ip: address, interface: name })
+        Ok(PodAddresses { ips, interface })
     }
 
     /// Disconnects a sandbox and frees its address. An unknown sandbox is fine.
@@ -146,22 +157,19 @@ impl PodNet {
     }
 
     fn detach_now(&self, sandbox: &str) -> Result<(), Error> {
-        let Some(address) = self.lock().leases.get(sandbox) else { return Ok(()) };
-        let name = link::name(&self.config.interface_prefix, address);
+        let addresses = self.lock().leases.get(sandbox).to_vec();
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let name = link::name(&self.config.interface_prefix, &addresses);
         // Deleting a link waits for other CPUs to let go of it: not under the lock that attaching needs.
         link::delete(&mut Route::open()?, &name).map_err(|source| Error::Detach { name, source })?;
         Ok(self.lock().leases.revoke(sandbox)?)
     }
 
-    /// The address a sandbox has, if it is attached.
-    pub fn address(&self, sandbox: &str) -> Option<Ipv4Addr> {
-        self.lock().leases.get(sandbox)
-    }
-
-    /// Keeps an address from being given to another pod while the returned value lives, also past its pod's detaching.
-    pub fn hold(&self, address: Ipv4Addr) -> Hold {
-        self.lock().leases.pool.hold(address);
-        Hold { net: self.clone(), address }
+    /// The addresses a sandbox has; none where it is not attached.
+    pub fn addresses(&self, sandbox: &str) -> Vec<IpAddr> {
+        self.lock().leases.get(sandbox).to_vec()
     }
 
     /// Removes the leases and links of sandboxes that are not in `live`.
@@ -179,7 +187,7 @@ impl PodNet {
         let mut state = self.lock();
         let prefix = &self.config.interface_prefix;
         let leased: HashSet<String> =
-            state.leases.sandboxes().map(|(_, address)| link::name(prefix, address)).collect();
+            state.leases.sandboxes().map(|(_, addresses)| link::name(prefix, addresses)).collect();
         for link in state.route.links(prefix)? {
             if !leased.contains(&link.name) {
                 let name = link.name;
@@ -197,9 +205,11 @@ impl PodNet {
             link::delete(&mut route, &name).map_err(|source| Error::Detach { name, source })?;
         }
         firewall::remove(&config.interface_prefix)?;
-        host::remove_service_route(&mut route, config.service_cidr)?;
+        for network in &config.networks {
+            host::remove_service_route(&mut route, network)?;
+        }
         host::release(&config.host_state_dir, &config.interface_prefix)?;
-        let mut leases = Leases::open(&config.state_dir.join("leases"), config.node_cidr)?;
+        let mut leases = config.leases()?;
         let sandboxes: Vec<String> = leases.sandboxes().map(|(id, _)| id.to_owned()).collect();
         for sandbox in sandboxes {
             leases.revoke(&sandbox)?;
@@ -213,16 +223,9 @@ impl PodNet {
     }
 }
 
-/// See [`PodNet::hold`].
-#[derive(Debug)]
-pub struct Hold {
-    net: PodNet,
-    address: Ipv4Addr,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.net.lock().leases.pool.release(self.address);
+impl PodNetConfig {
+    fn leases(&self) -> Result<Leases, Error> {
+        Ok(Leases::open(&self.state_dir.join("leases"), self.networks.iter().map(|network| network.node_cidr))?)
     }
 }
 

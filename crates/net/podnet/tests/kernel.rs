@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,26 +11,40 @@ use std::time::Instant;
 
 use base_sys::netns::NetNs;
 use base_sys::route::{Request, Route};
-use net_podnet::{Error, PodNet, PodNetConfig};
+use net_podnet::{Error, Network, PodNet, PodNetConfig};
 
-const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
+const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 1));
+const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 
-/// Runs the story inside a fresh "node" namespace: loopback with the node's address, and no default route.
+fn network(node_ip: IpAddr, cluster: &str, service: &str, node: &str) -> Network {
+    let [cluster_cidr, service_cidr, node_cidr] = [cluster, service, node].map(|text| text.parse().unwrap());
+    Network { cluster_cidr, service_cidr, node_cidr, node_ip }
+}
+
+/// Runs the story inside a fresh "node" namespace: a bridge without ports has the node's addresses, and there is no
+/// default route.
 fn on_a_node(story: impl AsyncFnOnce(PodNetConfig) + Send) {
     let directory = tempfile::tempdir().unwrap();
     let config = PodNetConfig {
         state_dir: directory.path().join("net"),
         host_state_dir: directory.path().join("run"),
-        node_cidr: "10.42.0.0/24".parse().unwrap(),
-        service_cidr: "10.43.0.0/16".parse().unwrap(),
-        node_ip: NODE,
+        networks: vec![
+            network(NODE, "10.42.0.0/16", "10.43.0.0/16", "10.42.0.0/24"),
+            network(NODE6, "fd42::/56", "fd43::/112", "fd42::/64"),
+        ],
         interface_prefix: "smp0a1".into(),
         mtu: None,
     };
     NetNs::create()
         .unwrap()
         .run(|| {
-            Route::open().unwrap().apply([Request::link_up(1), Request::add_address(1, NODE, 32)]).unwrap();
+            let mut route = Route::open().unwrap();
+            // A link-local address comes up seconds later, in the middle of a comparison of the kernel's state.
+            base_sys::sysctl::write("net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
+            route.apply([Request::link_up(1), Request::create_bridge("uplink")]).unwrap();
+            base_sys::sysctl::write("net/ipv6/conf/default/addr_gen_mode", "0").unwrap();
+            let uplink = route.link("uplink").unwrap().unwrap().index;
+            route.apply([Request::add_address(uplink, NODE, 32), Request::add_address(uplink, NODE6, 128)]).unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(story(config));
         })
@@ -45,20 +59,23 @@ fn state_of_this_namespace() -> String {
     let run = |program: &str, arguments: &[&str]| {
         String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()
     };
-    let sysctl = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    let parameters = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/uplink/accept_ra"];
+    let parameters = parameters.map(|name| std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap());
     [
         run("ip", &["-j", "link"]),
         run("ip", &["-j", "route", "show", "table", "all"]),
+        run("ip", &["-6", "route", "show", "table", "all"]),
         run("ip", &["-j", "neigh"]),
         run("nft", &["list", "ruleset"]),
-        sysctl,
+        parameters.concat(),
     ]
     .join("\n")
 }
 
 /// Connects from `client` and returns the peer address that the server in `server` saw.
-fn seen_source(client: Option<&NetNs>, server: &NetNs, address: SocketAddr) -> Ipv4Addr {
-    let listener = server.run(|| TcpListener::bind(("0.0.0.0", address.port())).unwrap()).unwrap();
+fn seen_source(client: Option<&NetNs>, server: &NetNs, address: SocketAddr) -> IpAddr {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let listener = server.run(|| TcpListener::bind((any, address.port())).unwrap()).unwrap();
     let connect = || {
         let mut stream = TcpStream::connect(address).unwrap();
         let mut word = [0; 2];
@@ -72,10 +89,7 @@ fn seen_source(client: Option<&NetNs>, server: &NetNs, address: SocketAddr) -> I
         });
         let (mut stream, peer) = listener.accept().unwrap();
         stream.write_all(b"ok").unwrap();
-        match peer.ip() {
-            std::net::IpAddr::V4(ip) => ip,
-            std::net::IpAddr::V6(ip) => panic!("{ip}"),
-        }
+        peer.ip()
     })
 }
 
@@ -84,18 +98,23 @@ fn pods_and_the_node_reach_each_other_with_their_own_addresses() {
     on_a_node(async |config| {
         let net = PodNet::open(config).unwrap();
         let (a, b) = (NetNs::create().unwrap(), NetNs::create().unwrap());
-        let ip_a = net.attach("a", &path(&a)).await.unwrap().ip;
-        let ip_b = net.attach("b", &path(&b)).await.unwrap().ip;
-        assert_ne!(ip_a, ip_b);
-        assert_eq!(seen_source(Some(&a), &b, (ip_b, 80).into()), ip_a);
-        assert_eq!(seen_source(Some(&b), &a, (ip_a, 80).into()), ip_b);
-        assert_eq!(seen_source(None, &a, (ip_a, 80).into()), NODE);
-        // Itself, by its own address and by loopback.
-        assert_eq!(seen_source(Some(&a), &a, (ip_a, 80).into()), ip_a);
-        assert_eq!(seen_source(Some(&a), &a, (Ipv4Addr::LOCALHOST, 80).into()), Ipv4Addr::LOCALHOST);
-        // The node, from a pod.
-        let here = NetNs::current().unwrap();
-        assert_eq!(seen_source(Some(&a), &here, (NODE, 8080).into()), ip_a);
+        let ips_a = net.attach("a", &path(&a)).await.unwrap().ips;
+        let ips_b = net.attach("b", &path(&b)).await.unwrap().ips;
+        assert_eq!((ips_a[0].is_ipv4(), ips_a[1].is_ipv6(), ips_a.len()), (true, true, 2));
+        let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        for (index, node) in [NODE, NODE6].into_iter().enumerate() {
+            let (ip_a, ip_b, loopback) = (ips_a[index], ips_b[index], loopbacks[index]);
+            assert_ne!(ip_a, ip_b);
+            assert_eq!(seen_source(Some(&a), &b, (ip_b, 80).into()), ip_a);
+            assert_eq!(seen_source(Some(&b), &a, (ip_a, 80).into()), ip_b);
+            assert_eq!(seen_source(None, &a, (ip_a, 80).into()), node);
+            // Itself, by its own address and by loopback.
+            assert_eq!(seen_source(Some(&a), &a, (ip_a, 80).into()), ip_a);
+            assert_eq!(seen_source(Some(&a), &a, (loopback, 80).into()), loopback);
+            // The node, from a pod.
+            let here = NetNs::current().unwrap();
+            assert_eq!(seen_source(Some(&a), &here, (node, 8080).into()), ip_a);
+        }
     });
 }
 
@@ -110,16 +129,17 @@ fn attaching_again_returns_the_same_address_also_after_a_restart() {
 
         let net = PodNet::open(config).unwrap();
         assert_eq!(net.attach("a", &path(&pod)).await.unwrap(), first);
-        assert_eq!(net.address("a"), Some(first.ip));
+        assert_eq!(net.addresses("a"), first.ips);
 
         // A second sandbox never shares it, and neither does the successor of a removed one.
         let other = NetNs::create().unwrap();
         let second = net.attach("b", &path(&other)).await.unwrap();
-        assert_ne!(second.ip, first.ip);
+        assert!(second.ips.iter().all(|ip| !first.ips.contains(ip)));
         net.detach("a").await.unwrap();
         net.detach("a").await.unwrap();
         let third = net.attach("c", &path(&pod)).await.unwrap();
-        assert!(![first.ip, second.ip].contains(&third.ip));
+        let before = [first.ips, second.ips].concat();
+        assert!(third.ips.iter().all(|ip| !before.contains(ip)), "{third:?}");
     });
 }
 
@@ -131,7 +151,9 @@ fn reconcile_keeps_the_living_and_removes_the_rest() {
         let kept = net.attach("a", &path(&a)).await.unwrap();
         let lost = net.attach("b", &path(&b)).await.unwrap();
         // A link without a lease: its file was lost.
-        std::fs::remove_file(config.state_dir.join("leases").join(lost.ip.to_string())).unwrap();
+        for ip in &lost.ips {
+            std::fs::remove_file(config.state_dir.join("leases").join(ip.to_string())).unwrap();
+        }
         drop(net);
 
         let net = PodNet::open(config).unwrap();
@@ -139,7 +161,7 @@ fn reconcile_keeps_the_living_and_removes_the_rest() {
         let links = Route::open().unwrap().links("smp0a1").unwrap();
         assert_eq!(links.iter().map(|link| &link.name).collect::<Vec<_>>(), [&kept.interface]);
         assert_eq!(links[0].alias.as_deref(), Some("a"));
-        assert_eq!(seen_source(None, &a, (kept.ip, 80).into()), NODE);
+        assert_eq!(seen_source(None, &a, (kept.ips[0], 80).into()), NODE);
     });
 }
 
@@ -153,7 +175,7 @@ fn teardown_leaves_nothing() {
         let other = PodNetConfig {
             interface_prefix: "smp0b2".into(),
             state_dir: config.state_dir.with_file_name("other"),
-            service_cidr: "10.45.0.0/16".parse().unwrap(),
+            networks: vec![network(NODE, "10.44.0.0/16", "10.45.0.0/16", "10.44.0.0/24")],
             ..config.clone()
         };
         PodNet::open(other.clone()).unwrap();
@@ -177,8 +199,8 @@ fn foreign_firewalls_let_pods_pass_and_get_their_rules_back() {
         nft("table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }");
         let (a, b) = (NetNs::create().unwrap(), NetNs::create().unwrap());
         let net = PodNet::open(config.clone()).unwrap();
-        let ip_a = net.attach("a", &path(&a)).await.unwrap().ip;
-        let ip_b = net.attach("b", &path(&b)).await.unwrap().ip;
+        let ip_a = net.attach("a", &path(&a)).await.unwrap().ips[0];
+        let ip_b = net.attach("b", &path(&b)).await.unwrap().ips[0];
         assert_eq!(seen_source(Some(&a), &b, (ip_b, 80).into()), ip_a);
         // A second firewall that came later is met by the next pod, the first one stays as it is.
         nft("table inet late { chain forward { type filter hook forward priority 10; policy drop; }; }");
@@ -207,7 +229,7 @@ fn bad_input_is_refused_and_leaves_no_lease() {
         let net = PodNet::open(config).unwrap();
         assert!(matches!(net.attach("a", Path::new("/nonexistent")).await, Err(Error::NetNs { .. })));
         assert!(matches!(net.attach("a", Path::new("/proc/self/status")).await, Err(Error::Attach { .. })));
-        assert_eq!(net.address("a"), None);
+        assert_eq!(net.addresses("a"), Vec::<IpAddr>::new());
         assert_eq!(Route::open().unwrap().links("smp0a1").unwrap(), []);
     });
 }

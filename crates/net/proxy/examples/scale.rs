@@ -33,12 +33,11 @@ fn kernel() -> Outcome<Kernel> {
         node_name: "here".into(),
         pod_interface_prefix: "smp".into(),
         tunnel: "smpx".into(),
-        v4: Some(Network {
+        networks: vec![Network {
             cluster_cidr: "10.64.0.0/10".parse()?,
             service_cidr: "10.32.0.0/12".parse()?,
-            node_ip: Ipv4Addr::new(192, 168, 77, 1),
-        }),
-        v6: None,
+            node_ip: Ipv4Addr::new(192, 168, 77, 1).into(),
+        }],
     })?)
 }
 
@@ -114,17 +113,17 @@ fn connections() -> Outcome {
     let mut route = Route::open()?;
     let (here, there) = (MacAddress([0xee; 6]), MacAddress([0x0a, 0x58, 10, 64, 0, 2]));
     let veth = Veth { name: "smp2", mac: here, peer_name: "eth0", peer_mac: there, mtu: None };
-    let services = RouteSpec { source: Some(node), ..RouteSpec::to_link(Ipv4Addr::new(10, 32, 0, 0), 12, 1) };
+    let services = RouteSpec { source: Some(node.into()), ..RouteSpec::to_link(Ipv4Addr::new(10, 32, 0, 0), 12, 1) };
     route.apply([Request::link_up(1), Request::add_address(1, node, 32), Request::set_route(&services)])?;
     route.apply([Request::create_veth(&veth, netns.fd())])?;
     let index = route.link("smp2")?.ok_or("no link")?.index;
-    let to_pod = RouteSpec { source: Some(node), ..RouteSpec::to_link(pod, 32, index) };
+    let to_pod = RouteSpec { source: Some(node.into()), ..RouteSpec::to_link(pod, 32, index) };
     route.apply([Request::set_neighbour(index, pod, there), Request::set_route(&to_pod)])?;
     let listener = netns.run(|| -> Outcome<TcpListener> {
         let gateway = Ipv4Addr::new(169, 254, 1, 1);
         let mut route = Route::open()?;
         let index = route.link("eth0")?.ok_or("no link")?.index;
-        let default = RouteSpec { via: Some(gateway), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, index) };
+        let default = RouteSpec { via: Some(gateway.into()), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, index) };
         route.apply([
             Request::link_up(1),
             Request::link_up(index),

@@ -45,7 +45,7 @@ impl StaleFlows {
     pub(crate) fn delete(&self) -> Result<usize, Error> {
         // A node port is on all of the node's addresses.
         let node_ports = self.answers.keys().any(|(_, address, _)| matches!(address, FrontendAddress::Node(_)));
-        let addresses = if node_ports { Route::open()?.all_addresses()? } else { Vec::new() };
+        let addresses = if node_ports { Route::open()?.addresses()? } else { Vec::new() };
         let local: HashSet<IpAddr> = addresses.into_iter().map(|(_, address)| address).collect();
         Ok(conntrack::delete(|flow| self.is_stale(flow, &local))?)
     }

@@ -8,7 +8,7 @@ use base_sys::nft::{
 use crate::frontend::{Affinity, Family, Otherwise};
 use crate::kernel::FAMILY;
 use crate::loopback;
-use crate::network::{AnyNetwork, ProxyConfig};
+use crate::network::{Network, ProxyConfig};
 use crate::pick::{Choice, Pick};
 use crate::rules::{self, Mark};
 use crate::shape::{ENDPOINT, KEY, Kind, Shape, octets};
@@ -48,10 +48,10 @@ pub(crate) fn create(batch: &mut Batch, config: &ProxyConfig) {
     for name in [SERVICES, REJECT] {
         batch.add_chain(&Chain { name: name.into(), base: None });
     }
-    let networks = config.networks();
-    add_destination_rules(batch, &networks);
-    add_source_rules(batch, &networks, &config.pod_interface_prefix, &config.tunnel);
-    add_refusals(batch, &networks);
+    let networks = &config.networks;
+    add_destination_rules(batch, networks);
+    add_source_rules(batch, networks, &config.pod_interface_prefix, &config.tunnel);
+    add_refusals(batch, networks);
     loopback::add_guard(batch);
     for (shape, pick) in first_picks() {
         add_pick(batch, shape, pick);
@@ -93,11 +93,12 @@ pub(crate) fn add_sources(batch: &mut Batch, shape: Shape) {
     batch.add_set(&Set { name: shape.sources(), key, data: None, dynamic: None, ranges: true });
 }
 
-fn add_destination_rules(batch: &mut Batch, networks: &[AnyNetwork]) {
+fn add_destination_rules(batch: &mut Batch, networks: &[Network]) {
     let mut rule = Rules { batch, chain: "prerouting" };
     for network in networks {
-        let arrives = || [rules::family_is(network.family).to_vec(), rules::source_in(network.cluster, Cmp::Ne).into()];
-        let to_service = |op| rules::destination_in(network.service, op).into();
+        let arrives =
+            || [rules::family_is(network.family()).to_vec(), rules::source_in(network.cluster_cidr, Cmp::Ne).into()];
+        let to_service = |op| rules::destination_in(network.service_cidr, op).into();
         let [family, outside] = arrives();
         let outsider = rules::set_mark(Mark::Outsider).into();
         rule.add("from outside to a cluster address", [family, outside, to_service(Cmp::Eq), outsider]);
@@ -116,20 +117,20 @@ fn add_destination_rules(batch: &mut Batch, networks: &[AnyNetwork]) {
         rule.add(
             "answered by this node itself, such as cluster DNS",
             [
-                rules::family_is(network.family).into(),
-                rules::destination_in(network.service, Cmp::Eq).into(),
+                rules::family_is(network.family()).into(),
+                rules::destination_in(network.service_cidr, Cmp::Eq).into(),
                 rules::destination_is_local(Cmp::Eq).into(),
                 verdict(Verdict::Return),
             ],
         );
-        rule.add("service addresses", [Shape { kind: Kind::Address, family: network.family }.dispatch()]);
+        rule.add("service addresses", [Shape { kind: Kind::Address, family: network.family() }.dispatch()]);
         rule.add(
             "node ports",
             [
-                rules::family_is(network.family).into(),
-                loopback::excluded(network.family),
+                rules::family_is(network.family()).into(),
+                loopback::excluded(network.family()),
                 rules::destination_is_local(Cmp::Eq).into(),
-                Shape { kind: Kind::NodePort, family: network.family }.dispatch(),
+                Shape { kind: Kind::NodePort, family: network.family() }.dispatch(),
             ],
         );
         // Before routing, which knows no way for forwarded packets of IPv6 and would say so.
@@ -137,19 +138,19 @@ fn add_destination_rules(batch: &mut Batch, networks: &[AnyNetwork]) {
     }
 }
 
-fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str, tunnel: &str) {
+fn add_source_rules(batch: &mut Batch, networks: &[Network], pod_links: &str, tunnel: &str) {
     let mut rule = Rules { batch, chain: "postrouting" };
     for network in networks {
-        let set = network.family.hairpins().into();
+        let set = network.family().hairpins().into();
         rule.add(
             "a pod that reaches itself through a service",
             [
-                rules::family_is(network.family).into(),
-                rules::load_both_addresses(network.family).into(),
+                rules::family_is(network.family()).into(),
+                rules::load_both_addresses(network.family()).into(),
                 vec![
                     Expr::Contains { set, key: KEY, negate: false },
                     Expr::Immediate { to: KEY, value: octets(network.node_ip) },
-                    Expr::Nat { kind: NatKind::Source, family: network.family.proto(), address: KEY, port: None },
+                    Expr::Nat { kind: NatKind::Source, family: network.family().proto(), address: KEY, port: None },
                 ],
             ],
         );
@@ -169,9 +170,9 @@ fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str,
         rule.add(
             "pods to the outside",
             [
-                rules::family_is(network.family).into(),
-                rules::source_in(network.cluster, Cmp::Eq).into(),
-                rules::destination_in(network.cluster, Cmp::Ne).into(),
+                rules::family_is(network.family()).into(),
+                rules::source_in(network.cluster_cidr, Cmp::Eq).into(),
+                rules::destination_in(network.cluster_cidr, Cmp::Ne).into(),
                 rules::leaves_other_than(pod_links).into(),
                 vec![Expr::Masquerade],
             ],
@@ -179,8 +180,8 @@ fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str,
         rule.add(
             "this node to another's pods: answers must come back through the tunnel",
             [
-                rules::family_is(network.family).into(),
-                rules::source_in(network.cluster, Cmp::Ne).into(),
+                rules::family_is(network.family()).into(),
+                rules::source_in(network.cluster_cidr, Cmp::Ne).into(),
                 rules::leaves_by(tunnel).into(),
                 vec![Expr::Masquerade],
             ],
@@ -188,13 +189,13 @@ fn add_source_rules(batch: &mut Batch, networks: &[AnyNetwork], pod_links: &str,
     }
 }
 
-fn to_service(network: &AnyNetwork) -> Vec<Expr> {
-    let destination = rules::destination_in(network.service, Cmp::Eq);
-    [rules::family_is(network.family).to_vec(), destination.into()].concat()
+fn to_service(network: &Network) -> Vec<Expr> {
+    let destination = rules::destination_in(network.service_cidr, Cmp::Eq);
+    [rules::family_is(network.family()).to_vec(), destination.into()].concat()
 }
 
 /// A service address is translated or refused, never forwarded, also where a packet passes no translation.
-fn add_refusals(batch: &mut Batch, networks: &[AnyNetwork]) {
+fn add_refusals(batch: &mut Batch, networks: &[Network]) {
     let goto = || verdict(Verdict::Goto(REJECT.into()));
     let mut rule = Rules { batch, chain: "filter-forward" };
     for network in networks {

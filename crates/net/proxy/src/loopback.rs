@@ -12,7 +12,7 @@ use base_sys::route::{Cidr, IpCidr};
 
 use crate::frontend::Family;
 use crate::layout::{Rules, verdict};
-use crate::network::AnyNetwork;
+use crate::network::Network;
 use crate::rules::{self, keep_bits};
 use crate::shape::{KEY, octets};
 
@@ -60,7 +60,7 @@ pub(crate) fn add_guard(batch: &mut Batch) {
 }
 
 /// What leaves from a loopback address was translated and gets the node's; nothing else leaves.
-pub(crate) fn add_source_rules(rule: &mut Rules<'_>, network: &AnyNetwork) {
+pub(crate) fn add_source_rules(rule: &mut Rules<'_>, network: &Network) {
     if !matches!(network.node_ip, IpAddr::V4(_)) {
         return;
     }
@@ -76,7 +76,7 @@ pub(crate) fn add_source_rules(rule: &mut Rules<'_>, network: &AnyNetwork) {
     ];
     let snat = vec![
         Expr::Immediate { to: KEY, value: octets(network.node_ip) },
-        Expr::Nat { kind: NatKind::Source, family: network.family.proto(), address: KEY, port: None },
+        Expr::Nat { kind: NatKind::Source, family: network.family().proto(), address: KEY, port: None },
     ];
     rule.add("from loopback through a node port", [leaves(), translated, snat]);
     rule.add("loopback addresses stay here", [leaves(), verdict(Verdict::Drop)]);

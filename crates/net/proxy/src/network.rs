@@ -1,8 +1,8 @@
 //! What the data plane owns and which addresses are whose, per family.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use base_sys::route::{Cidr, IpCidr};
+use base_sys::route::IpCidr;
 
 use crate::frontend::Family;
 
@@ -16,45 +16,22 @@ pub struct ProxyConfig {
     pub pod_interface_prefix: String,
     /// The link of the tunnel to other nodes.
     pub tunnel: String,
-    /// The families that the cluster has, each with its addresses.
-    pub v4: Option<Network<Ipv4Addr>>,
-    pub v6: Option<Network<Ipv6Addr>>,
+    /// One per family.
+    pub networks: Vec<Network>,
 }
 
 /// A cluster's addresses of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network<A> {
+pub struct Network {
     /// All pods of all nodes.
-    pub cluster_cidr: Cidr<A>,
-    pub service_cidr: Cidr<A>,
+    pub cluster_cidr: IpCidr,
+    pub service_cidr: IpCidr,
     /// The source address of a pod that reaches itself through a Service.
-    pub node_ip: A,
+    pub node_ip: IpAddr,
 }
 
-/// A [`Network`] of either family.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AnyNetwork {
-    pub(crate) family: Family,
-    pub(crate) cluster: IpCidr,
-    pub(crate) service: IpCidr,
-    pub(crate) node_ip: IpAddr,
-}
-
-impl ProxyConfig {
-    pub(crate) fn networks(&self) -> Vec<AnyNetwork> {
-        let v4 = self.v4.map(|network| AnyNetwork {
-            family: Family::V4,
-            cluster: network.cluster_cidr.into(),
-            service: network.service_cidr.into(),
-            node_ip: network.node_ip.into(),
-        });
-        let v6 = self.v6.map(|network| AnyNetwork {
-            family: Family::V6,
-            cluster: network.cluster_cidr.into(),
-            service: network.service_cidr.into(),
-            node_ip: network.node_ip.into(),
-        });
-        // In this order: a packet of the first family passes no rule of the other.
-        v4.into_iter().chain(v6).collect()
+impl Network {
+    pub(crate) fn family(&self) -> Family {
+        Family::of(self.node_ip)
     }
 }

@@ -164,7 +164,7 @@ impl Driver {
             node_name: config.node_name.clone(),
             world: World::new(Locality {
                 node_name: config.node_name.clone(),
-                service_ranges: config.networks().iter().map(|network| network.service).collect(),
+                service_ranges: config.networks.iter().map(|network| network.service_cidr).collect(),
                 ..Locality::default()
             }),
             health: HealthServer::new(tasks),

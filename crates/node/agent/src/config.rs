@@ -4,14 +4,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base_sys::ip::HostIps;
+
 use crate::credentials::Providers;
 
 #[derive(Clone)]
 pub struct AgentConfig {
     pub node_name: String,
-    pub node_ip: IpAddr,
-    /// The node's block of pod addresses, once it has one.
-    pub node_cidr: Option<String>,
+    pub node_ips: HostIps,
+    /// The node's blocks of pod addresses, one per family, once it has them.
+    pub node_cidrs: Vec<String>,
     /// Its addresses for the outside.
     pub external_ips: Vec<IpAddr>,
     /// The agent's own part of the data directory: pod volumes, logs and generated files live below it.

@@ -181,8 +181,8 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
     AgentConfig {
         node_name: "node".into(),
-        node_ip: "192.0.2.1".parse().unwrap(),
-        node_cidr: None,
+        node_ips: "192.0.2.1".parse().unwrap(),
+        node_cidrs: Vec::new(),
         external_ips: Vec::new(),
         data_dir: data_dir.to_owned(),
         cluster_dns: "10.43.0.10".parse().unwrap(),

@@ -12,7 +12,6 @@
 mod certificate;
 mod discover;
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,9 +45,8 @@ pub async fn run(options: Agent) -> Result<()> {
         bail!("{} is a server's data directory; an agent needs its own", data_dir.display());
     }
     let name = host::chosen_node_name(options.node.node_name.as_deref())?;
-    let node_ip = host::chosen_node_ip(options.node.node_ip)?;
     let tasks = Tasks::root("sampan");
-    let joining = join(&tasks, &data_dir, &options, &name, IpAddr::V4(node_ip));
+    let joining = join(&tasks, &data_dir, &options, &name);
     let Some(joined) = signals.or(joining).await.transpose()? else { return Ok(()) };
     let facts = match Owned::read(&data_dir)? {
         Some(owned) => owned.facts,
@@ -57,22 +55,25 @@ pub async fn run(options: Agent) -> Result<()> {
             facts?
         }
     };
+    let node_ips = host::node_ips(options.node.node_ip, &facts.cluster_cidrs()?)?;
+    let purpose = Purpose::Serving { name: name.clone(), addresses: node_ips.iter().collect() };
+    let serving = Rotating::open(certificate::path(&data_dir, "serving"), &name, purpose)?;
     let clients = Clients { agent: joined.client.clone(), network: joined.client.clone() };
     let node = Node {
         names: Names::of(&data_dir),
         data_dir,
         name: name.clone(),
-        node_ip,
+        node_ips,
         facts,
         external_ips: options.node.node_external_ip.clone(),
         registries: options.node.private_registry.clone(),
         credential_providers: node::credential_providers(&options.node)?,
-        tls: Arc::new(joined.trust.server(joined.serving.clone())?),
+        tls: Arc::new(joined.trust.server(serving.clone())?),
         kubelet_port: KUBELET_PORT,
     };
     let Some(started) = signals.or(Box::pin(node.start(&tasks, clients))).await else { return Ok(()) };
     started?;
-    joined.keep(&tasks, name);
+    joined.keep(&tasks, name, serving);
     run::until_told(tasks, signals, async {}).await
 }
 
@@ -82,11 +83,10 @@ struct Joined {
     remote: Remote,
     client: Client,
     identity: Arc<Rotating>,
-    serving: Arc<Rotating>,
 }
 
 /// With what an earlier run got, else by the token.
-async fn join(tasks: &Tasks, data_dir: &Path, options: &Agent, name: &str, ip: IpAddr) -> Result<Joined> {
+async fn join(tasks: &Tasks, data_dir: &Path, options: &Agent, name: &str) -> Result<Joined> {
     let server: Uri = options.server.parse().with_context(|| format!("--server {}", options.server))?;
     Remote::check(&server).context("--server")?;
     let token = options.token.as_deref().map(str::parse::<JoinToken>).transpose().context("--token")?;
@@ -103,9 +103,7 @@ async fn join(tasks: &Tasks, data_dir: &Path, options: &Agent, name: &str, ip: I
         tracing::info!(%server, node = name, "joined the cluster");
     }
     let remote = Remote::new(tasks, &server, trust.client(identity.clone())?, None)?;
-    let purpose = Purpose::Serving { name: name.to_owned(), addresses: vec![ip] };
-    let serving = Rotating::open(certificate::path(data_dir, "serving"), name, purpose)?;
-    Ok(Joined { client: remote.client(), trust, remote, identity, serving })
+    Ok(Joined { client: remote.client(), trust, remote, identity })
 }
 
 async fn trust(data_dir: &Path, server: &Uri, token: Option<&JoinToken>) -> Result<Trust> {
@@ -144,8 +142,8 @@ fn unreachable(error: &anyhow::Error) -> bool {
 
 impl Joined {
     /// Keeps both certificates fresh from now on.
-    fn keep(self, tasks: &Tasks, name: String) {
-        let Self { remote, client, identity, serving, .. } = self;
+    fn keep(self, tasks: &Tasks, name: String, serving: Arc<Rotating>) {
+        let Self { remote, client, identity, .. } = self;
         tasks.spawn("identity", {
             let client = client.clone();
             async move { identity.keep(client, || remote.reconnect()).await }

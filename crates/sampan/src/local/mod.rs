@@ -15,17 +15,17 @@ mod process;
 mod ready;
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::IpCidr;
 use base_tasks::Tasks;
 use serde::{Deserialize, Serialize};
 
 use self::network::Network;
-use crate::config::{Down, Up};
+use crate::config::{Down, IpFamily, Up};
 use crate::host::{self, Names};
 use crate::join_token::JoinToken;
 use crate::pki::{self, Authority};
@@ -33,15 +33,15 @@ use crate::{kubeconfig, token};
 
 const PORT: u16 = 6443;
 /// The host part of the first node's address.
-const FIRST: u32 = 11;
+const FIRST: u128 = 11;
 const MOST: u32 = 200;
 
 /// What `up` has made, or was about to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct State {
-    /// Addresses of the nodes and of this host among them.
-    network: String,
+    /// Addresses of the nodes and of this host among them, one block per family.
+    networks: Vec<String>,
     bridge: String,
     table: String,
     nodes: Vec<Member>,
@@ -54,21 +54,24 @@ struct Member {
     namespace: String,
     /// This host's end of its link.
     link: String,
-    address: Ipv4Addr,
+    /// One per family, the preferred one first.
+    addresses: Vec<IpAddr>,
 }
 
 impl State {
-    fn plan(directory: &Path, nodes: u32, network: Ipv4Cidr) -> Result<Self> {
+    fn plan(directory: &Path, nodes: u32, networks: &[IpCidr]) -> Result<Self> {
         let names = Names::of(directory);
         let short = names.interface_prefix.trim_start_matches("sp").to_owned();
         let nodes = (0..nodes).map(|number| {
             let name = format!("n{}", number + 1);
-            let address = network.nth(FIRST + number).context("--network is too small for so many nodes")?;
+            let address = |network: &IpCidr| network.nth(FIRST + u128::from(number));
+            let addresses: Option<_> = networks.iter().map(address).collect();
+            let addresses = addresses.context("--network is too small for so many nodes")?;
             let (namespace, link) = (format!("{}-{name}", names.table), format!("sv{short}{name}"));
-            Ok(Member { name, namespace, link, address })
+            Ok(Member { name, namespace, link, addresses })
         });
         Ok(Self {
-            network: network.to_string(),
+            networks: networks.iter().map(ToString::to_string).collect(),
             bridge: format!("sbr{short}"),
             table: format!("{}-up", names.table),
             nodes: nodes.collect::<Result<_>>()?,
@@ -76,7 +79,8 @@ impl State {
     }
 
     fn network(&self) -> Result<Network> {
-        Ok(Network { block: self.network.parse().context("the network in up.json")?, state: self.clone() })
+        let blocks: Result<_, _> = self.networks.iter().map(|network| network.parse()).collect();
+        Ok(Network { blocks: blocks.context("the networks in up.json")?, state: self.clone() })
     }
 
     fn path(directory: &Path) -> PathBuf {
@@ -113,11 +117,7 @@ pub async fn up(options: Up, verbosity: u8) -> Result<()> {
     if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "images")) {
         bail!("{} holds something else; `up` needs an empty directory", directory.display());
     }
-    let network = match options.network {
-        Some(network) => network,
-        None => network::choose(&directory)?,
-    };
-    let state = State::plan(&directory, options.nodes.clamp(1, MOST), network)?;
+    let state = State::plan(&directory, options.nodes.clamp(1, MOST), &networks(&directory, &options)?)?;
     state.write(&directory)?;
     let made = make(&directory, &state, &options, verbosity, started).await;
     if made.is_err() && !options.keep {
@@ -127,6 +127,34 @@ pub async fn up(options: Up, verbosity: u8) -> Result<()> {
     made
 }
 
+/// The networks of the nodes: those that were chosen, else unused ones.
+fn networks(directory: &Path, options: &Up) -> Result<Vec<IpCidr>> {
+    let families: &[bool] = match options.ip_family {
+        IpFamily::Ipv4 => &[true],
+        IpFamily::Ipv6 => &[false],
+        IpFamily::Dual => &[true, false],
+    };
+    let chosen: Vec<IpCidr> = options.network.iter().flat_map(|blocks| blocks.iter()).collect();
+    if let Some(other) = chosen.iter().find(|block| !families.contains(&block.is_ipv4())) {
+        bail!("--network {other} is not of --ip-family");
+    }
+    let network = |v4: &bool| match chosen.iter().find(|block| block.is_ipv4() == *v4) {
+        Some(block) => Ok(*block),
+        None => network::choose(directory, *v4),
+    };
+    families.iter().map(network).collect()
+}
+
+/// Of pods and services, as arguments of the server.
+fn ranges(family: IpFamily) -> [&'static str; 4] {
+    let (pods, services) = match family {
+        IpFamily::Ipv4 => ("10.42.0.0/16", "10.43.0.0/16"),
+        IpFamily::Ipv6 => ("fd42::/56", "fd43::/112"),
+        IpFamily::Dual => ("10.42.0.0/16,fd42::/56", "10.43.0.0/16,fd43::/112"),
+    };
+    ["--cluster-cidr", pods, "--service-cidr", services]
+}
+
 async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, started: Instant) -> Result<()> {
     let tasks = Tasks::root("up");
     state.network()?.make().context("making the network")?;
@@ -134,7 +162,8 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
     // The server will find it, and the others need not wait for it.
     let authority = Authority::open(&first.directory(directory).join("tls"))?;
     let join = JoinToken { authority: authority.trust.hash(), bearer: token::random()? };
-    let server = format!("https://{}:{PORT}", first.address);
+    let address = first.addresses.first().context("a node has an address")?;
+    let server = format!("https://{}", SocketAddr::new(*address, PORT));
     let images = directory.join("images");
     std::fs::create_dir_all(&images).context("creating the folder of images")?;
     let mut processes = Vec::new();
@@ -143,12 +172,13 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
         std::fs::create_dir_all(&data).with_context(|| format!("creating {}", data.display()))?;
         // One store of images for all.
         std::os::unix::fs::symlink(&images, data.join("images")).context("sharing the images")?;
-        let address = node.address.to_string();
+        let address = node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let mut arguments = vec!["--node-name", &node.name, "--node-ip", &address];
         let token = join.to_string();
         if node == first {
             arguments.insert(0, "server");
             arguments.extend(["--token", &join.bearer]);
+            arguments.extend(ranges(options.ip_family));
             arguments.extend(options.server.iter().map(String::as_str));
         } else {
             arguments.insert(0, "agent");
@@ -202,12 +232,13 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel_and_addresses_the_network() {
-        let network: Ipv4Cidr = "172.30.7.0/24".parse().expect("a network");
-        let state = State::plan(Path::new("/var/lib/sampan-up"), 200, network).expect("planned");
+        let networks = ["172.30.7.0/24", "fd73::/64"].map(|text| text.parse().expect("a network"));
+        let state = State::plan(Path::new("/var/lib/sampan-up"), 200, &networks).expect("planned");
         let last = state.nodes.last().expect("nodes");
-        assert_eq!((&*last.name, last.address), ("n200", Ipv4Addr::new(172, 30, 7, 210)));
+        let addresses = ["172.30.7.210", "fd73::d2"].map(|text| text.parse().expect("an address"));
+        assert_eq!((&*last.name, &last.addresses[..]), ("n200", &addresses[..]));
         assert!(last.link.len() <= 15 && state.bridge.len() <= 15, "{state:?}");
-        let small: Ipv4Cidr = "172.30.7.0/28".parse().expect("a network");
-        assert!(State::plan(Path::new("/x"), 10, small).is_err());
+        let small = "172.30.7.0/28".parse().expect("a network");
+        assert!(State::plan(Path::new("/x"), 10, &[small]).is_err());
     }
 }

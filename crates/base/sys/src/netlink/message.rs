@@ -32,6 +32,13 @@ impl Message {
         self.attribute(kind, |message| message.bytes.extend_from_slice(payload))
     }
 
+    pub fn put_ip(&mut self, kind: u16, address: IpAddr) -> &mut Self {
+        match address {
+            IpAddr::V4(four) => self.put(kind, &four.octets()),
+            IpAddr::V6(six) => self.put(kind, &six.octets()),
+        }
+    }
+
     pub fn put_u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.put(kind, &[value])
     }

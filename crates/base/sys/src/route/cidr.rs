@@ -79,8 +79,8 @@ impl<A: Address> Cidr<A> {
     }
 
     /// The `n`-th address; `None` beyond the block.
-    pub fn nth(&self, n: u32) -> Option<A> {
-        let number = self.network.number().checked_add(n.into())?;
+    pub fn nth(&self, n: u128) -> Option<A> {
+        let number = self.network.number().checked_add(n)?;
         (number <= self.last().number()).then(|| A::of_number(number))
     }
 
@@ -156,6 +156,23 @@ impl IpCidr {
             Self::V4(block) => block.last().into(),
             Self::V6(block) => block.last().into(),
         }
+    }
+
+    /// The `n`-th address; `None` beyond the block.
+    pub fn nth(&self, n: u128) -> Option<IpAddr> {
+        match self {
+            Self::V4(block) => block.nth(n).map(Into::into),
+            Self::V6(block) => block.nth(n).map(Into::into),
+        }
+    }
+
+    pub fn is_ipv4(&self) -> bool {
+        matches!(self, Self::V4(_))
+    }
+
+    /// Those of different families never do.
+    pub fn overlaps(&self, other: Self) -> bool {
+        self.contains(other.network()) || other.contains(self.network())
     }
 
     /// An address of the other family is in no block.

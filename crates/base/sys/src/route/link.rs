@@ -1,7 +1,7 @@
 //! Links: what the kernel says of one, and how a veth pair is described.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::netlink::Attributes;
 
@@ -66,6 +66,6 @@ pub struct Vxlan<'a> {
     /// UDP, the same on all hosts.
     pub port: u16,
     /// This host's address, that packets leave with.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     pub mtu: u32,
 }

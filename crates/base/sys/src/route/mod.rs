@@ -11,7 +11,7 @@ pub use link::{Link, MacAddress, Veth, Vxlan};
 pub use request::{Request, RouteKind, RouteSpec};
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::netlink::{self, Attributes, Message, Protocol, Socket};
 
@@ -112,13 +112,12 @@ impl Route {
         }
     }
 
-    /// The IPv4 unicast routes of the main table that carry this protocol number.
+    /// The unicast routes of both families of the main table that carry this protocol number.
     pub fn routes(&mut self, protocol: u8) -> Result<Vec<RouteSpec>, Error> {
         let mut found = Vec::new();
         loop {
-            let mut header = [0; request::RTMSG];
-            header[0] = libc::AF_INET as u8;
-            let result = self.socket.dump(Message::new(libc::RTM_GETROUTE, 0, &header), |kind, body| {
+            let both = [0; request::RTMSG];
+            let result = self.socket.dump(Message::new(libc::RTM_GETROUTE, 0, &both), |kind, body| {
                 if kind == libc::RTM_NEWROUTE {
                     found.extend(RouteSpec::parse(body).filter(|route| route.protocol == protocol));
                 }
@@ -131,12 +130,13 @@ impl Route {
     }
 
     /// The link and the gateway by which this host would send to `address`.
-    pub fn way_to(&mut self, address: Ipv4Addr) -> Result<Option<(u32, Option<Ipv4Addr>)>, Error> {
+    pub fn way_to(&mut self, address: impl Into<IpAddr>) -> Result<Option<(u32, Option<IpAddr>)>, Error> {
+        let address = address.into();
         let mut header = [0; request::RTMSG];
-        header[0] = libc::AF_INET as u8;
-        header[1] = 32;
+        header[0] = request::family(address);
+        header[1] = host_prefix(address);
         let mut message = Message::new(libc::RTM_GETROUTE, libc::NLM_F_REQUEST as u16, &header);
-        message.put(libc::RTA_DST, &address.octets());
+        message.put_ip(libc::RTA_DST, address);
         self.socket.send(std::slice::from_mut(&mut message))?;
         let mut found = None;
         let replies = self.socket.answers(|_, body| found = request::parse_way(body))?;
@@ -150,22 +150,17 @@ impl Route {
         }
     }
 
-    /// The IPv4 addresses assigned to links of this namespace, with their link's index.
-    pub fn addresses(&mut self) -> Result<Vec<(u32, Ipv4Addr)>, Error> {
-        Ok(self.all_addresses()?.into_iter().filter_map(of_four).collect())
+    /// The addresses assigned to links of this namespace, with their link's index.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, IpAddr)>, Error> {
+        self.addresses_where(|_| true)
     }
 
     /// Those that were added with this number of who made them.
-    pub fn addresses_by(&mut self, protocol: u8) -> Result<Vec<(u32, Ipv4Addr)>, Error> {
+    pub fn addresses_by(&mut self, protocol: u8) -> Result<Vec<(u32, IpAddr)>, Error> {
         let by = |attributes: Attributes<'_>| {
             attributes.find(request::IFA_PROTO).is_some_and(|found| found.payload == [protocol])
         };
-        Ok(self.addresses_where(by)?.into_iter().filter_map(of_four).collect())
-    }
-
-    /// The addresses of both families, as [`Route::addresses`].
-    pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpAddr)>, Error> {
-        self.addresses_where(|_| true)
+        self.addresses_where(by)
     }
 
     fn addresses_where(&mut self, wanted: impl Fn(Attributes<'_>) -> bool) -> Result<Vec<(u32, IpAddr)>, Error> {
@@ -188,11 +183,9 @@ impl Route {
     }
 }
 
-fn of_four((link, address): (u32, IpAddr)) -> Option<(u32, Ipv4Addr)> {
-    match address {
-        IpAddr::V4(four) => Some((link, four)),
-        IpAddr::V6(_) => None,
-    }
+/// The prefix of a block that is one address.
+pub fn host_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 #[cfg(test)]

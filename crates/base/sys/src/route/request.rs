@@ -1,6 +1,6 @@
 //! The requests: each a message and the words for it in an error.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::link::{MacAddress, Veth, Vxlan};
@@ -10,11 +10,15 @@ const VETH_INFO_PEER: u16 = 1;
 /// Attributes of a VXLAN link, from `linux/if_link.h`.
 const VXLAN_ID: u16 = 1;
 const VXLAN_LOCAL: u16 = 4;
+const VXLAN_LOCAL6: u16 = 17;
 const VXLAN_LEARNING: u16 = 7;
 const VXLAN_PORT: u16 = 15;
 const NTF_SELF: u8 = 2;
 /// Who made an address; Linux 5.18.
 pub(super) const IFA_PROTO: u16 = 11;
+/// Seconds that an address is preferred, and that it is there.
+const NOT_PREFERRED: u32 = 0;
+const FOR_EVER: u32 = u32::MAX;
 /// `RTA_METRICS`' member for the MTU.
 const RTAX_MTU: u16 = 2;
 const RTNH_F_ONLINK: u32 = 4;
@@ -37,16 +41,16 @@ pub enum RouteKind {
     Local,
 }
 
-/// An IPv4 route of the main table (the local table for [`RouteKind::Local`]).
+/// A route of the main table (the local table for [`RouteKind::Local`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     pub prefix: u8,
-    /// Taken to be reachable on the link whatever its addresses are ("onlink").
-    pub via: Option<Ipv4Addr>,
+    /// Taken to be reachable on the link whatever its addresses are ("onlink"). Of the destination's family.
+    pub via: Option<IpAddr>,
     pub link: u32,
     /// The source address of packets sent by this host.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// Bytes of the largest packet; the link's own when absent.
     pub mtu: Option<u32>,
     pub kind: RouteKind,
@@ -56,8 +60,8 @@ pub struct RouteSpec {
 
 impl RouteSpec {
     /// A unicast route straight to a link.
-    pub fn to_link(destination: Ipv4Addr, prefix: u8, link: u32) -> Self {
-        let protocol = libc::RTPROT_STATIC;
+    pub fn to_link(destination: impl Into<IpAddr>, prefix: u8, link: u32) -> Self {
+        let (destination, protocol) = (destination.into(), libc::RTPROT_STATIC);
         Self { destination, prefix, via: None, link, source: None, mtu: None, kind: RouteKind::Unicast, protocol }
     }
 
@@ -67,11 +71,16 @@ impl RouteSpec {
         if (header[4], header[7]) != (libc::RT_TABLE_MAIN, libc::RTN_UNICAST) {
             return None;
         }
-        let address = |kind| Some(<[u8; 4]>::try_from(Attributes::after(body, RTMSG).find(kind)?.payload).ok()?.into());
+        let nowhere = match i32::from(header[0]) {
+            libc::AF_INET => Ipv4Addr::UNSPECIFIED.into(),
+            libc::AF_INET6 => Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
+        let address = |kind| Attributes::after(body, RTMSG).find(kind)?.ip();
         let (link, via) = parse_way(body)?;
         let metrics = Attributes::after(body, RTMSG).find(libc::RTA_METRICS);
         Some(Self {
-            destination: address(libc::RTA_DST).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            destination: address(libc::RTA_DST).unwrap_or(nowhere),
             prefix: header[1],
             via,
             link,
@@ -93,7 +102,7 @@ impl RouteSpec {
             (_, Some(_)) => libc::RT_SCOPE_UNIVERSE,
         };
         let mut header = [0; RTMSG];
-        header[0] = libc::AF_INET as u8;
+        header[0] = family(self.destination);
         header[1] = self.prefix;
         header[4] = table;
         header[5] = self.protocol;
@@ -103,12 +112,12 @@ impl RouteSpec {
             header[8..12].copy_from_slice(&RTNH_F_ONLINK.to_ne_bytes());
         }
         let mut message = Message::new(kind, (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16, &header);
-        message.put(libc::RTA_DST, &self.destination.octets()).put_u32(libc::RTA_OIF, self.link);
+        message.put_ip(libc::RTA_DST, self.destination).put_u32(libc::RTA_OIF, self.link);
         if let Some(via) = self.via {
-            message.put(libc::RTA_GATEWAY, &via.octets());
+            message.put_ip(libc::RTA_GATEWAY, via);
         }
         if let Some(source) = self.source {
-            message.put(libc::RTA_PREFSRC, &source.octets());
+            message.put_ip(libc::RTA_PREFSRC, source);
         }
         if let Some(mtu) = self.mtu {
             message.nest(libc::RTA_METRICS, |m| {
@@ -120,10 +129,10 @@ impl RouteSpec {
 }
 
 /// Link and gateway of a listed route.
-pub(super) fn parse_way(body: &[u8]) -> Option<(u32, Option<Ipv4Addr>)> {
+pub(super) fn parse_way(body: &[u8]) -> Option<(u32, Option<IpAddr>)> {
     let attributes = || Attributes::after(body, RTMSG);
-    let via = attributes().find(libc::RTA_GATEWAY).and_then(|a| <[u8; 4]>::try_from(a.payload).ok());
-    Some((attributes().find(libc::RTA_OIF)?.u32()?, via.map(Into::into)))
+    let via = attributes().find(libc::RTA_GATEWAY).and_then(|gateway| gateway.ip());
+    Some((attributes().find(libc::RTA_OIF)?.u32()?, via))
 }
 
 impl Request {
@@ -160,7 +169,7 @@ impl Request {
             m.put_str(libc::IFLA_INFO_KIND, "vxlan");
             m.nest(libc::IFLA_INFO_DATA, |m| {
                 m.put_u32(VXLAN_ID, vxlan.id);
-                m.put(VXLAN_LOCAL, &vxlan.local.octets());
+                m.put_ip(if vxlan.local.is_ipv4() { VXLAN_LOCAL } else { VXLAN_LOCAL6 }, vxlan.local);
                 m.put(VXLAN_PORT, &vxlan.port.to_be_bytes());
                 // Nothing is learnt from packets: who is where comes from the forwarding entries alone.
                 m.put_u8(VXLAN_LEARNING, 0);
@@ -187,13 +196,13 @@ impl Request {
     }
 
     /// Says to which host a VXLAN link sends the frames for a hardware address.
-    pub fn set_forwarding(index: u32, mac: MacAddress, host: Ipv4Addr) -> Self {
+    pub fn set_forwarding(index: u32, mac: MacAddress, host: IpAddr) -> Self {
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | REPLACE) as u16;
         let message = forwarding_message(libc::RTM_NEWNEIGH, flags, index, mac, host);
         Self { message, operation: format!("forward {mac:?} of link {index} to {host}") }
     }
 
-    pub fn delete_forwarding(index: u32, mac: MacAddress, host: Ipv4Addr) -> Self {
+    pub fn delete_forwarding(index: u32, mac: MacAddress, host: IpAddr) -> Self {
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let message = forwarding_message(libc::RTM_DELNEIGH, flags, index, mac, host);
         Self { message, operation: format!("stop forwarding {mac:?} of link {index} to {host}") }
@@ -224,19 +233,28 @@ impl Request {
         Self { message, operation: format!("delete link {name}") }
     }
 
-    pub fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
+    /// Usable at once: nobody is asked whether another host has it.
+    pub fn add_address(index: u32, address: impl Into<IpAddr>, prefix: u8) -> Self {
+        let address = address.into();
         let message = address_message(libc::RTM_NEWADDR, REPLACE, index, address, prefix);
         Self { message, operation: format!("add address {address}/{prefix} to link {index}") }
     }
 
-    /// As [`Request::add_address`], with the number of who made it, as `ip address` shows it (`proto`).
-    pub fn add_marked_address(index: u32, address: Ipv4Addr, prefix: u8, protocol: u8) -> Self {
+    /// As [`Request::add_address`], with the number of who made it, as `ip address` shows it (`proto`). Of IPv6 it is no
+    /// packet's source unless somebody asks for it ("deprecated"); of IPv4 a link's first address comes before it.
+    pub fn add_marked_address(index: u32, address: impl Into<IpAddr>, prefix: u8, protocol: u8) -> Self {
+        let address = address.into();
         let mut message = address_message(libc::RTM_NEWADDR, REPLACE, index, address, prefix);
         message.put_u8(IFA_PROTO, protocol);
+        if address.is_ipv6() {
+            let lifetimes = [NOT_PREFERRED, FOR_EVER, 0, 0].map(u32::to_ne_bytes).concat();
+            message.put(libc::IFA_CACHEINFO, &lifetimes);
+        }
         Self { message, operation: format!("add address {address}/{prefix} to link {index}") }
     }
 
-    pub fn delete_address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
+    pub fn delete_address(index: u32, address: impl Into<IpAddr>, prefix: u8) -> Self {
+        let address = address.into();
         let message = address_message(libc::RTM_DELADDR, 0, index, address, prefix);
         Self { message, operation: format!("delete address {address}/{prefix} of link {index}") }
     }
@@ -253,46 +271,55 @@ impl Request {
     }
 
     /// Says for good which hardware address answers for `address` on a link, so that nobody has to ask.
-    pub fn set_neighbour(index: u32, address: Ipv4Addr, mac: MacAddress) -> Self {
+    pub fn set_neighbour(index: u32, address: impl Into<IpAddr>, mac: MacAddress) -> Self {
+        let address = address.into();
         let mut header = [0; 12];
-        header[0] = libc::AF_INET as u8;
+        header[0] = family(address);
         header[4..8].copy_from_slice(&index.to_ne_bytes());
         header[8..10].copy_from_slice(&libc::NUD_PERMANENT.to_ne_bytes());
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | REPLACE) as u16;
         let mut message = Message::new(libc::RTM_NEWNEIGH, flags, &header);
-        message.put(libc::NDA_DST, &address.octets()).put(libc::NDA_LLADDR, &mac.0);
+        message.put_ip(libc::NDA_DST, address).put(libc::NDA_LLADDR, &mac.0);
         Self { message, operation: format!("set neighbour {address} of link {index}") }
     }
 
-    pub fn delete_neighbour(index: u32, address: Ipv4Addr) -> Self {
+    pub fn delete_neighbour(index: u32, address: impl Into<IpAddr>) -> Self {
+        let address = address.into();
         let mut header = [0; 12];
-        header[0] = libc::AF_INET as u8;
+        header[0] = family(address);
         header[4..8].copy_from_slice(&index.to_ne_bytes());
         let mut message = Message::new(libc::RTM_DELNEIGH, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16, &header);
-        message.put(libc::NDA_DST, &address.octets());
+        message.put_ip(libc::NDA_DST, address);
         Self { message, operation: format!("delete neighbour {address} of link {index}") }
     }
 }
 
-fn forwarding_message(kind: u16, flags: u16, index: u32, mac: MacAddress, host: Ipv4Addr) -> Message {
+pub(super) fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+fn forwarding_message(kind: u16, flags: u16, index: u32, mac: MacAddress, host: IpAddr) -> Message {
     let mut header = [0; 12];
     header[0] = libc::AF_BRIDGE as u8;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..10].copy_from_slice(&libc::NUD_PERMANENT.to_ne_bytes());
     header[10] = NTF_SELF;
     let mut message = Message::new(kind, flags, &header);
-    message.put(libc::NDA_LLADDR, &mac.0).put(libc::NDA_DST, &host.octets());
+    message.put(libc::NDA_LLADDR, &mac.0).put_ip(libc::NDA_DST, host);
     message
 }
 
-fn address_message(kind: u16, flags: i32, index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+fn address_message(kind: u16, flags: i32, index: u32, address: IpAddr, prefix: u8) -> Message {
     let mut header = [0; 8];
-    header[0] = libc::AF_INET as u8;
+    header[0] = family(address);
     header[1] = prefix;
+    if address.is_ipv6() {
+        header[2] = libc::IFA_F_NODAD as u8;
+    }
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
     let mut message = Message::new(kind, flags, &header);
-    message.put(libc::IFA_LOCAL, &address.octets()).put(libc::IFA_ADDRESS, &address.octets());
+    message.put_ip(libc::IFA_LOCAL, address).put_ip(libc::IFA_ADDRESS, address);
     message
 }
 

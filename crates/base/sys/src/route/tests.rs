@@ -21,7 +21,7 @@ fn a_veth_pair_spans_two_namespaces() {
 
     let pod_ip = Ipv4Addr::new(10, 42, 0, 2);
     let gateway = Ipv4Addr::new(169, 254, 1, 1);
-    let default = RouteSpec { via: Some(gateway), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, theirs.index) };
+    let default = RouteSpec { via: Some(gateway.into()), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, theirs.index) };
     there
         .apply([
             Request::link_up(1),
@@ -37,7 +37,7 @@ fn a_veth_pair_spans_two_namespaces() {
     ])
     .unwrap();
     assert_eq!(here.link("vtest0").unwrap().unwrap().alias.as_deref(), Some("owner"));
-    assert!(there.addresses().unwrap().contains(&(theirs.index, pod_ip)));
+    assert!(there.addresses().unwrap().contains(&(theirs.index, pod_ip.into())));
 
     here.apply([Request::delete_link("vtest0")]).unwrap();
     assert_eq!(here.links("vtest").unwrap(), []);
@@ -56,12 +56,12 @@ fn a_refusal_names_the_request() {
 fn a_tunnel_leads_where_its_entries_say() {
     let netns = NetNs::create().unwrap();
     let mut route = netns.run(Route::open).unwrap().unwrap();
-    let (local, far) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(192, 0, 2, 7));
+    let (local, far) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(192, 0, 2, 7).into());
     let vxlan = Vxlan { name: "vxtest", mac: POD, id: 77, port: 8472, local, mtu: 1400 };
     route.apply([Request::link_up(1), Request::create_vxlan(&vxlan)]).unwrap();
     let link = route.link("vxtest").unwrap().unwrap();
     assert_eq!((link.mac, link.mtu, link.up), (Some(POD), 1400, true));
-    let gateway = Ipv4Addr::new(10, 42, 1, 0);
+    let gateway: IpAddr = Ipv4Addr::new(10, 42, 1, 0).into();
     let block =
         RouteSpec { via: Some(gateway), mtu: Some(1350), protocol: 83, ..RouteSpec::to_link(gateway, 24, link.index) };
     route
@@ -100,14 +100,58 @@ fn a_bridge_takes_ports() {
 
 #[test]
 fn marked_addresses_are_told_from_others() {
-    let mut route = NetNs::create().unwrap().run(Route::open).unwrap().unwrap();
+    let netns = NetNs::create().unwrap();
+    let mut route = netns.run(Route::open).unwrap().unwrap();
     let (ours, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
     route
         .apply([Request::link_up(1), Request::add_marked_address(1, ours, 32, 83), Request::add_address(1, other, 32)])
         .unwrap();
-    assert_eq!(route.addresses_by(83).unwrap(), [(1, ours)]);
+    assert_eq!(route.addresses_by(83).unwrap(), [(1, ours.into())]);
     assert_eq!(route.addresses_by(84).unwrap(), []);
+    let (six, link) = ("fd00::7".parse::<IpAddr>().unwrap(), ["-6", "-o", "address", "show", "dev", "lo"]);
+    route.apply([Request::add_marked_address(1, six, 128, 84)]).unwrap();
+    assert_eq!(route.addresses_by(84).unwrap(), [(1, six)]);
+    let shown = netns.run(|| std::process::Command::new("ip").args(link).output().unwrap()).unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.lines().any(|line| line.contains("fd00::7/128") && line.contains("deprecated")), "{shown}");
     route.apply([Request::delete_address(1, ours, 32)]).unwrap();
     assert_eq!(route.addresses_by(83).unwrap(), []);
-    assert!(route.addresses().unwrap().contains(&(1, other)));
+    assert!(route.addresses().unwrap().contains(&(1, other.into())));
+}
+
+#[test]
+fn addresses_and_routes_of_ipv6_are_usable_at_once() {
+    let netns = NetNs::create().unwrap();
+    let mut route = netns.run(Route::open).unwrap().unwrap();
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (own, tunnel) = (address("fd00::1"), address("fd42::"));
+    let (local, far) = (own, address("fd00::2"));
+    route.apply([Request::link_up(1), Request::add_address(1, own, 128)]).unwrap();
+    let vxlan = Vxlan { name: "vxtest", mac: POD, id: 77, port: 8472, local, mtu: 1400 };
+    route.apply([Request::create_vxlan(&vxlan)]).unwrap();
+    let link = route.link("vxtest").unwrap().unwrap().index;
+    let gateway = address("fe80::1");
+    let block = RouteSpec {
+        via: Some(gateway),
+        source: Some(tunnel),
+        mtu: Some(1350),
+        protocol: 83,
+        ..RouteSpec::to_link(address("fd42:0:0:1::"), 64, link)
+    };
+    route
+        .apply([
+            Request::add_address(link, tunnel, 128),
+            Request::set_neighbour(link, gateway, HOST),
+            Request::set_forwarding(link, HOST, far),
+            Request::set_route(&block),
+        ])
+        .unwrap();
+    assert_eq!(route.routes(83).unwrap(), [block]);
+    assert_eq!(route.way_to(address("fd42:0:0:1::9")).unwrap(), Some((link, Some(gateway))));
+    assert_eq!(route.way_to(far).unwrap(), None);
+    // Another way takes its place; it is gone by its destination alone.
+    route.apply([Request::set_route(&RouteSpec { mtu: None, source: Some(own), ..block })]).unwrap();
+    assert_eq!(route.routes(83).unwrap(), [RouteSpec { mtu: None, source: Some(own), ..block }]);
+    route.apply([Request::delete_route(&RouteSpec { source: None, ..block })]).unwrap();
+    assert_eq!(route.routes(83).unwrap(), []);
 }

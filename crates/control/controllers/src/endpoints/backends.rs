@@ -1,5 +1,6 @@
 //! The pods behind a Service, with its ports resolved on each.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base_meta::selector::LabelSelector;
@@ -25,6 +26,10 @@ impl Family {
 
     pub fn contains(self, ip: &str) -> bool {
         ip.contains(':') == (self == Self::V6)
+    }
+
+    pub fn of_address(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
     /// The families a Service has addresses in.

@@ -90,7 +90,7 @@ fn groups(endpoints: &Endpoints, mirror: &mut Mirror) -> Vec<(Family, Vec<Endpoi
                 continue;
             };
             taken += 1;
-            let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+            let family = Family::of_address(ip);
             let at = groups.iter().position(|(of, with, _)| *of == family && *with == ports).unwrap_or_else(|| {
                 groups.push((family, ports.clone(), BTreeMap::new()));
                 groups.len() - 1

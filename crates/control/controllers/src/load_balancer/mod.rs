@@ -16,7 +16,7 @@ use machinery_client::{Change, EventKind, ObjectKey, Recorder, Regarding};
 use serde_json::json;
 
 use self::plan::{Balanced, NodeAddresses, Verdict};
-use crate::endpoints::SERVICE_NAME;
+use crate::endpoints::{Family, SERVICE_NAME};
 use crate::nodes::{NodeFacts, Readiness};
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::world::World;
@@ -95,6 +95,7 @@ fn balanced(service: &Service) -> Option<Balanced> {
     let created = service.metadata.creation_timestamp.as_ref();
     Some(Balanced {
         wanted: of_the_type && service.metadata.deletion_timestamp.is_none(),
+        families: Family::of(service),
         asked: spec.load_balancer_ip.as_ref().and_then(|address| address.parse().ok()),
         ports: ports.map(|port| (port.protocol.clone().unwrap_or_else(|| "TCP".into()), port.port)).collect(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),

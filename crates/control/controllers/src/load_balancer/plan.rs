@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use machinery_client::ObjectKey;
 
 use super::pool::Pool;
+use crate::endpoints::Family;
 
 /// What is read of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balanced {
     /// Of this type, and ours to serve.
     pub wanted: bool,
+    /// Which it is reached by.
+    pub families: Vec<Family>,
     /// `spec.loadBalancerIP`.
     pub asked: Option<IpAddr>,
     pub ports: BTreeSet<(String, i32)>,
@@ -60,40 +63,50 @@ pub fn plan(
     if pool.is_empty() { by_nodes(&wanted, reserved, nodes, endpoints) } else { by_pool(&wanted, pool) }
 }
 
-/// Each has an address of its own. Who has one keeps it.
+/// Each has addresses of its own, one of each of its families that the pool has. Who has one keeps it.
 fn by_pool(wanted: &[(&ObjectKey, &Balanced)], pool: &Pool) -> BTreeMap<ObjectKey, Verdict> {
     let mut used: BTreeMap<IpAddr, &ObjectKey> = BTreeMap::new();
     for (key, service) in wanted {
-        if let [address] = service.has[..]
-            && pool.contains(address)
-            && service.asked.is_none_or(|asked| asked == address)
-        {
-            used.entry(address).or_insert(key);
+        let mut families = service.families.clone();
+        for address in service.has.iter().filter(|address| pool.contains(**address)) {
+            if let Some(family) = families.iter().position(|family| *family == Family::of_address(*address))
+                && service.asked.is_none_or(|asked| asked == *address)
+            {
+                families.remove(family);
+                used.entry(*address).or_insert(key);
+            }
         }
     }
     let mut plan = BTreeMap::new();
     for (key, service) in wanted {
-        let kept = used.iter().find(|(_, user)| *user == key).map(|(address, _)| *address);
-        let verdict = match (kept, service.asked) {
-            (Some(address), _) => Verdict::Addresses(vec![address]),
-            (None, Some(asked)) if !pool.contains(asked) => Verdict::Pending {
+        let kept = |family| {
+            let mut own = used.iter().filter(|(_, user)| *user == key).map(|(address, _)| *address);
+            own.find(|address| Family::of_address(*address) == family)
+        };
+        let verdict = match service.asked {
+            Some(asked) if used.get(&asked) == Some(key) => Verdict::Addresses(vec![asked]),
+            Some(asked) if !pool.contains(asked) => Verdict::Pending {
                 reason: "AddressNotInPool",
                 message: format!("the requested address {asked} is not in --load-balancer-pool"),
             },
-            (None, Some(asked)) => match used.get(&asked) {
+            Some(asked) => match used.get(&asked) {
                 Some(other) => Verdict::Pending {
                     reason: "AddressInUse",
                     message: format!("the requested address {asked} is in use by the Service {other}"),
                 },
                 None => Verdict::Addresses(vec![asked]),
             },
-            (None, None) => match pool.free(&used.keys().copied().collect()) {
-                Some(address) => Verdict::Addresses(vec![address]),
-                None => Verdict::Pending {
-                    reason: "PoolExhausted",
-                    message: "every address of --load-balancer-pool is in use".to_owned(),
-                },
-            },
+            None => {
+                let free = |family| pool.free(family, &used.keys().copied().collect());
+                let addresses: Vec<IpAddr> =
+                    service.families.iter().filter_map(|family| kept(*family).or_else(|| free(*family))).collect();
+                if addresses.is_empty() {
+                    let message = "every address of --load-balancer-pool that the Service could have is in use";
+                    Verdict::Pending { reason: "PoolExhausted", message: message.to_owned() }
+                } else {
+                    Verdict::Addresses(addresses)
+                }
+            }
         };
         if let Verdict::Addresses(addresses) = &verdict {
             used.extend(addresses.iter().map(|address| (*address, *key)));
@@ -136,8 +149,9 @@ fn by_nodes(
                 let here = service.local.then(|| endpoints(key));
                 let takes = |node: &&NodeAddresses| here.as_ref().is_none_or(|here| here.contains(&node.name));
                 let all = nodes.iter().filter(takes).flat_map(|node| node.addresses.iter().copied());
+                let ours = all.filter(|address| service.families.contains(&Family::of_address(*address)));
                 let addresses: BTreeSet<IpAddr> =
-                    all.filter(|address| asked.is_none_or(|asked| asked == *address)).collect();
+                    ours.filter(|address| asked.is_none_or(|asked| asked == *address)).collect();
                 if addresses.is_empty() {
                     let message = "no ready node takes traffic for it".to_owned();
                     Verdict::Pending { reason: "NoNodes", message }
@@ -162,6 +176,7 @@ mod tests {
     fn service(created: u32, port: i32, has: &[&str]) -> Balanced {
         Balanced {
             wanted: true,
+            families: vec![Family::V4],
             ports: [("TCP".to_owned(), port)].into(),
             created: format!("{created:04}"),
             has: has.iter().map(|address| address.parse().unwrap()).collect(),
@@ -174,7 +189,7 @@ mod tests {
         let pool = if pool.is_empty() { Pool::default() } else { pool.parse().unwrap() };
         let node = |name: &str, address: &str| NodeAddresses {
             name: name.to_owned(),
-            addresses: vec![address.parse().unwrap()],
+            addresses: vec![address.parse().unwrap(), "fd00::1".parse().unwrap()],
         };
         let nodes = [node("n1", "198.51.100.1"), node("n2", "198.51.100.2")];
         let supply = Supply { pool, reserved: vec![6443] };
@@ -199,6 +214,19 @@ mod tests {
         assert_eq!(planned(pool, &three), ["PoolExhausted", "192.0.2.2", "192.0.2.1"]);
         // From another pool.
         assert_eq!(planned(pool, &[("a", service(1, 80, &["203.0.113.1"]))]), ["192.0.2.1"]);
+    }
+
+    #[test]
+    fn each_family_has_an_address_where_the_pool_has_some() {
+        let of = |families: &[Family], has: &[&str]| Balanced { families: families.into(), ..service(1, 80, has) };
+        let pool = "192.0.2.1,fd00::1-fd00::2";
+        assert_eq!(planned(pool, &[("a", of(&[Family::V4, Family::V6], &[]))]), ["192.0.2.1 fd00::1"]);
+        assert_eq!(planned(pool, &[("a", of(&[Family::V6, Family::V4], &["fd00::2"]))]), ["fd00::2 192.0.2.1"]);
+        // It has one of each no longer.
+        assert_eq!(planned(pool, &[("a", of(&[Family::V6], &["fd00::2", "192.0.2.1"]))]), ["fd00::2"]);
+        assert_eq!(planned("192.0.2.1", &[("a", of(&[Family::V6], &[]))]), ["PoolExhausted"]);
+        assert_eq!(planned("192.0.2.1", &[("a", of(&[Family::V6, Family::V4], &[]))]), ["192.0.2.1"]);
+        assert_eq!(planned("", &[("a", of(&[Family::V6], &[]))]), ["fd00::1"]);
     }
 
     #[test]

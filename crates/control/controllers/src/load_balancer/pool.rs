@@ -1,14 +1,16 @@
 //! The addresses that Services of type LoadBalancer may have.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::{IpCidr, host_prefix};
 
-/// Ranges of addresses, both ends included, in the order they were given.
+use crate::endpoints::Family;
+
+/// Ranges of addresses of either family, both ends included, in the order they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pool(Vec<(Ipv4Addr, Ipv4Addr)>);
+pub struct Pool(Vec<(IpAddr, IpAddr)>);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no range of addresses: expected 192.0.2.10-192.0.2.20, 192.0.2.16/28 or one address")]
@@ -26,20 +28,30 @@ impl FromStr for Pool {
     }
 }
 
-fn range(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
+fn range(text: &str) -> Option<(IpAddr, IpAddr)> {
     if let Some((first, last)) = text.split_once('-') {
-        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        return (first <= last).then_some((first, last));
+        let (first, last): (IpAddr, IpAddr) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        return (first.is_ipv4() == last.is_ipv4() && first <= last).then_some((first, last));
     }
     if text.contains('/') {
-        let block: Ipv4Cidr = text.parse().ok()?;
-        // The first and the last address of a network are nobody's.
-        return match block.prefix() {
-            31.. => Some((block.network(), block.last())),
-            _ => Some((block.nth(1)?, Ipv4Addr::from(u32::from(block.last()) - 1))),
+        let block: IpCidr = text.parse().ok()?;
+        // The first and the last address of a network are nobody's; IPv6 has no broadcast, and its first one is the
+        // routers'.
+        let bits = host_prefix(block.network());
+        return match block {
+            _ if block.prefix() + 1 >= bits => Some((block.network(), block.last())),
+            IpCidr::V4(block) => Some((block.nth(1)?.into(), IpAddr::V4((u32::from(block.last()) - 1).into()))),
+            IpCidr::V6(block) => Some((block.nth(1)?.into(), block.last().into())),
         };
     }
     text.parse().ok().map(|address| (address, address))
+}
+
+fn after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(four) => u32::from(four).checked_add(1).map(|number| IpAddr::V4(number.into())),
+        IpAddr::V6(six) => u128::from(six).checked_add(1).map(|number| IpAddr::V6(number.into())),
+    }
 }
 
 impl Pool {
@@ -48,13 +60,19 @@ impl Pool {
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        matches!(address, IpAddr::V4(address) if self.0.iter().any(|(first, last)| (first..=last).contains(&&address)))
+        let within = |(first, last): &(IpAddr, IpAddr)| {
+            first.is_ipv4() == address.is_ipv4() && (first..=last).contains(&&address)
+        };
+        self.0.iter().any(within)
     }
 
-    /// The first address that is not in use.
-    pub fn free(&self, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
-        let all = self.0.iter().flat_map(|(first, last)| u32::from(*first)..=u32::from(*last));
-        all.map(|number| IpAddr::V4(number.into())).find(|address| !used.contains(address))
+    /// The first address of a family that is not in use.
+    pub fn free(&self, family: Family, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+        let ranges = self.0.iter().filter(|(first, _)| Family::of_address(*first) == family);
+        let mut all = ranges.flat_map(|(first, last)| {
+            std::iter::successors(Some(*first), |address| after(*address)).take_while(move |address| address <= last)
+        });
+        all.find(|address| !used.contains(address))
     }
 }
 
@@ -69,20 +87,32 @@ mod tests {
 
     #[test]
     fn ranges_blocks_and_addresses_are_given_in_order() {
-        let pool = pool("192.0.2.9, 192.0.2.16/30,192.0.2.20-192.0.2.21");
+        let pool = pool("192.0.2.9, 192.0.2.16/30,fd00::8/126,192.0.2.20-192.0.2.21");
         let mut used = BTreeSet::new();
-        while let Some(address) = pool.free(&used) {
+        while let Some(address) = pool.free(Family::V4, &used).or_else(|| pool.free(Family::V6, &used)) {
             assert!(pool.contains(address));
             used.insert(address);
         }
         let all: Vec<String> = used.iter().map(ToString::to_string).collect();
-        assert_eq!(all, ["192.0.2.9", "192.0.2.17", "192.0.2.18", "192.0.2.20", "192.0.2.21"]);
+        assert_eq!(
+            all,
+            ["192.0.2.9", "192.0.2.17", "192.0.2.18", "192.0.2.20", "192.0.2.21", "fd00::9", "fd00::a", "fd00::b"]
+        );
         assert!(!pool.contains("192.0.2.16".parse().unwrap()) && !pool.contains("fd00::1".parse().unwrap()));
     }
 
     #[test]
     fn bad_ranges_are_named() {
-        for bad in ["", "x", "192.0.2.9-192.0.2.1", "192.0.2.0/33", "192.0.2.1-", "192.0.2.1,,192.0.2.2"] {
+        for bad in [
+            "",
+            "x",
+            "192.0.2.9-192.0.2.1",
+            "192.0.2.0/33",
+            "192.0.2.1-",
+            "192.0.2.1,,192.0.2.2",
+            "192.0.2.1-fd00::1",
+            "fd00::/129",
+        ] {
             assert!(bad.parse::<Pool>().is_err(), "{bad}");
         }
         let error = "192.0.2.1,x".parse::<Pool>().unwrap_err();

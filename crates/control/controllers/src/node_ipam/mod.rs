@@ -1,4 +1,4 @@
-//! Gives every Node its block of the cluster's pod addresses (`spec.podCIDR`). Upstream's node-ipam controller.
+//! Gives every Node its blocks of the cluster's pod addresses, one per family (`spec.podCIDRs`). Upstream's node-ipam controller.
 //!
 //! What is given is written on the Nodes and nowhere else: a block is free again once its Node is gone.
 
@@ -6,7 +6,7 @@ mod plan;
 
 use std::collections::BTreeSet;
 
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::IpCidr;
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::kube::api::{Patch, PatchParams};
@@ -23,10 +23,11 @@ struct Ipam {
     api: Api<Node>,
     nodes: Informer<NodeFacts>,
     recorder: Recorder,
-    cluster: Ipv4Cidr,
+    /// In the order in which Nodes name theirs.
+    cluster: Vec<IpCidr>,
 }
 
-pub fn start(tasks: &Tasks, client: &Client, world: &World, cluster: Ipv4Cidr) {
+pub fn start(tasks: &Tasks, client: &Client, world: &World, cluster: Vec<IpCidr>) {
     let queue = reconcile::queue::<ObjectKey>();
     let nodes = world.nodes.clone();
     reconcile::wake(tasks, &nodes, {
@@ -54,15 +55,18 @@ impl Ipam {
         let Some(node) = self.nodes.get(key).filter(|node| node.pod_cidrs.is_empty()) else { return Ok(None) };
         let nodes = self.nodes.list();
         let given = nodes.iter().flat_map(|(_, node)| &node.pod_cidrs);
-        let used: BTreeSet<Ipv4Cidr> = given.filter_map(|block| block.parse().ok()).collect();
-        let Some(block) = plan::free_block(self.cluster, &used) else {
-            let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
-            self.recorder.event(&node.regarding(), EventKind::Normal, "CIDRNotAvailable", &message);
-            tracing::warn!(node = %key.name, range = %self.cluster, "no block of pod addresses is left for the node");
-            return Ok(None);
-        };
-        let block = block.to_string();
-        let patch = json!({"metadata": {"uid": node.uid}, "spec": {"podCIDR": block, "podCIDRs": [block]}});
+        let used: BTreeSet<IpCidr> = given.filter_map(|block| block.parse().ok()).collect();
+        let mut blocks = Vec::new();
+        for cluster in &self.cluster {
+            let Some(block) = plan::free_block(*cluster, &used) else {
+                let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
+                self.recorder.event(&node.regarding(), EventKind::Normal, "CIDRNotAvailable", &message);
+                tracing::warn!(node = %key.name, range = %cluster, "no block of pod addresses is left for the node");
+                return Ok(None);
+            };
+            blocks.push(block.to_string());
+        }
+        let patch = json!({"metadata": {"uid": node.uid}, "spec": {"podCIDR": blocks.first(), "podCIDRs": blocks}});
         match self.api.patch(&key.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
             Ok(given) => {
                 self.nodes.caught_up(given.metadata.resource_version.as_deref().unwrap_or_default()).await?;
@@ -70,7 +74,7 @@ impl Ipam {
             }
             // Gone, or another of that name: its own event comes.
             Err(error) if is_code(&error, 404) || is_code(&error, 409) => Ok(None),
-            Err(error) => Err(error).during("giving a node its block of pod addresses"),
+            Err(error) => Err(error).during("giving a node its blocks of pod addresses"),
         }
     }
 }

@@ -8,11 +8,11 @@
 mod plan;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use base_sys::route::{self, Request, Route};
-use base_sys::{arp, route::MacAddress};
+use base_sys::neighbour;
+use base_sys::route::{self, MacAddress, Request, Route, host_prefix};
 use base_tasks::{Tasks, blocking};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -34,7 +34,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct AnnounceConfig {
     pub node_name: String,
-    pub node_ip: Ipv4Addr,
+    /// Of one or two families.
+    pub node_ips: Vec<IpAddr>,
 }
 
 struct Announcer {
@@ -64,7 +65,7 @@ pub fn start(tasks: &Tasks, client: Client, config: AnnounceConfig, fabric: &Fab
 pub fn remove() -> Result<(), route::Error> {
     let mut route = Route::open()?;
     for (link, address) in route.addresses_by(PROTOCOL)? {
-        route.apply([Request::delete_address(link, address, 32)])?;
+        route.apply([Request::delete_address(link, address, host_prefix(address))])?;
     }
     Ok(())
 }
@@ -76,7 +77,7 @@ fn announced(service: &Service) -> Option<Announced> {
     }
     let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.iter().flatten();
     let virtual_ones = ingress.filter(|one| one.ip_mode.as_deref() != Some("Proxy"));
-    let addresses: BTreeSet<Ipv4Addr> = virtual_ones.filter_map(|one| one.ip.as_deref()?.parse().ok()).collect();
+    let addresses: BTreeSet<IpAddr> = virtual_ones.filter_map(|one| one.ip.as_deref()?.parse().ok()).collect();
     let local = spec.external_traffic_policy.as_deref() == Some("Local");
     (!addresses.is_empty()).then_some(Announced { addresses, local })
 }
@@ -99,7 +100,7 @@ impl Announcer {
         let (mut services, mut slices, mut nodes) =
             (self.services.subscribe(), self.slices.subscribe(), self.nodes.subscribe());
         // What an earlier run took is let go or kept, as it is elected now.
-        let mut has: Option<BTreeSet<Ipv4Addr>> = None;
+        let mut has: Option<BTreeSet<IpAddr>> = None;
         loop {
             while services.try_recv().is_ok() || slices.try_recv().is_ok() || nodes.try_recv().is_ok() {}
             let wanted = self.wanted();
@@ -126,10 +127,10 @@ impl Announcer {
         }
     }
 
-    fn wanted(&mut self) -> BTreeSet<Ipv4Addr> {
+    fn wanted(&mut self) -> BTreeSet<IpAddr> {
         let suspects = self.suspects.borrow_and_update().clone();
         let nodes = self.nodes.list();
-        let own: BTreeSet<Ipv4Addr> = nodes.iter().flat_map(|(_, node)| node.addresses.iter().copied()).collect();
+        let own: BTreeSet<IpAddr> = nodes.iter().flat_map(|(_, node)| node.addresses.iter().copied()).collect();
         let able = nodes.iter().filter(|(key, node)| node.ready && !suspects.contains(&key.name));
         let able: BTreeSet<String> = able.map(|(key, _)| key.name.clone()).collect();
         let services = self.services.list();
@@ -149,15 +150,15 @@ impl Announcer {
         plan::plan(&self.config.node_name, services.iter().map(|(key, service)| (service, of(key, service.local))))
     }
 
-    async fn take(&self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), route::Error> {
-        let (wanted, node_ip) = (wanted.clone(), self.config.node_ip);
-        let new = blocking(move || program(&wanted, node_ip)).await?;
+    async fn take(&self, wanted: &BTreeSet<IpAddr>) -> Result<(), route::Error> {
+        let (wanted, node_ips) = (wanted.clone(), self.config.node_ips.clone());
+        let new = blocking(move || program(&wanted, &node_ips)).await?;
         for (link, mac, address) in new {
             tracing::info!(%address, "this node answers for a load balancer's address");
             self.tasks.spawn("say", async move {
                 for wait in REPEATS {
                     tokio::time::sleep(wait).await;
-                    if let Err(error) = arp::announce(link, mac, address) {
+                    if let Err(error) = neighbour::announce(link, mac, address) {
                         tracing::warn!(%address, %error, "the network could not be told where an address is");
                     }
                 }
@@ -167,19 +168,22 @@ impl Announcer {
     }
 }
 
-/// Brings the link's addresses to what is wanted; returns those that are new, with link and hardware address.
-fn program(wanted: &BTreeSet<Ipv4Addr>, node_ip: Ipv4Addr) -> Result<Vec<(u32, MacAddress, Ipv4Addr)>, route::Error> {
+/// Brings the addresses of the nodes' own links to what is wanted; returns those that are new, with link and hardware
+/// address. An address of a family that this node has none of is nobody's here.
+fn program(wanted: &BTreeSet<IpAddr>, node_ips: &[IpAddr]) -> Result<Vec<(u32, MacAddress, IpAddr)>, route::Error> {
     let mut route = Route::open()?;
     let has = route.addresses_by(PROTOCOL)?;
     for (link, address) in has.iter().filter(|(_, address)| !wanted.contains(address)) {
-        route.apply([Request::delete_address(*link, *address, 32)])?;
+        route.apply([Request::delete_address(*link, *address, host_prefix(*address))])?;
     }
-    let Some((uplink, _)) = route.addresses()?.into_iter().find(|(_, address)| *address == node_ip) else {
-        return Ok(Vec::new());
-    };
-    let mac = route.links("")?.into_iter().find(|link| link.index == uplink).and_then(|link| link.mac);
-    let new: Vec<Ipv4Addr> =
-        wanted.iter().filter(|address| !has.iter().any(|(_, other)| other == *address)).copied().collect();
-    route.apply(new.iter().map(|address| Request::add_marked_address(uplink, *address, 32, PROTOCOL)))?;
-    Ok(mac.map_or_else(Vec::new, |mac| new.into_iter().map(|address| (uplink, mac, address)).collect()))
+    let (own, links) = (route.addresses()?, route.links("")?);
+    let mut new = Vec::new();
+    for address in wanted.iter().filter(|address| !has.iter().any(|(_, other)| other == *address)) {
+        let beside = node_ips.iter().find(|node_ip| node_ip.is_ipv4() == address.is_ipv4());
+        let Some((uplink, _)) = own.iter().find(|(_, other)| Some(other) == beside) else { continue };
+        route.apply([Request::add_marked_address(*uplink, *address, host_prefix(*address), PROTOCOL)])?;
+        let mac = links.iter().find(|link| link.index == *uplink).and_then(|link| link.mac);
+        new.extend(mac.map(|mac| (*uplink, mac, *address)));
+    }
+    Ok(new)
 }

@@ -1,14 +1,14 @@
 //! Which node answers for which address of a load balancer. Pure: every node comes to the same result by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
 /// A Service that has addresses to be announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Announced {
-    pub(super) addresses: BTreeSet<Ipv4Addr>,
+    pub(super) addresses: BTreeSet<IpAddr>,
     /// `externalTrafficPolicy: Local`: by a node that has an endpoint.
     pub(super) local: bool,
 }
@@ -25,8 +25,8 @@ pub(super) struct Candidates<'a> {
 pub(super) fn plan<'a>(
     own: &str,
     services: impl IntoIterator<Item = (&'a Announced, Candidates<'a>)>,
-) -> BTreeSet<Ipv4Addr> {
-    let mut all: BTreeMap<Ipv4Addr, bool> = BTreeMap::new();
+) -> BTreeSet<IpAddr> {
+    let mut all: BTreeMap<IpAddr, bool> = BTreeMap::new();
     for (service, candidates) in services {
         let Candidates { nodes, with_endpoints } = candidates;
         let here = nodes.intersection(&with_endpoints).cloned().collect::<BTreeSet<_>>();
@@ -40,10 +40,13 @@ pub(super) fn plan<'a>(
 }
 
 /// The node with the highest hash (rendezvous hashing): one that goes moves its own addresses only.
-fn elected(address: Ipv4Addr, among: &BTreeSet<String>) -> Option<&str> {
+fn elected(address: IpAddr, among: &BTreeSet<String>) -> Option<&str> {
     let weight = |node: &&String| {
         let mut hash = Sha256::new();
-        hash.update(address.octets());
+        match address {
+            IpAddr::V4(four) => hash.update(four.octets()),
+            IpAddr::V6(six) => hash.update(six.octets()),
+        }
         hash.update(node.as_bytes());
         <[u8; 32]>::from(hash.finalize())
     };
@@ -58,8 +61,8 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn owners(nodes: &[&str], with_endpoints: &[&str], local: bool) -> BTreeMap<Ipv4Addr, String> {
-        let addresses: BTreeSet<Ipv4Addr> = (1..=40).map(|last| Ipv4Addr::new(192, 0, 2, last)).collect();
+    fn owners(nodes: &[&str], with_endpoints: &[&str], local: bool) -> BTreeMap<IpAddr, String> {
+        let addresses: BTreeSet<IpAddr> = (1..=40).map(|last| IpAddr::from([192, 0, 2, last])).collect();
         let service = Announced { addresses: addresses.clone(), local };
         let nodes = names(nodes);
         let mut owners = BTreeMap::new();

@@ -1,19 +1,21 @@
 //! The routes in the kernel: what is there is remembered, and only differences are sent.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use base_sys::route::{self, Ipv4Cidr, MacAddress, Request, Route, Vxlan};
+use base_sys::route::{self, IpCidr, MacAddress, Request, Route, Vxlan, host_prefix};
 
 use super::peers::Peer;
-use super::plan::{self, Forwarding, Own, PROTOCOL, Ways};
+use super::plan::{self, Own, PROTOCOL, Ways};
 use super::prober::Probed;
 use super::{Error, FabricConfig, TUNNEL_PORT};
-use crate::link;
+use crate::{host, link};
 
 /// Linux's least for IPv6, and what every network carries.
 const LEAST_MTU: u32 = 1280;
+/// How the addresses that are there to be probed show in `ip address`.
+const PROBE: u8 = b'P';
 const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 
@@ -29,10 +31,12 @@ impl Kernel {
     /// Makes the tunnel, or takes over that of an earlier run with its routes.
     pub(super) fn open(config: &FabricConfig) -> Result<Self, Error> {
         let mut route = Route::open()?;
-        let mtu = uplink_mtu(&mut route, config.node_ip)?;
-        let tunnel = tunnel(&mut route, config, mtu)?;
-        let own = Own { node_ip: config.node_ip, block: config.node_cidr, tunnel };
-        let ours = route.routes(PROTOCOL)?.into_iter().filter(|route| config.cluster_cidr.contains(route.destination));
+        let first = config.networks.first().ok_or(Error::NoNetwork)?;
+        let mtu = uplink_mtu(&mut route, first.node_ip)?;
+        let tunnel = tunnel(&mut route, config, first.node_ip, mtu)?;
+        let own = Own { networks: config.networks.clone(), tunnel };
+        let blocks: Vec<IpCidr> = config.networks.iter().map(|network| network.cluster_cidr).collect();
+        let ours = route.routes(PROTOCOL)?.into_iter().filter(|route| contain(&blocks, route.destination));
         let routes = ours.map(|route| ((route.destination, route.prefix), route)).collect();
         Ok(Self { route, own, ways: Ways { routes, ..Ways::default() }, mtu })
     }
@@ -47,24 +51,18 @@ impl Kernel {
         let neighbours = self.neighbours(peers)?;
         let wanted = plan::plan(&self.own, peers, &neighbours, probed);
         // A node that moved keeps its tunnel address: what goes, goes first.
-        for gone in self.ways.forwardings.difference(&wanted.forwardings) {
-            let Forwarding { address, mac, host } = *gone;
-            let requests = [
-                Request::delete_forwarding(self.own.tunnel, MacAddress(mac), host),
-                Request::delete_neighbour(self.own.tunnel, address),
-            ];
-            for request in requests {
-                unless_absent(self.route.apply([request]))?;
-            }
+        let tunnel = self.own.tunnel;
+        for (mac, host) in self.ways.forwardings.difference(&wanted.forwardings) {
+            unless_absent(self.route.apply([Request::delete_forwarding(tunnel, MacAddress(*mac), *host)]))?;
         }
-        let new = wanted.forwardings.difference(&self.ways.forwardings);
-        self.route.apply(new.flat_map(|entry| {
-            let mac = MacAddress(entry.mac);
-            [
-                Request::set_forwarding(self.own.tunnel, mac, entry.host),
-                Request::set_neighbour(self.own.tunnel, entry.address, mac),
-            ]
-        }))?;
+        for (gateway, _) in self.ways.neighbours.difference(&wanted.neighbours) {
+            unless_absent(self.route.apply([Request::delete_neighbour(tunnel, *gateway)]))?;
+        }
+        let forwardings = wanted.forwardings.difference(&self.ways.forwardings);
+        self.route.apply(forwardings.map(|(mac, host)| Request::set_forwarding(tunnel, MacAddress(*mac), *host)))?;
+        let neighbours = wanted.neighbours.difference(&self.ways.neighbours);
+        self.route
+            .apply(neighbours.map(|(gateway, mac)| Request::set_neighbour(tunnel, *gateway, MacAddress(*mac))))?;
         let changed = wanted.routes.iter().filter(|(key, route)| self.ways.routes.get(key) != Some(route));
         self.route.apply(changed.map(|(_, route)| Request::set_route(route)))?;
         for (key, route) in &self.ways.routes {
@@ -76,54 +74,65 @@ impl Kernel {
         Ok(())
     }
 
-    /// Which of the peers are on a link of this node.
-    fn neighbours(&mut self, peers: &[Arc<Peer>]) -> Result<BTreeMap<Ipv4Addr, u32>, Error> {
+    /// Which of the peers' addresses are on a link of this node.
+    fn neighbours(&mut self, peers: &[Arc<Peer>]) -> Result<BTreeMap<IpAddr, u32>, Error> {
         let mut neighbours = BTreeMap::new();
-        for peer in peers {
-            if let Some((link, None)) = self.route.way_to(peer.address)? {
-                neighbours.insert(peer.address, link);
+        for address in peers.iter().flat_map(|peer| &peer.addresses) {
+            if let Some((link, None)) = self.route.way_to(*address)? {
+                neighbours.insert(*address, link);
             }
         }
         Ok(neighbours)
     }
 }
 
-/// The tunnel's link with its two addresses; made anew when it is not as it should be.
-fn tunnel(route: &mut Route, config: &FabricConfig, uplink_mtu: u32) -> Result<u32, Error> {
-    let mac = plan::tunnel_mac(config.node_cidr);
-    let mtu = uplink_mtu.saturating_sub(plan::OVERHEAD).max(LEAST_MTU);
+/// The tunnel's link with two addresses of each family; made anew when it is not as it should be.
+fn tunnel(route: &mut Route, config: &FabricConfig, local: IpAddr, uplink_mtu: u32) -> Result<u32, Error> {
+    let blocks = || config.networks.iter().map(|network| network.node_cidr);
+    let mac = blocks().next().map(plan::tunnel_mac).ok_or(Error::NoNetwork)?;
+    let mtu = uplink_mtu.saturating_sub(plan::overhead(local)).max(LEAST_MTU);
     // The link itself does not tell the rest in a form that is worth parsing.
-    let alias = format!("sampan {} of {} port {TUNNEL_PORT}", config.network_id, config.node_ip);
+    let alias = format!("sampan {} of {} port {TUNNEL_PORT}", config.network_id, local);
     let name = &*config.tunnel;
-    if let Some(link) = route.link(name)? {
-        if (link.mac, link.mtu, link.alias.as_deref()) == (Some(mac), mtu, Some(&*alias)) {
-            return Ok(link.index);
+    let as_wanted = |link: &route::Link| (link.mac, link.mtu, link.alias.as_deref()) == (Some(mac), mtu, Some(&*alias));
+    let index = match route.link(name)? {
+        Some(link) if as_wanted(&link) => link.index,
+        other => {
+            if other.is_some() {
+                link::delete(route, name).map_err(Error::Tunnel)?;
+            }
+            let vxlan = Vxlan { name, mac, id: config.network_id, port: TUNNEL_PORT, local, mtu };
+            route.apply([Request::create_vxlan(&vxlan)])?;
+            let index = route.link(name)?.ok_or_else(|| Error::Vanished(name.to_owned()))?.index;
+            route.apply([Request::set_alias(index, &alias)])?;
+            index
         }
-        link::delete(route, name).map_err(Error::Tunnel)?;
-    }
-    let vxlan = Vxlan { name, mac, id: config.network_id, port: TUNNEL_PORT, local: config.node_ip, mtu };
-    route.apply([Request::create_vxlan(&vxlan)])?;
-    let index = route.link(name)?.ok_or_else(|| Error::Vanished(name.to_owned()))?.index;
-    route.apply([
-        Request::set_alias(index, &alias),
-        Request::add_address(index, plan::tunnel_address(config.node_cidr), 32),
-        Request::add_address(index, plan::probe_address(config.node_cidr), 32),
-    ])?;
+    };
+    route.apply(blocks().flat_map(|block| {
+        let (own, probe) = (plan::tunnel_address(block), plan::probe_address(block));
+        let prefix = host_prefix(own);
+        // What is masqueraded into the tunnel must not have the probe's address: no answer to that takes the tunnel.
+        [Request::add_address(index, own, prefix), Request::add_marked_address(index, probe, prefix, PROBE)]
+    }))?;
     Ok(index)
 }
 
 /// Bytes of the largest packet of the link that has this node's address.
-fn uplink_mtu(route: &mut Route, node_ip: Ipv4Addr) -> Result<u32, Error> {
-    let link = route.addresses()?.into_iter().find(|(_, address)| *address == node_ip).map(|(index, _)| index);
+fn uplink_mtu(route: &mut Route, node_ip: IpAddr) -> Result<u32, Error> {
+    let link = host::uplink(route, node_ip)?;
     let links = route.links("")?;
-    let mtu = links.iter().find(|found| Some(found.index) == link).map(|link| link.mtu);
-    mtu.ok_or(Error::NoUplink(node_ip))
+    let mtu = links.iter().find(|found| found.index == link).map(|link| link.mtu);
+    mtu.ok_or_else(|| Error::Vanished(format!("of {node_ip}")))
 }
 
-/// Removes the tunnel and every route of ours to pods of `cluster_cidr`.
-pub fn remove(tunnel: &str, cluster_cidr: Ipv4Cidr) -> Result<(), Error> {
+fn contain(blocks: &[IpCidr], address: IpAddr) -> bool {
+    blocks.iter().any(|block| block.contains(address))
+}
+
+/// Removes the tunnel and every route of ours to pods of these blocks.
+pub fn remove(tunnel: &str, blocks: &[IpCidr]) -> Result<(), Error> {
     let mut route = Route::open()?;
-    for spec in route.routes(PROTOCOL)?.into_iter().filter(|route| cluster_cidr.contains(route.destination)) {
+    for spec in route.routes(PROTOCOL)?.into_iter().filter(|route| contain(blocks, route.destination)) {
         unless_absent(route.apply([Request::delete_route(&spec)]))?;
     }
     link::delete(&mut route, tunnel).map_err(Error::Tunnel)

@@ -7,7 +7,7 @@
 //!   (an echo from 10.42.1.255 to 10.42.2.255)       └─ direct:  via n2's address dev eth0
 //! ```
 //!
-//! Each node's block has two addresses that no pod gets and that the node itself answers: the first one is its end of the
+//! Each of a node's blocks, one per family, has two addresses that no pod gets and that the node itself answers: the first one is its end of the
 //! tunnel, the last one is there to be probed. An echo between two of those has pods' addresses and is never
 //! tunnelled, so that its coming back says that the network between the nodes carries pods' packets as they are.
 //! Until then, and whenever it stays away, packets go through the tunnel.
@@ -21,10 +21,9 @@ mod plan;
 mod prober;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use base_sys::route::{self, Ipv4Cidr};
+use base_sys::route;
 use base_tasks::{Tasks, blocking};
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::kube::runtime::watcher;
@@ -35,7 +34,8 @@ use tokio::sync::{mpsc, watch};
 use self::kernel::Kernel;
 use self::peers::{Peer, Peers};
 use self::prober::{Probed, Prober};
-use crate::link;
+use crate::network::Network;
+use crate::{host, link};
 
 pub use self::kernel::remove;
 pub(crate) use self::peers::NodeView;
@@ -51,8 +51,10 @@ pub enum Error {
     Tunnel(#[source] link::Error),
     #[error("the link {0} vanished while it was set up")]
     Vanished(String),
-    #[error("no link has this node's address {0}")]
-    NoUplink(Ipv4Addr),
+    #[error("find this node's own link")]
+    Uplink(#[from] host::Error),
+    #[error("this node has no block of pod addresses")]
+    NoNetwork,
     #[error("open a socket for probes of other nodes")]
     Probe(#[source] std::io::Error),
 }
@@ -61,10 +63,8 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct FabricConfig {
     pub node_name: String,
-    pub node_ip: Ipv4Addr,
-    /// This node's share of the cluster's pod addresses.
-    pub node_cidr: Ipv4Cidr,
-    pub cluster_cidr: Ipv4Cidr,
+    /// The tunnel goes between node addresses of the first one's family.
+    pub networks: Vec<Network>,
     /// The name of the tunnel's link.
     pub tunnel: String,
     /// Tells this cluster's tunnels from others' on the same wire: 24 bits, the same on all its nodes.
@@ -94,7 +94,7 @@ pub fn start(tasks: &Tasks, client: Client, config: FabricConfig) -> Result<Fabr
     let (told, peers) = watch::channel(Vec::new());
     let (suspect, suspects) = watch::channel(BTreeSet::new());
     let (found, probed) = watch::channel(Probed::default());
-    let prober = Prober::open(kernel.mtu(), peers, suspect, found).map_err(Error::Probe)?;
+    let prober = Prober::open(&config.networks, kernel.mtu(), peers, suspect, found).map_err(Error::Probe)?;
     tasks.spawn("probe", prober.run());
     let (all, peers) = (nodes.clone(), Peers::of(&config.node_name));
     tasks.spawn("routes", async move {

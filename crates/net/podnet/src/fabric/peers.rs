@@ -1,10 +1,10 @@
 //! The other nodes as the pod network needs them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use base_sys::route::Ipv4Cidr;
+use base_sys::route::IpCidr;
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::{Change, ObjectKey};
 
@@ -14,7 +14,7 @@ pub(crate) struct NodeView {
     /// It says that it can run pods.
     pub(crate) ready: bool,
     /// Of all kinds.
-    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// Where it is; `None` while it has no address or no block of pod addresses.
     pub(crate) peer: Option<Arc<Peer>>,
 }
@@ -23,8 +23,10 @@ pub(crate) struct NodeView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(super) name: String,
-    pub(super) address: Ipv4Addr,
-    pub(super) block: Ipv4Cidr,
+    /// Of its own network, by which other nodes reach it.
+    pub(super) addresses: Vec<IpAddr>,
+    /// At most one of each family; the first one tells its place in the tunnel.
+    pub(super) blocks: Vec<IpCidr>,
 }
 
 impl NodeView {
@@ -43,12 +45,23 @@ impl NodeView {
 impl Peer {
     fn of(node: &Node) -> Option<Self> {
         let spec = node.spec.as_ref()?;
-        let blocks = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
-        let block = blocks.filter_map(|block| block.parse::<Ipv4Cidr>().ok()).next()?;
+        let all = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
+        let mut blocks: Vec<IpCidr> = Vec::new();
+        for block in all.filter_map(|block| block.parse::<IpCidr>().ok()) {
+            if blocks.iter().all(|other| other.is_ipv4() != block.is_ipv4()) {
+                blocks.push(block);
+            }
+        }
         let addresses = node.status.as_ref()?.addresses.iter().flatten();
-        let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
-        let address = internal.find_map(|address| address.address.parse().ok())?;
-        Some(Self { name: node.metadata.name.clone()?, address, block })
+        let internal = addresses.filter(|address| address.type_ == "InternalIP");
+        let addresses: Vec<IpAddr> = internal.filter_map(|address| address.address.parse().ok()).collect();
+        let known = !addresses.is_empty() && !blocks.is_empty();
+        known.then_some(Self { name: node.metadata.name.clone()?, addresses, blocks })
+    }
+
+    /// Its address of the same family as another.
+    pub(super) fn address_beside(&self, other: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().find(|address| address.is_ipv4() == other.is_ipv4()).copied()
     }
 }
 
@@ -100,9 +113,14 @@ mod tests {
         let internal = json!([{"type": "Hostname", "address": "n2"}, {"type": "InternalIP", "address": "192.0.2.2"}]);
         let spec = json!({"podCIDR": "10.42.1.0/24", "podCIDRs": ["10.42.1.0/24"]});
         let peer = project(spec.clone(), internal.clone()).unwrap();
-        assert_eq!((peer.address, peer.block.to_string()), ([192, 0, 2, 2].into(), "10.42.1.0/24".to_owned()));
+        let blocks: Vec<String> = peer.blocks.iter().map(ToString::to_string).collect();
+        assert_eq!((peer.addresses, blocks), (vec![[192, 0, 2, 2].into()], vec!["10.42.1.0/24".to_owned()]));
+        let both = json!({"podCIDRs": ["fd42:0:0:1::/64", "10.42.1.0/24", "10.42.2.0/24", "x"]});
+        let peer = project(both, json!([{"type": "InternalIP", "address": "fd00::2"}])).unwrap();
+        assert_eq!((peer.blocks.len(), peer.address_beside("::1".parse().unwrap())), (2, Some(peer.addresses[0])));
+        assert_eq!(peer.address_beside([127, 0, 0, 1].into()), None);
         assert_eq!(project(json!({}), internal.clone()), None);
-        assert_eq!(project(json!({"podCIDR": "fd00::/64"}), internal), None);
+        assert_eq!(project(json!({"podCIDR": "nonsense"}), internal), None);
         assert_eq!(project(spec, json!([{"type": "ExternalIP", "address": "192.0.2.2"}])), None);
     }
 

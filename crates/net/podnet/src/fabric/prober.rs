@@ -2,22 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use base_sys::icmp;
+use base_sys::icmp::{self, Version};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::liveness::{FAST, Liveness, TICK};
 use super::peers::Peer;
-use super::plan::probe_address;
+use super::plan::{self, probe_address};
+use crate::network::Network;
 
 /// How many nodes that seem fine are asked in one round.
 const ROUND: usize = 64;
-/// The smallest IPv4 packet with an echo.
-const SMALL: u32 = 28;
 /// Sizes that networks have, below the link's own.
 const SIZES: [u32; 7] = [8950, 1500, 1492, 1450, 1400, 1350, 1280];
 /// The way is probed at every round at first and when a probe was not answered, else every ten seconds.
@@ -29,17 +28,18 @@ const MISSES: u32 = 3;
 /// What probes have found, by the nodes' addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Probed {
-    /// Pods' packets come through as they are.
-    pub(super) direct: BTreeSet<Ipv4Addr>,
+    /// Pods' packets of the address's family come through as they are.
+    pub(super) direct: BTreeSet<IpAddr>,
     /// Less comes through than the link takes: bytes of the largest packet.
-    pub(super) narrow: BTreeMap<Ipv4Addr, u32>,
+    pub(super) narrow: BTreeMap<IpAddr, u32>,
 }
 
 /// What an echo is to find out.
 #[derive(Clone, Copy, Debug)]
 enum Question {
     There,
-    Direct,
+    /// By the node's address of one family.
+    Direct(IpAddr),
     /// A packet of so many bytes.
     Size(u32),
 }
@@ -50,9 +50,18 @@ struct Watched {
     liveness: Liveness,
     /// Rounds since this node is probed.
     rounds: u32,
+    /// Per family, by the node's address.
+    ways: BTreeMap<IpAddr, Way>,
+    size: Size,
+}
+
+/// Whether the network carries pods' packets of one family.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// What is asked.
+    probe: IpAddr,
     direct: bool,
     unanswered: u32,
-    size: Size,
 }
 
 /// The largest packet that comes through.
@@ -67,14 +76,17 @@ enum Size {
 }
 
 pub(super) struct Prober {
-    socket: UdpSocket,
+    networks: Vec<Network>,
+    /// One per family.
+    sockets: BTreeMap<Version, UdpSocket>,
     /// Tells our echoes from other programs'.
     id: u16,
     sequence: u16,
-    asked: HashMap<u16, (Ipv4Addr, Question)>,
+    asked: HashMap<u16, (IpAddr, Question)>,
     /// The link's own size, then the smaller ones.
     sizes: Vec<u32>,
-    watched: BTreeMap<Ipv4Addr, Watched>,
+    /// By the addresses that the tunnel goes to.
+    watched: BTreeMap<IpAddr, Watched>,
     /// Where the next round of those that seem fine begins.
     cursor: usize,
     peers: watch::Receiver<Vec<Arc<Peer>>>,
@@ -84,16 +96,21 @@ pub(super) struct Prober {
 
 impl Prober {
     pub(super) fn open(
+        networks: &[Network],
         mtu: u32,
         peers: watch::Receiver<Vec<Arc<Peer>>>,
         suspects: watch::Sender<BTreeSet<String>>,
         found: watch::Sender<Probed>,
     ) -> io::Result<Self> {
-        let socket = UdpSocket::from_std(icmp::open()?)?;
+        let mut sockets = BTreeMap::new();
+        for version in networks.iter().map(|network| Version::of(network.node_ip)) {
+            sockets.insert(version, UdpSocket::from_std(icmp::open(version)?)?);
+        }
         let mut sizes = vec![mtu];
         sizes.extend(SIZES.into_iter().filter(|size| *size < mtu));
         Ok(Self {
-            socket,
+            networks: networks.to_vec(),
+            sockets,
             // Another Sampan of this network namespace is another process.
             id: std::process::id() as u16,
             sequence: 0,
@@ -143,33 +160,45 @@ impl Prober {
         let peers = self.peers.borrow_and_update().clone();
         let mut before = std::mem::take(&mut self.watched);
         for peer in peers {
-            let known = before.remove(&peer.address).filter(|known| known.peer == peer);
-            let watched = known.unwrap_or_else(|| Watched {
-                peer: Arc::clone(&peer),
-                liveness: Liveness::answered(),
-                rounds: 0,
-                direct: false,
-                unanswered: 0,
-                size: Size::Unknown { tried: 0, times: 0 },
+            let Some(host) = plan::host(&self.networks, &peer) else { continue };
+            let known = before.remove(&host).filter(|known| known.peer == peer);
+            let watched = known.unwrap_or_else(|| {
+                let ways = peer.blocks.iter().filter_map(|block| {
+                    let probe = probe_address(*block);
+                    self.sockets.contains_key(&Version::of(probe)).then_some(())?;
+                    Some((peer.address_beside(probe)?, Way { probe, direct: false, unanswered: 0 }))
+                });
+                Watched {
+                    peer: Arc::clone(&peer),
+                    liveness: Liveness::answered(),
+                    rounds: 0,
+                    ways: ways.collect(),
+                    size: Size::Unknown { tried: 0, times: 0 },
+                }
             });
-            self.watched.insert(peer.address, watched);
+            self.watched.insert(host, watched);
         }
     }
 
     /// Counts every answer that has come.
     fn listen(&mut self, buffer: &mut [u8]) {
-        while let Ok(length) = self.socket.try_recv(buffer) {
-            let Some(reply) = icmp::parse(&buffer[..length]).filter(|reply| reply.id == self.id) else { continue };
-            let Some((address, question)) = self.asked.remove(&reply.sequence) else { continue };
-            let Some(watched) = self.watched.get_mut(&address) else { continue };
-            watched.liveness = Liveness::answered();
-            match question {
-                Question::There => {}
-                Question::Direct => {
-                    watched.direct = true;
-                    watched.unanswered = 0;
+        for (version, socket) in &self.sockets {
+            while let Ok(length) = socket.try_recv(buffer) {
+                let reply = icmp::parse(*version, &buffer[..length]).filter(|reply| reply.id == self.id);
+                let Some((host, question)) = reply.and_then(|reply| self.asked.remove(&reply.sequence)) else {
+                    continue;
+                };
+                let Some(watched) = self.watched.get_mut(&host) else { continue };
+                watched.liveness = Liveness::answered();
+                match question {
+                    Question::There => {}
+                    Question::Direct(hop) => {
+                        if let Some(way) = watched.ways.get_mut(&hop) {
+                            (way.direct, way.unanswered) = (true, 0);
+                        }
+                    }
+                    Question::Size(size) => watched.size = Size::Known(size),
                 }
-                Question::Size(size) => watched.size = Size::Known(size),
             }
         }
     }
@@ -178,7 +207,7 @@ impl Prober {
         let mut questions = Vec::new();
         let fine = self.watched.values().filter(|watched| watched.liveness.is_fine()).count();
         let (mut at, end) = (0, self.cursor + ROUND);
-        for (address, watched) in &mut self.watched {
+        for (host, watched) in &mut self.watched {
             let turn = if watched.liveness.is_fine() {
                 at += 1;
                 // The round goes on at the beginning.
@@ -188,39 +217,44 @@ impl Prober {
             };
             if turn {
                 watched.liveness = watched.liveness.asked(now);
-                questions.push((*address, *address, Question::There));
+                questions.push((*host, *host, Question::There));
             }
             if round {
                 watched.rounds = watched.rounds.saturating_add(1);
-                let eager = if watched.direct { watched.unanswered > 0 } else { watched.rounds <= EAGER };
-                if eager || watched.rounds % SELDOM == 0 {
-                    watched.unanswered += 1;
-                    watched.direct &= watched.unanswered <= MISSES;
-                    questions.push((probe_address(watched.peer.block), *address, Question::Direct));
+                for (hop, way) in &mut watched.ways {
+                    let eager = if way.direct { way.unanswered > 0 } else { watched.rounds <= EAGER };
+                    if eager || watched.rounds % SELDOM == 0 {
+                        way.unanswered += 1;
+                        way.direct &= way.unanswered <= MISSES;
+                        questions.push((way.probe, *host, Question::Direct(*hop)));
+                    }
                 }
                 if let Some(size) = watched.next_size(&self.sizes) {
-                    questions.push((*address, *address, Question::Size(size)));
+                    questions.push((*host, *host, Question::Size(size)));
                 }
             }
         }
         if round && fine > 0 {
             self.cursor = end % fine;
         }
-        for (to, address, question) in questions {
-            self.send(to, address, question);
+        for (to, host, question) in questions {
+            self.send(to, host, question);
         }
     }
 
-    fn send(&mut self, to: Ipv4Addr, address: Ipv4Addr, question: Question) {
+    fn send(&mut self, to: IpAddr, host: IpAddr, question: Question) {
+        let version = Version::of(to);
         let size = match question {
-            Question::Size(size) => size,
-            Question::There | Question::Direct => SMALL,
+            Question::Size(size) => size as usize,
+            Question::There | Question::Direct(_) => version.least(),
         };
         self.sequence = self.sequence.wrapping_add(1);
-        let request = icmp::request(self.id, self.sequence, size as usize);
-        self.asked.insert(self.sequence, (address, question));
+        let request = icmp::request(version, self.id, self.sequence, size);
+        self.asked.insert(self.sequence, (host, question));
         // What cannot be sent is not answered either.
-        let _ = self.socket.try_send_to(&request, SocketAddrV4::new(to, 0).into());
+        if let Some(socket) = self.sockets.get(&version) {
+            let _ = socket.try_send_to(&request, SocketAddr::new(to, 0));
+        }
     }
 
     fn tell(&self) {
@@ -237,7 +271,8 @@ impl Prober {
             *suspects = names;
             changed
         });
-        let direct = self.watched.iter().filter(|(_, watched)| watched.direct).map(|(address, _)| *address).collect();
+        let ways = self.watched.values().flat_map(|watched| &watched.ways);
+        let direct = ways.filter(|(_, way)| way.direct).map(|(hop, _)| *hop).collect();
         let narrow = self.watched.iter().filter_map(|(address, watched)| match watched.size {
             Size::Known(size) if Some(&size) != self.sizes.first() => Some((*address, size)),
             _ => None,

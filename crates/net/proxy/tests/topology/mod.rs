@@ -57,21 +57,16 @@ pub const fn service(family: Family, last: u8) -> IpAddr {
 }
 
 pub fn config() -> ProxyConfig {
-    let (IpAddr::V4(four), IpAddr::V6(six)) = (NODE[0], NODE[1]) else { panic!("one of each family") };
+    let network = |node_ip, cluster: &str, service: &str| Network {
+        cluster_cidr: cluster.parse().unwrap(),
+        service_cidr: service.parse().unwrap(),
+        node_ip,
+    };
     ProxyConfig {
         table: "sampan-test".into(),
         node_name: "here".into(),
         pod_interface_prefix: PREFIX.into(),
-        v4: Some(Network {
-            cluster_cidr: "10.42.0.0/16".parse().unwrap(),
-            service_cidr: "10.43.0.0/16".parse().unwrap(),
-            node_ip: four,
-        }),
-        v6: Some(Network {
-            cluster_cidr: "fd42::/56".parse().unwrap(),
-            service_cidr: "fd43::/108".parse().unwrap(),
-            node_ip: six,
-        }),
+        networks: vec![network(NODE[0], "10.42.0.0/16", "10.43.0.0/16"), network(NODE[1], "fd42::/56", "fd43::/108")],
         tunnel: "vx-test".into(),
     }
 }
@@ -83,7 +78,7 @@ pub fn on_a_node(story: impl FnOnce() + Send) {
         .run(|| {
             let mut route = Route::open().unwrap();
             let (IpAddr::V4(four), IpAddr::V6(six)) = (NODE[0], NODE[1]) else { panic!("one of each family") };
-            let services = RouteSpec { source: Some(four), ..RouteSpec::to_link([10, 43, 0, 0].into(), 16, 1) };
+            let services = RouteSpec { source: Some(four.into()), ..RouteSpec::to_link([10, 43, 0, 0], 16, 1) };
             route
                 .apply([Request::link_up(1), Request::add_address(1, four, 32), Request::set_route(&services)])
                 .unwrap();
@@ -145,7 +140,7 @@ impl Peer {
         let index = host.link(name).unwrap().unwrap().index;
         let mut requests = vec![
             Request::set_neighbour(index, ip, mac),
-            Request::set_route(&RouteSpec { source: Some(host_address), ..RouteSpec::to_link(ip, 32, index) }),
+            Request::set_route(&RouteSpec { source: Some(host_address.into()), ..RouteSpec::to_link(ip, 32, index) }),
         ];
         if host_addresses.is_some() {
             requests.insert(0, Request::add_address(index, host_address, 32));
@@ -155,7 +150,8 @@ impl Peer {
             .run(|| {
                 let mut route = Route::open().unwrap();
                 let index = route.link("eth0").unwrap().unwrap().index;
-                let default = RouteSpec { via: Some(GATEWAY), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, index) };
+                let default =
+                    RouteSpec { via: Some(GATEWAY.into()), ..RouteSpec::to_link(Ipv4Addr::UNSPECIFIED, 0, index) };
                 route
                     .apply([
                         Request::link_up(1),

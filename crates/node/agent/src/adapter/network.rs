@@ -13,9 +13,8 @@ pub struct PodNetwork(pub PodNet);
 #[async_trait]
 impl Network for PodNetwork {
     async fn attach(&self, sandbox: &str, netns: &Path) -> Result<Vec<IpAddr>, SeamError> {
-        let address = self.0.attach(sandbox, netns).await;
-        let address = address.map_err(|error| SeamError::new("connect sandbox", sandbox, error))?;
-        Ok(vec![IpAddr::from(address.ip)])
+        let addresses = self.0.attach(sandbox, netns).await;
+        Ok(addresses.map_err(|error| SeamError::new("connect sandbox", sandbox, error))?.ips)
     }
 
     async fn detach(&self, sandbox: &str) -> Result<(), SeamError> {

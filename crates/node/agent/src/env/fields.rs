@@ -11,6 +11,7 @@ pub fn field(path: &str, view: &PodView<'_>) -> Result<String, EnvError> {
     let meta = &view.pod.metadata;
     let spec = view.pod.spec.as_ref();
     let join = |ips: &[std::net::IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let first = |ips: &[std::net::IpAddr]| ips.first().map(ToString::to_string).unwrap_or_default();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     if let Some(key) = subscript(path, "metadata.labels") {
         return Ok(meta.labels.as_ref().and_then(|labels| labels.get(key)).cloned().unwrap_or_default());
@@ -24,8 +25,9 @@ pub fn field(path: &str, view: &PodView<'_>) -> Result<String, EnvError> {
         "metadata.uid" => text(&meta.uid),
         "spec.nodeName" => view.node_name.to_owned(),
         "spec.serviceAccountName" => spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
-        "status.hostIP" | "status.hostIPs" => view.host_ip.to_string(),
-        "status.podIP" => view.pod_ips.first().map(ToString::to_string).unwrap_or_default(),
+        "status.hostIP" => first(view.host_ips),
+        "status.hostIPs" => join(view.host_ips),
+        "status.podIP" => first(view.pod_ips),
         "status.podIPs" => join(view.pod_ips),
         _ => return Err(EnvError::FieldPath(path.to_owned())),
     })

@@ -36,7 +36,7 @@ pub enum EnvError {
 pub struct PodView<'a> {
     pub pod: &'a Pod,
     pub node_name: &'a str,
-    pub host_ip: IpAddr,
+    pub host_ips: &'a [IpAddr],
     pub pod_ips: &'a [IpAddr],
     pub services: &'a [ServiceLinks],
     /// The node's allocatable CPU (milli) and memory (bytes), for limits that are not set.

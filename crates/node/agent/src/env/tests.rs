@@ -39,10 +39,11 @@ fn run(container: Value) -> Result<Vec<String>, EnvError> {
     let container: Container = serde_json::from_value(container).unwrap();
     let services = [service("shop", "my-nginx"), service("default", "kubernetes")];
     let ips = ["10.42.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    let hosts = ["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()];
     let view = PodView {
         pod: &pod,
         node_name: "node",
-        host_ip: "192.0.2.1".parse().unwrap(),
+        host_ips: &hosts,
         pod_ips: &ips,
         services: &services,
         allocatable: (2500, 1 << 30),

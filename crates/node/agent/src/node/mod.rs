@@ -54,11 +54,11 @@ pub fn start(
                 }
             }
         };
-        let given = block(Some(&node));
-        if config.node_cidr.is_some() && given.is_some() && given != config.node_cidr.as_deref() {
+        let (given, own) = (blocks(Some(&node)), &config.node_cidrs);
+        if !own.is_empty() && !given.is_empty() && given != *own {
             tracing::error!(
-                node = %config.node_name, given, own = config.node_cidr,
-                "the cluster has given this node another block of pod addresses than it uses: other nodes do not reach \
+                node = %config.node_name, ?given, ?own,
+                "the cluster has given this node other blocks of pod addresses than it uses: other nodes do not reach \
                  its pods; `sampan uninstall` and join again"
             );
         }
@@ -79,8 +79,8 @@ pub fn start(
     });
 }
 
-/// Makes this node known, and waits until the cluster has given it its block of pod addresses.
-pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<String, Error> {
+/// Makes this node known, and waits until the cluster has given it its blocks of pod addresses.
+pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<Vec<String>, Error> {
     let api: Api<Node> = Api::all(client.clone());
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|source| Error::Directory { path: config.data_dir.clone(), source })?;
@@ -89,13 +89,14 @@ pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<String,
     loop {
         let known = async {
             announce(&api, config, &facts).await.map_err(|error| chain(&error))?;
-            let given = await_condition(api.clone(), &config.node_name, |node: Option<&Node>| block(node).is_some());
+            let given = await_condition(api.clone(), &config.node_name, |node: Option<&Node>| !blocks(node).is_empty());
             given.await.map_err(|error| chain(&error))
         };
         match known.await {
             Ok(node) => {
-                if let Some(block) = block(node.as_ref()) {
-                    return Ok(block.to_owned());
+                let given = blocks(node.as_ref());
+                if !given.is_empty() {
+                    return Ok(given);
                 }
             }
             Err(error) => {
@@ -119,9 +120,10 @@ async fn announce(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Resul
     Ok(())
 }
 
-fn block(node: Option<&Node>) -> Option<&str> {
-    let spec = node?.spec.as_ref()?;
-    spec.pod_cidr.as_deref().or(spec.pod_cidrs.as_ref()?.first().map(String::as_str))
+fn blocks(node: Option<&Node>) -> Vec<String> {
+    let spec = node.and_then(|node| node.spec.as_ref());
+    let all = spec.and_then(|spec| spec.pod_cidrs.clone()).filter(|blocks| !blocks.is_empty());
+    all.unwrap_or_else(|| spec.and_then(|spec| spec.pod_cidr.clone()).into_iter().collect())
 }
 
 /// Until somebody says of the node what is not so (that it is gone, after it was cut off), or that long.

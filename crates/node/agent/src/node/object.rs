@@ -40,8 +40,8 @@ pub(super) fn new(config: &AgentConfig, facts: &Facts, now: Timestamp) -> Node {
         ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(config)), ..ObjectMeta::default() };
     // A node that is known anew keeps the addresses of its pods.
     let spec = NodeSpec {
-        pod_cidr: config.node_cidr.clone(),
-        pod_cidrs: config.node_cidr.clone().map(|block| vec![block]),
+        pod_cidr: config.node_cidrs.first().cloned(),
+        pod_cidrs: Some(config.node_cidrs.clone()).filter(|blocks| !blocks.is_empty()),
         ..NodeSpec::default()
     };
     Node { metadata, spec: Some(spec), status: Some(status(config, facts, None, now)) }
@@ -93,11 +93,8 @@ pub(super) fn status(config: &AgentConfig, facts: &Facts, old: Option<&NodeStatu
 fn addresses(config: &AgentConfig) -> Vec<NodeAddress> {
     let address = |kind: &str, address: String| NodeAddress { address, type_: kind.into() };
     let external = config.external_ips.iter().map(|ip| address("ExternalIP", ip.to_string()));
-    [address("InternalIP", config.node_ip.to_string())]
-        .into_iter()
-        .chain(external)
-        .chain([address("Hostname", config.node_name.clone())])
-        .collect()
+    let internal = config.node_ips.iter().map(|ip| address("InternalIP", ip.to_string()));
+    internal.chain(external).chain([address("Hostname", config.node_name.clone())]).collect()
 }
 
 fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {

@@ -67,12 +67,12 @@ impl Worker {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let services = machine.cluster.services(namespace).await;
         let sources = Sources::of_environment(container, namespace, &*machine.cluster).await?;
-        let host_ip = [machine.config.node_ip];
-        let pod_ips = if spec.host_network == Some(true) { &host_ip[..] } else { self.state.sandbox.ips() };
+        let host_ips: Vec<_> = machine.config.node_ips.iter().collect();
+        let pod_ips = if spec.host_network == Some(true) { &host_ips[..] } else { self.state.sandbox.ips() };
         let view = PodView {
             pod,
             node_name: &machine.config.node_name,
-            host_ip: machine.config.node_ip,
+            host_ips: &host_ips,
             pod_ips,
             services: &services,
             allocatable: machine.allocatable,

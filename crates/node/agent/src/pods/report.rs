@@ -110,8 +110,8 @@ impl Worker {
 
     /// The change of status to write, if any; from here on it counts as sent.
     fn patch(&mut self, now: Timestamp) -> Option<Value> {
-        let host_ip = self.machine.config.node_ip.to_string();
-        let context = status::Context { host_ip: &host_ip, now, previous: self.status.previous() };
+        let host_ips = self.machine.config.node_ips;
+        let context = status::Context { host_ips, now, previous: self.status.previous() };
         let wanted = status::compute(&self.pod, &self.state, &context);
         let value = serde_json::to_value(&wanted).ok()?;
         let base = self.status.base.take().unwrap_or_else(|| Value::Object(serde_json::Map::new()));

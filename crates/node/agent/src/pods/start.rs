@@ -158,7 +158,8 @@ impl Worker {
     pub(super) fn target(&mut self, name: &str) -> Option<Target> {
         let spec = self.container(name)?.clone();
         let host_network = self.spec().and_then(|spec| spec.host_network) == Some(true);
-        let pod_ip = self.state.sandbox.ips().first().copied().or(host_network.then_some(self.machine.config.node_ip));
+        let pod_ip =
+            self.state.sandbox.ips().first().copied().or(host_network.then_some(self.machine.config.node_ips.primary));
         let runtime = self.machine.runtime.clone();
         let container = self.running_mut(name)?.id.clone();
         Some(Target { runtime, container, spec, pod_ip })

@@ -30,7 +30,7 @@ impl Worker {
         self.event(Some(name), Normal, "Killing", &message);
         let hook = self.container(name).and_then(|container| container.lifecycle.clone()?.pre_stop);
         let target = self.target(name);
-        let ip = self.state.sandbox.ips().first().copied();
+        let ips = self.state.sandbox.ips().to_vec();
         let now = self.now();
         let Some(running) = self.running_mut(name) else { return };
         let served = running.health.started;
@@ -40,12 +40,14 @@ impl Worker {
         let (withdrawals, outbox) = (self.machine.withdrawals.clone(), self.outbox.clone());
         let task = self.tasks.spawn(async move {
             let withdrawn = async {
-                if let Some(ip) = ip
-                    && served
-                    && !withdrawal.is_zero()
-                {
+                if !ips.is_empty() && served && !withdrawal.is_zero() {
+                    let all = async {
+                        for ip in ips {
+                            withdrawals.withdrawn(ip).await;
+                        }
+                    };
                     // Late is late: the signal waits no longer than the limit.
-                    let _ = tokio::time::timeout(withdrawal, withdrawals.withdrawn(ip)).await;
+                    let _ = tokio::time::timeout(withdrawal, all).await;
                     tokio::time::sleep(HANDSHAKES).await;
                 }
             };

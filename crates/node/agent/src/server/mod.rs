@@ -40,7 +40,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Binds the port, then serves until the tasks are cancelled.
 pub async fn start(tasks: &Tasks, machine: Arc<Machine>) -> Result<(), Error> {
-    let address = SocketAddr::new(machine.config.node_ip, machine.config.kubelet_port);
+    let address = SocketAddr::new(machine.config.node_ips.primary, machine.config.kubelet_port);
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     listen(tasks, listener, (*machine.config.tls).clone(), machine);
     Ok(())

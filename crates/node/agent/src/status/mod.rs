@@ -6,6 +6,7 @@ mod phase;
 #[cfg(test)]
 mod tests;
 
+use base_sys::ip::HostIps;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,7 +18,7 @@ pub use phase::terminal;
 
 /// What a status is computed with, beside pod and state.
 pub struct Context<'a> {
-    pub host_ip: &'a str,
+    pub host_ips: HostIps,
     pub now: Timestamp,
     /// The status as last written: its transition times are kept where nothing changed.
     pub previous: &'a PodStatus,
@@ -40,8 +41,8 @@ pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus 
         conditions: Some(conditions),
         phase: Some(phase.into()),
         observed_generation: generation,
-        host_ip: Some(context.host_ip.to_owned()),
-        host_ips: Some(vec![HostIP { ip: context.host_ip.to_owned() }]),
+        host_ip: Some(context.host_ips.primary.to_string()),
+        host_ips: Some(context.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         start_time: previous.start_time.clone().or_else(|| state.started_at.map(Time)),
@@ -54,7 +55,7 @@ pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus 
 /// A finished pod keeps showing the address it had, also when it finished before that was reported.
 fn pod_ips(host_network: bool, state: &PodState, context: &Context<'_>) -> Vec<String> {
     let ips: Vec<_> = if host_network && (state.sandbox.id().is_some() || state.terminal.is_some()) {
-        vec![context.host_ip.to_owned()]
+        context.host_ips.iter().map(|ip| ip.to_string()).collect()
     } else {
         state.last_ips.iter().map(ToString::to_string).collect()
     };

@@ -17,7 +17,7 @@ fn compute_for(pod: serde_json::Value, previous: &PodStatus, second: i64) -> Pod
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let now = Timestamp::from_second(second).unwrap();
     let state = PodState { started_at: Some(now), ..PodState::default() };
-    compute(&pod, &state, &Context { host_ip: "192.0.2.1", now, previous })
+    compute(&pod, &state, &Context { host_ips: "192.0.2.1".parse().unwrap(), now, previous })
 }
 
 #[test]
@@ -73,6 +73,6 @@ fn a_pod_that_ended_before_its_first_report_shows_its_address() {
     let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"containers": []}})).unwrap();
     let state = PodState { last_ips: vec!["10.42.0.7".parse().unwrap()], ..PodState::default() };
     let (now, previous) = (Timestamp::UNIX_EPOCH, PodStatus::default());
-    let status = compute(&pod, &state, &Context { host_ip: "192.0.2.1", now, previous: &previous });
+    let status = compute(&pod, &state, &Context { host_ips: "192.0.2.1".parse().unwrap(), now, previous: &previous });
     assert_eq!(status.pod_ip.as_deref(), Some("10.42.0.7"));
 }
