@@ -3,6 +3,7 @@
 mod balancers;
 mod gone;
 mod joining;
+mod matrix;
 mod policies;
 mod reach;
 mod rollout;

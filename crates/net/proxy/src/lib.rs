@@ -1,4 +1,4 @@
-//! The service data plane: Services and EndpointSlices become elements of one nftables table.
+//! The service data plane: Services, EndpointSlices and the host ports of pods become elements of one nftables table.
 //!
 //! `view` projects API objects, `plan` turns them into front ends and their endpoints, `diff` finds the smallest change
 //! of slots; all three are pure. `layout` and `kernel` write nftables, `stored` reads an earlier run's, `run` watches
@@ -10,6 +10,7 @@ mod diff;
 mod flows;
 mod frontend;
 mod health;
+mod host_ports;
 mod kernel;
 mod layout;
 mod loopback;
@@ -28,11 +29,12 @@ mod world;
 pub use affinity::StaleClients;
 pub use diff::{Changes, Slots, Step};
 pub use frontend::{Affinity, Backends, Endpoint, Family, Frontend, FrontendAddress, Origin, Otherwise, Protocol};
+pub use host_ports::{HostPort, HostPorts};
 pub use kernel::Kernel;
 pub use loopback::ROUTE_LOOPBACK;
 pub use network::{Network, ProxyConfig};
 pub use pick::Pick;
 pub use plan::{Locality, ServicePlan, plan};
-pub use run::{Error, Proxy, Zone, remove, start};
+pub use run::{Error, Feeds, Proxy, Zone, remove, start};
 pub use slice_view::{EndpointView, SliceView};
 pub use view::{PortView, ServiceView, TrafficPolicy};

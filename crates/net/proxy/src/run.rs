@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base_sys::nft::{self, Nft};
 use base_tasks::{Tasks, blocking};
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use machinery_client::{Change, informer};
@@ -16,6 +16,7 @@ use crate::affinity::StaleClients;
 use crate::flows::StaleFlows;
 use crate::frontend::{Backends, Frontend};
 use crate::health::HealthServer;
+use crate::host_ports::HostPorts;
 use crate::kernel::{FAMILY, Kernel};
 use crate::network::ProxyConfig;
 use crate::plan::Locality;
@@ -76,19 +77,23 @@ impl Proxy {
         self.programmed.withdrawn(ip).await;
     }
 
-    /// Runs from changes instead of a client: `services` and `slices` begin with everything that exists, `zones` with
-    /// this node's.
-    pub fn drive(
-        tasks: &Tasks,
-        services: mpsc::UnboundedReceiver<Change<ServiceView>>,
-        slices: mpsc::UnboundedReceiver<Change<SliceView>>,
-        zones: mpsc::UnboundedReceiver<Change<Zone>>,
-        config: ProxyConfig,
-    ) -> Result<Self, Error> {
+    /// Runs from changes instead of a client.
+    pub fn drive(tasks: &Tasks, feeds: Feeds, config: ProxyConfig) -> Result<Self, Error> {
         let (driver, proxy) = Driver::new(tasks, config)?;
-        tasks.spawn("drive", driver.run(services, slices, zones));
+        tasks.spawn("drive", driver.run(feeds));
         Ok(proxy)
     }
+}
+
+/// What the data plane follows; each begins with everything that exists.
+#[derive(Debug)]
+pub struct Feeds {
+    pub services: mpsc::UnboundedReceiver<Change<ServiceView>>,
+    pub slices: mpsc::UnboundedReceiver<Change<SliceView>>,
+    /// This node's.
+    pub zones: mpsc::UnboundedReceiver<Change<Zone>>,
+    /// Of this node's pods.
+    pub host_ports: mpsc::UnboundedReceiver<Change<HostPorts>>,
 }
 
 /// Where a node is; `None` where nobody said.
@@ -111,6 +116,8 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result
     });
     let ourselves = watcher::Config::default().fields(&format!("metadata.name={}", driver.node_name));
     let zones = informer(&tasks, kube::Api::<Node>::all(client.clone()), ourselves, |node| Some(Zone::of(&node)));
+    let here = watcher::Config::default().fields(&format!("spec.nodeName={}", driver.node_name));
+    let host_ports = informer(&tasks, kube::Api::<Pod>::all(client.clone()), here, |pod| HostPorts::project(&pod));
     let slices = informer(&tasks, kube::Api::<EndpointSlice>::all(client), watcher::Config::default(), |slice| {
         SliceView::project(&slice)
     });
@@ -118,7 +125,14 @@ pub fn start(tasks: &Tasks, client: kube::Client, config: ProxyConfig) -> Result
         services.synced().await;
         slices.synced().await;
         zones.synced().await;
-        driver.run(services.subscribe(), slices.subscribe(), zones.subscribe()).await;
+        host_ports.synced().await;
+        let feeds = Feeds {
+            services: services.subscribe(),
+            slices: slices.subscribe(),
+            zones: zones.subscribe(),
+            host_ports: host_ports.subscribe(),
+        };
+        driver.run(feeds).await;
     });
     Ok(proxy)
 }
@@ -175,12 +189,8 @@ impl Driver {
         Ok((driver, Proxy { programmed, suspects }))
     }
 
-    async fn run(
-        mut self,
-        mut services: mpsc::UnboundedReceiver<Change<ServiceView>>,
-        mut slices: mpsc::UnboundedReceiver<Change<SliceView>>,
-        mut zones: mpsc::UnboundedReceiver<Change<Zone>>,
-    ) {
+    async fn run(mut self, feeds: Feeds) {
+        let Feeds { mut services, mut slices, mut zones, mut host_ports } = feeds;
         let mut state = State::Unknown;
         let mut wait = RETRY_FIRST;
         loop {
@@ -193,6 +203,9 @@ impl Driver {
             }
             while let Ok(change) = zones.try_recv() {
                 self.zone_changed(change);
+            }
+            while let Ok(change) = host_ports.try_recv() {
+                self.world.host_ports_changed(change);
             }
             let suspects = self.suspects.borrow_and_update().clone();
             self.world.locality_changed(|locality| locality.suspects = suspects);
@@ -227,6 +240,7 @@ impl Driver {
                 Some(change) = services.recv() => self.world.service_changed(change),
                 Some(change) = slices.recv() => self.world.slice_changed(change),
                 Some(change) = zones.recv() => self.zone_changed(change),
+                Some(change) = host_ports.recv() => self.world.host_ports_changed(change),
                 Ok(()) = self.suspects.changed() => {}
                 else => return,
             }

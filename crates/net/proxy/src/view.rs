@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use base_sys::route::IpCidr;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::frontend::{Affinity, Family, Protocol};
 
@@ -27,6 +28,7 @@ impl TrafficPolicy {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceView {
+    pub created: Option<Timestamp>,
     /// Without "None".
     pub cluster_ips: Vec<IpAddr>,
     /// Those that bring packets to the node unchanged.
@@ -78,6 +80,7 @@ impl ServiceView {
         let sources = spec.load_balancer_source_ranges.iter().flatten().filter(|_| balanced);
         let health_port = spec.health_check_node_port.filter(|_| balanced && external == TrafficPolicy::Local);
         Some(Self {
+            created: service.metadata.creation_timestamp.as_ref().map(|time| time.0),
             cluster_ips,
             balancer_ips: if balanced { balancer_ips(service) } else { Vec::new() },
             external_ips: addresses(spec.external_ips.iter().flatten()),

@@ -1,17 +1,30 @@
-//! All Services and slices as last seen, and which of them must be planned anew.
+//! All Services, slices and host ports as last seen, and which of them must be planned anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use machinery_client::{Change, ObjectKey};
 
-use crate::frontend::{Backends, Frontend};
+use crate::frontend::{Backends, Frontend, FrontendAddress};
 use crate::health::Health;
+use crate::host_ports::HostPorts;
 use crate::plan::{Locality, ServicePlan, plan};
 use crate::programmed::{count_down, count_up};
 use crate::slice_view::SliceView;
 use crate::view::ServiceView;
+
+/// What front ends are planned for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Owner {
+    Service(ObjectKey),
+    /// For its host ports.
+    Pod(ObjectKey),
+}
+
+/// Of two that want one front end, the older has it.
+type Claim = (Option<Timestamp>, Owner);
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -19,8 +32,13 @@ pub(crate) struct World {
     services: HashMap<ObjectKey, Arc<ServiceView>>,
     /// By the Service they belong to, then by their own name.
     slices: HashMap<ObjectKey, BTreeMap<ObjectKey, Arc<SliceView>>>,
-    plans: HashMap<ObjectKey, ServicePlan>,
-    dirty: HashSet<ObjectKey>,
+    /// Pods of this node that have some.
+    host_ports: HashMap<ObjectKey, Arc<HostPorts>>,
+    plans: HashMap<Owner, ServicePlan>,
+    /// Who wants the front ends that several could, the first one has it. Cluster IPs are not among them: each is one
+    /// Service's.
+    claims: HashMap<Frontend, BTreeSet<Claim>>,
+    dirty: HashSet<Owner>,
     hairpins: HashMap<IpAddr, usize>,
     in_service: HashMap<IpAddr, usize>,
     revision: u64,
@@ -44,7 +62,9 @@ impl World {
             locality,
             services: HashMap::new(),
             slices: HashMap::new(),
+            host_ports: HashMap::new(),
             plans: HashMap::new(),
+            claims: HashMap::new(),
             dirty: HashSet::new(),
             hairpins: HashMap::new(),
             in_service: HashMap::new(),
@@ -58,15 +78,24 @@ impl World {
         match change {
             Change::Applied { old, new, .. } => {
                 if old.as_ref() != Some(&new) {
-                    self.dirty.insert(key.clone());
+                    self.dirty.insert(Owner::Service(key.clone()));
                 }
                 self.services.insert(key, new);
             }
             Change::Deleted { .. } => {
                 self.services.remove(&key);
-                self.dirty.insert(key);
+                self.dirty.insert(Owner::Service(key));
             }
         }
+    }
+
+    pub(crate) fn host_ports_changed(&mut self, change: Change<HostPorts>) {
+        let key = change.key().clone();
+        self.dirty.insert(Owner::Pod(key.clone()));
+        match change {
+            Change::Applied { new, .. } => self.host_ports.insert(key, new),
+            Change::Deleted { .. } => self.host_ports.remove(&key),
+        };
     }
 
     pub(crate) fn slice_changed(&mut self, change: Change<SliceView>) {
@@ -77,7 +106,7 @@ impl World {
                     self.forget_slice(&old.service, &key);
                 }
                 self.revision = self.revision.max(new.revision);
-                self.dirty.insert(new.service.clone());
+                self.dirty.insert(Owner::Service(new.service.clone()));
                 self.slices.entry(new.service.clone()).or_default().insert(key, new);
             }
             Change::Deleted { key, old } => self.forget_slice(&old.service, &key),
@@ -91,7 +120,7 @@ impl World {
                 self.slices.remove(service);
             }
         }
-        self.dirty.insert(service.clone());
+        self.dirty.insert(Owner::Service(service.clone()));
     }
 
     /// Where this node is, or what it thinks of others, has changed: every Service may.
@@ -99,7 +128,7 @@ impl World {
         let before = self.locality.clone();
         change(&mut self.locality);
         if self.locality != before {
-            self.dirty.extend(self.services.keys().cloned());
+            self.dirty.extend(self.services.keys().cloned().map(Owner::Service));
         }
     }
 
@@ -113,37 +142,85 @@ impl World {
         self.revision
     }
 
-    /// Plans the Services that changed.
+    /// Plans what changed.
     pub(crate) fn replan(&mut self) -> Delta {
         let mut delta = Delta::default();
         let dirty = std::mem::take(&mut self.dirty);
         let mut new_plans = Vec::with_capacity(dirty.len());
-        for key in dirty {
-            let new = self.services.get(&key).map(|service| {
-                let slices: Vec<&SliceView> =
-                    self.slices.get(&key).into_iter().flat_map(BTreeMap::values).map(Arc::as_ref).collect();
-                plan(service, &slices, &self.locality)
-            });
-            let old = self.plans.remove(&key);
+        for owner in dirty {
+            let new = self.plan(&owner);
+            let old = self.plans.remove(&owner);
             let gone = old.iter().flat_map(|plan| plan.frontends.keys());
-            delta.frontends.extend(gone.map(|frontend| (*frontend, None)));
-            new_plans.push((key, old, new));
+            for frontend in gone {
+                self.unclaim(frontend, &owner);
+                delta.frontends.insert(*frontend, None);
+            }
+            new_plans.push((owner, old, new));
         }
         // After all that goes: an address released by one Service and given to another in between stays.
-        for (key, old, new) in new_plans {
+        for (owner, old, new) in new_plans {
             let (old, new_or_none) = (old.unwrap_or_default(), new.clone().unwrap_or_default());
+            for frontend in new_or_none.frontends.keys() {
+                self.claim(frontend, &owner);
+            }
             delta.frontends.extend(new_or_none.frontends.iter().map(|(f, backends)| (*f, Some(backends.clone()))));
             self.count_hairpins(&mut delta, &old.local, &new_or_none.local);
             self.count_in_service(&mut delta, &old.in_service, &new_or_none.in_service);
-            match new.as_ref().and_then(|new| new.health) {
-                Some((port, endpoints)) => self.health.insert(key.clone(), Health { port, endpoints }),
-                None => self.health.remove(&key),
-            };
+            if let Owner::Service(key) = &owner {
+                match new.as_ref().and_then(|new| new.health) {
+                    Some((port, endpoints)) => self.health.insert(key.clone(), Health { port, endpoints }),
+                    None => self.health.remove(key),
+                };
+            }
             if let Some(new) = new {
-                self.plans.insert(key, new);
+                self.plans.insert(owner, new);
+            }
+        }
+        for (frontend, backends) in &mut delta.frontends {
+            if let Some(holder) = self.holder(frontend) {
+                *backends = self.plans.get(holder).and_then(|plan| plan.frontends.get(frontend)).cloned();
             }
         }
         delta
+    }
+
+    fn plan(&self, owner: &Owner) -> Option<ServicePlan> {
+        match owner {
+            Owner::Service(key) => self.services.get(key).map(|service| {
+                let slices: Vec<&SliceView> =
+                    self.slices.get(key).into_iter().flat_map(BTreeMap::values).map(Arc::as_ref).collect();
+                plan(service, &slices, &self.locality)
+            }),
+            Owner::Pod(key) => self.host_ports.get(key).map(|ports| ports.plan()),
+        }
+    }
+
+    fn claim(&mut self, frontend: &Frontend, owner: &Owner) {
+        let contestable = match frontend.address {
+            FrontendAddress::Node(_) => true,
+            FrontendAddress::Ip(ip) => !self.locality.service_ranges.iter().any(|range| range.contains(ip)),
+        };
+        if contestable {
+            let created = match owner {
+                Owner::Service(key) => self.services.get(key).and_then(|service| service.created),
+                Owner::Pod(key) => self.host_ports.get(key).and_then(|ports| ports.created),
+            };
+            self.claims.entry(*frontend).or_default().insert((created, owner.clone()));
+        }
+    }
+
+    fn unclaim(&mut self, frontend: &Frontend, owner: &Owner) {
+        if let Some(claims) = self.claims.get_mut(frontend) {
+            claims.retain(|(_, other)| other != owner);
+            if claims.is_empty() {
+                self.claims.remove(frontend);
+            }
+        }
+    }
+
+    /// Whose a front end is that several could want.
+    fn holder(&self, frontend: &Frontend) -> Option<&Owner> {
+        self.claims.get(frontend)?.first().map(|(_, owner)| owner)
     }
 
     fn count_hairpins(&mut self, delta: &mut Delta, old: &BTreeSet<IpAddr>, new: &BTreeSet<IpAddr>) {
@@ -173,7 +250,9 @@ impl World {
 
     /// Everything planned, for a load from scratch.
     pub(crate) fn everything(&self) -> (BTreeMap<Frontend, Backends>, BTreeSet<IpAddr>) {
-        let frontends = self.plans.values().flat_map(|plan| plan.frontends.clone()).collect();
+        let all = self.plans.iter().flat_map(|(owner, plan)| plan.frontends.iter().map(move |one| (owner, one)));
+        let held = all.filter(|(owner, (frontend, _))| self.holder(frontend).is_none_or(|holder| holder == *owner));
+        let frontends = held.map(|(_, (frontend, backends))| (*frontend, backends.clone())).collect();
         (frontends, self.hairpins.keys().copied().collect())
     }
 

@@ -113,3 +113,58 @@ fn health_follows_the_ready_endpoints_here() {
     world.replan();
     assert_eq!(health(&world), None);
 }
+
+#[test]
+fn of_two_services_with_one_external_address_the_older_has_it() {
+    let mut world = world();
+    world.locality_changed(|locality| locality.service_ranges = vec!["10.43.0.0/16".parse().expect("a block")]);
+    let shared = |last: u8, created: i64| {
+        let created = Some(Timestamp::from_second(created).expect("a time"));
+        let (service, external_ips) = (service(last), vec![IpAddr::from([203, 0, 113, 1])]);
+        Arc::new(ServiceView { created, external_ips, ..(*service).clone() })
+    };
+    let backend = |world: &World| {
+        let (frontends, _) = world.everything();
+        let shared =
+            frontends.iter().find(|(frontend, _)| frontend.address == FrontendAddress::Ip([203, 0, 113, 1].into()));
+        shared
+            .map(|(_, backends)| backends.endpoints.first().map(|endpoint| endpoint.ip.to_string()).unwrap_or_default())
+    };
+    world.slice_changed(applied("young-1", slice("young", 3, &[3])));
+    world.slice_changed(applied("old-1", slice("old", 4, &[4])));
+    world.service_changed(applied("young", shared(8, 20)));
+    world.replan();
+    assert_eq!(backend(&world).as_deref(), Some("10.42.0.3"));
+    world.service_changed(applied("old", shared(9, 10)));
+    let delta = world.replan();
+    assert_eq!(backend(&world).as_deref(), Some("10.42.0.4"));
+    // What the kernel is told is the same.
+    let (everything, _) = world.everything();
+    assert!(
+        delta.frontends.iter().all(|(frontend, backends)| backends.as_ref() == everything.get(frontend)),
+        "{delta:?}"
+    );
+    // A change of the other one changes nothing of the address.
+    world.slice_changed(applied("young-1", slice("young", 5, &[5])));
+    world.replan();
+    assert_eq!(backend(&world).as_deref(), Some("10.42.0.4"));
+    world.service_changed(deleted("old", shared(9, 10)));
+    let delta = world.replan();
+    assert_eq!(backend(&world).as_deref(), Some("10.42.0.5"));
+    assert_eq!(sizes(&delta).iter().filter(|size| **size == Some(1)).count(), 2, "for both origins: {delta:?}");
+}
+
+#[test]
+fn a_host_port_comes_and_goes_with_its_pod() {
+    let mut world = world();
+    let port = crate::HostPort { protocol: Protocol::Tcp, address: None, number: 8080, container_port: 80 };
+    let ports = || Arc::new(HostPorts { ips: vec![[10, 42, 0, 2].into()], ports: vec![port], ..HostPorts::default() });
+    world.host_ports_changed(applied("p", ports()));
+    let delta = world.replan();
+    assert_eq!(sizes(&delta), [Some(1), Some(1)]);
+    // No Service leads to it, so nobody waits for its withdrawal; it may reach itself.
+    assert_eq!((delta.entered.len(), delta.add_hairpins.len()), (0, 1));
+    world.host_ports_changed(deleted("p", ports()));
+    let delta = world.replan();
+    assert_eq!((sizes(&delta), delta.remove_hairpins.len()), (vec![None, None], 1));
+}

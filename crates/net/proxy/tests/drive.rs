@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use base_tasks::Tasks;
 use machinery_client::{Change, ObjectKey};
-use net_proxy::{EndpointView, Family, PortView, Protocol, Proxy, ServiceView, SliceView, TrafficPolicy, Zone};
+use net_proxy::{
+    EndpointView, Family, Feeds, HostPorts, PortView, Protocol, Proxy, ServiceView, SliceView, TrafficPolicy, Zone,
+};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use topology::{Peer, call, config, on_a_node, ruleset, service, udp_call};
 
@@ -20,6 +22,9 @@ struct Cluster {
     services: UnboundedSender<Change<ServiceView>>,
     slices: UnboundedSender<Change<SliceView>>,
     zones: UnboundedSender<Change<Zone>>,
+    /// Kept open.
+    #[allow(dead_code)]
+    host_ports: UnboundedSender<Change<HostPorts>>,
     proxy: Proxy,
     tasks: Tasks,
 }
@@ -29,9 +34,16 @@ impl Cluster {
         let (services, service_changes) = unbounded_channel();
         let (slices, slice_changes) = unbounded_channel();
         let (zones, zone_changes) = unbounded_channel();
+        let (host_ports, host_port_changes) = unbounded_channel();
+        let feeds = Feeds {
+            services: service_changes,
+            slices: slice_changes,
+            zones: zone_changes,
+            host_ports: host_port_changes,
+        };
         let tasks = Tasks::root("test");
-        let proxy = Proxy::drive(&tasks, service_changes, slice_changes, zone_changes, config()).unwrap();
-        Self { services, slices, zones, proxy, tasks }
+        let proxy = Proxy::drive(&tasks, feeds, config()).unwrap();
+        Self { services, slices, zones, host_ports, proxy, tasks }
     }
 
     /// A Service with TCP port 80 and UDP port 53.
