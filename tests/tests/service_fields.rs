@@ -115,6 +115,42 @@ fn endpoints_made_by_hand_are_mirrored_and_served() {
 }
 
 #[test]
+fn of_two_services_with_one_external_address_the_older_has_it_and_the_other_is_told() {
+    on_a_cluster(Options::tutorial(), |cluster| {
+        // The first by name, where both are made within one second.
+        for name in ["elder", "younger"] {
+            cluster.apply(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  \
+                 terminationGracePeriodSeconds: 1\n  containers:\n  - name: web\n    image: nginx\n    imagePullPolicy: \
+                 IfNotPresent\n    command: [sh, -c]\n    args: [\"hostname > /usr/share/nginx/html/index.html; exec nginx \
+                 -g 'daemon off;'\"]\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: \
+                 {{app: {name}}}, externalIPs: [203.0.113.7], ports: [{{port: 80}}]}}\n"
+            ))?;
+        }
+        cluster.outside("ip", &["route", "add", "203.0.113.7", "via", NODE_IP])?.ok();
+        let outside = Place::outside(cluster)?;
+        let answered_by = |name: &str| {
+            eventually("an answer of the right one", || {
+                let answer = outside.run(|| get("203.0.113.7:80".parse()?, "/"))?;
+                ensure!(answer.body.trim() == name, "{answer:?}");
+                Ok(())
+            });
+        };
+        cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"])?.ok();
+        answered_by("elder");
+        eventually("an event", || {
+            let events = cluster.kubectl(&["get", "events", "--field-selector", "reason=AddressInUse"])?.ok();
+            let wanted = "203.0.113.7 port 80/TCP leads to the Service default/elder, which is older";
+            ensure!(events.contains("service/younger") && events.contains(wanted), "{events}");
+            Ok(())
+        });
+        cluster.kubectl(&["delete", "service", "elder"])?.ok();
+        answered_by("younger");
+        Ok(())
+    });
+}
+
+#[test]
 fn addresses_of_two_families_are_shown_and_ranges_are_held() {
     let arguments =
         ["--disable-agent", "--cluster-cidr=10.42.0.0/16,fd42::/56", "--service-cidr=10.43.0.0/16,fd43::/108"];

@@ -1,6 +1,7 @@
 //! Gives Services of type LoadBalancer their addresses: of a pool, which the nodes then announce, else the nodes' own.
 //! Those with a `loadBalancerClass` are somebody else's.
 
+mod conflicts;
 mod plan;
 mod pool;
 
@@ -82,24 +83,28 @@ fn service_of(namespace: &str, slice: &EndpointSlice) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, name))
 }
 
-/// `None`: it has no addresses of ours, and never had.
+/// `None`: it has no addresses of ours, never had, and has none of the outside otherwise.
 fn balanced(service: &Service) -> Option<Balanced> {
     let spec = service.spec.as_ref()?;
     let of_the_type = spec.type_.as_deref() == Some("LoadBalancer");
     let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
     let has: Vec<_> = ingress.into_iter().flatten().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect();
-    if spec.load_balancer_class.is_some() || (!of_the_type && has.is_empty()) {
+    let external: Vec<_> = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect();
+    let ours = spec.load_balancer_class.is_none() && (of_the_type || !has.is_empty());
+    if !ours && external.is_empty() {
         return None;
     }
     let ports = spec.ports.iter().flatten();
     let created = service.metadata.creation_timestamp.as_ref();
     Some(Balanced {
-        wanted: of_the_type && service.metadata.deletion_timestamp.is_none(),
+        wanted: ours && of_the_type && service.metadata.deletion_timestamp.is_none(),
         families: Family::of(service),
         asked: spec.load_balancer_ip.as_ref().and_then(|address| address.parse().ok()),
         ports: ports.map(|port| (port.protocol.clone().unwrap_or_else(|| "TCP".into()), port.port)).collect(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
-        has,
+        external,
+        // What another class has given is not ours to take away.
+        has: if ours { has } else { Vec::new() },
         created: created.map(|time| time.0.to_string()).unwrap_or_default(),
     })
 }
@@ -125,6 +130,11 @@ impl Balancer {
         let all: BTreeMap<ObjectKey, (Arc<Service>, Balanced)> =
             all.filter_map(|(key, service)| balanced(&service).map(|balanced| (key, (service, balanced)))).collect();
         let services = all.iter().map(|(key, (_, service))| (key.clone(), service.clone())).collect();
+        for (key, message) in conflicts::conflicts(&services) {
+            if let Some((object, _)) = all.get(&key) {
+                self.tell(object, EventKind::Warning, "AddressInUse", &message);
+            }
+        }
         let nodes: Vec<NodeAddresses> =
             self.world.nodes.list().iter().filter_map(|(_, node)| addresses(node)).collect();
         let mut plan = plan::plan(&services, &self.supply, &nodes, |key| self.endpoints(key));

@@ -20,6 +20,8 @@ pub struct Balanced {
     pub ports: BTreeSet<(String, i32)>,
     /// `externalTrafficPolicy: Local`: only nodes with an endpoint of it take traffic.
     pub local: bool,
+    /// `spec.externalIPs`.
+    pub external: Vec<IpAddr>,
     /// What its status says now.
     pub has: Vec<IpAddr>,
     /// RFC 3339, so that the older one keeps what two want.
