@@ -9,6 +9,7 @@ mod images;
 mod layers;
 mod schema;
 mod upstream;
+mod zero_drop;
 
 #[derive(Parser)]
 #[command(about = "Chores of the project: generated tables and checks")]
@@ -23,6 +24,8 @@ enum Command {
     Bench(bench::Options),
     /// Compares decoding and printing with upstream's fixtures.
     Upstream(upstream::Options),
+    /// Changes what answers under clients that keep coming, and fails when one of them notices.
+    ZeroDrop(zero_drop::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Images(options) => images::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Upstream(options) => upstream::run(&options),
+        Command::ZeroDrop(options) => zero_drop::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
