@@ -1,5 +1,7 @@
 //! The life of a pod's containers, through kubectl: ends and restarts, probes, what they are given.
 
+mod debug;
+mod ends;
 mod hooks;
 mod logs;
 mod security;

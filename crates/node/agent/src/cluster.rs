@@ -12,6 +12,7 @@ use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, info
 
 use crate::env::ServiceLinks;
 use crate::followed::{Followed, Following, Source};
+use crate::restart::{Role, role};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -21,8 +22,7 @@ pub enum ClusterError {
 
 /// An Event about a pod.
 pub struct Report<'a> {
-    /// The container, and whether it is an init container.
-    pub container: Option<(&'a str, bool)>,
+    pub container: Option<&'a str>,
     pub kind: EventKind,
     pub reason: &'a str,
     pub message: &'a str,
@@ -174,9 +174,9 @@ impl Cluster for ApiServer {
 
     fn report(&self, pod: &Pod, report: &Report<'_>) {
         let key = key(pod);
-        let field_path = report.container.map(|(name, init)| {
-            let list = if init { "initContainers" } else { "containers" };
-            format!("spec.{list}{{{name}}}")
+        let field_path = report.container.map(|name| {
+            let role = pod.spec.as_ref().map_or(Role::App, |spec| role(spec, name));
+            format!("spec.{}{{{name}}}", role.list())
         });
         let regarding = Regarding {
             api_version: "v1".into(),

@@ -436,7 +436,7 @@ impl Cluster for World {
     }
 
     fn report(&self, _: &Pod, report: &Report<'_>) {
-        let container = report.container.map(|(name, _)| format!("{name}: ")).unwrap_or_default();
+        let container = report.container.map(|name| format!("{name}: ")).unwrap_or_default();
         self.change(|state| state.events.push(format!("{container}{} {}", report.reason, report.message)));
     }
 }

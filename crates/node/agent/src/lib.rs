@@ -29,6 +29,7 @@ mod plan;
 mod planes;
 mod pods;
 mod probe;
+mod restart;
 pub mod seams;
 mod server;
 mod state;

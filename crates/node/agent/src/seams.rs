@@ -206,6 +206,8 @@ pub struct ContainerSpec {
     pub log_path: PathBuf,
     pub security: Security,
     pub resources: Resources,
+    /// The container of the same sandbox whose processes this one is to see; it must run.
+    pub processes_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,6 +64,8 @@ pub struct PodState {
     /// Init and app containers by name.
     pub containers: BTreeMap<String, Record>,
     pub termination: Option<Termination>,
+    /// Why the pod has failed as a whole; its containers are stopped for it.
+    pub failure: Option<PodFailure>,
     /// The pod reached Succeeded or Failed; it never leaves it.
     pub terminal: Option<Terminal>,
     pub removal: Removal,
@@ -120,6 +122,13 @@ pub struct Termination {
     pub deadline: Timestamp,
     /// The API no longer has the object: nothing to report to, nothing to delete.
     pub object_gone: bool,
+}
+
+/// As the pod's status tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFailure {
+    pub reason: String,
+    pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -136,6 +136,8 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     /// `None`, and for privileged containers always: unconfined.
     pub seccomp: Option<Seccomp>,
+    /// The running container of the same pod whose processes this one is to live among.
+    pub processes_of: Option<String>,
     /// Hide nothing below `/proc` and `/sys`.
     pub unmasked: bool,
     pub labels: BTreeMap<String, String>,

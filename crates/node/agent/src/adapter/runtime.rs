@@ -155,6 +155,7 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
             Seccomp::Profile(profile) => node_oci::Seccomp::Profile(profile),
         }),
         unmasked: security.unmasked_proc,
+        processes_of: spec.processes_of,
         labels: spec.labels,
     }
 }

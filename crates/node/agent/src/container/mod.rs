@@ -28,6 +28,7 @@ pub struct Ingredients<'a> {
     pub mounts: Vec<Mount>,
     pub log_path: PathBuf,
     pub seccomp: Option<Seccomp>,
+    pub processes_of: Option<String>,
     /// The node's memory in bytes, for the OOM score.
     pub node_memory: i64,
 }
@@ -75,6 +76,7 @@ pub fn spec(ingredients: Ingredients<'_>) -> Result<ContainerSpec, ConfigError> 
         log_path,
         security: security::security(spec, container, image, ingredients.seccomp)?,
         resources: resources::resources(spec, container, ingredients.node_memory),
+        processes_of: ingredients.processes_of,
     })
 }
 

@@ -25,6 +25,7 @@ fn make(pod_spec: Value, container: Value, image: &Image) -> Result<ContainerSpe
         mounts: Vec::new(),
         log_path: "/logs/2.log".into(),
         seccomp: None,
+        processes_of: None,
         node_memory: 1000 << 20,
     })
 }

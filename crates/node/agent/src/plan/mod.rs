@@ -65,6 +65,7 @@ pub enum StopCause {
     ProbeFailed(crate::state::ProbeKind),
     SpecChanged,
     PostStartFailed,
+    PodFailed,
     /// Its sidecar's pod is done.
     PodCompleted,
 }
@@ -101,13 +102,22 @@ pub fn plan(pod: &Pod, state: &PodState, now: Timestamp) -> Plan {
                 remove(state, now, &mut plan);
             }
         }
+        (None, None) if state.failure.is_some() => {
+            let order = Order { cause: StopCause::PodFailed, grace: grace(spec), deadline: later(now, grace(spec)) };
+            stop::containers(spec, state, order, now, &mut plan);
+        }
         (None, Some(_)) => {
             let order = Order { cause: StopCause::PodCompleted, grace: grace(spec), deadline: later(now, grace(spec)) };
             if stop::containers(spec, state, order, now, &mut plan) {
                 remove_sandbox(state, now, &mut plan);
             }
         }
-        (None, None) => start::bring_up(spec, state, now, &mut plan),
+        (None, None) => {
+            start::bring_up(spec, state, now, &mut plan);
+            if let Some(at) = active_until(spec, state) {
+                plan.wake(at);
+            }
+        }
     }
     plan
 }
@@ -145,6 +155,12 @@ fn remove_sandbox(state: &PodState, now: Timestamp, plan: &mut Plan) -> bool {
         }
     }
     false
+}
+
+/// When the time is over that the spec gives the pod on its node.
+pub fn active_until(spec: &PodSpec, state: &PodState) -> Option<Timestamp> {
+    let seconds = u64::try_from(spec.active_deadline_seconds?).ok()?;
+    Some(later(state.started_at?, Duration::from_secs(seconds)))
 }
 
 /// The grace period that the spec gives its containers.

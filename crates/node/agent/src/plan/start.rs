@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::plan::stop::Order;
 use crate::plan::{Action, Plan, StopCause, grace, remove_sandbox, spec_hash, stop};
+use crate::restart::{again, of_ephemeral};
 use crate::state::{
     CrashBackoff, ERR_IMAGE_PULL, Failure, ImageState, Instance, PodState, PostStart, Record, Running, SandboxState,
     Volumes, later,
@@ -24,7 +25,9 @@ pub(super) fn bring_up(spec: &PodSpec, state: &PodState, now: Timestamp, plan: &
             return;
         }
     }
-    let wanted = wanted(spec, state);
+    // Whoever debugs a pod that does not come up needs it most then.
+    let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(of_ephemeral).collect();
+    let wanted: Vec<_> = ephemeral.iter().chain(wanted(spec, state)).collect();
     // Pulls run beside the making of the sandbox.
     for container in &wanted {
         let record = record(state, container);
@@ -108,13 +111,7 @@ fn may_start(spec: &PodSpec, container: &Container, record: &Record, now: Timest
         Instance::None => true,
         Instance::Running(_) => false,
         Instance::Ended(ended) => {
-            let init = spec.init_containers.iter().flatten().any(|init| init.name == container.name);
-            let restart = match spec.restart_policy.as_deref() {
-                _ if is_sidecar(container) => true,
-                Some("Never") => false,
-                Some("OnFailure") => !ended.succeeded(),
-                _ => !(init && ended.succeeded()),
-            };
+            let restart = again(spec, container, ended);
             let at = CrashBackoff::restart_at(record.backoff, ended.exit.finished_at);
             if restart && now < at {
                 plan.wake(at);

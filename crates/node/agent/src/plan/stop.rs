@@ -60,10 +60,11 @@ pub(super) fn containers(spec: &PodSpec, state: &PodState, order: Order, now: Ti
     };
     let (sidecars, init): (Vec<_>, Vec<_>) = spec.init_containers.iter().flatten().partition(|init| is_sidecar(init));
     let mut apps_dead = true;
-    for app in init.into_iter().chain(&spec.containers) {
-        if let Some(running) = running(&app.name) {
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|ephemeral| &ephemeral.name);
+    for app in init.into_iter().chain(&spec.containers).map(|app| &app.name).chain(ephemeral) {
+        if let Some(running) = running(app) {
             apps_dead = false;
-            container(&app.name, &running, order, now, plan);
+            container(app, &running, order, now, plan);
         }
     }
     let mut turn = apps_dead;

@@ -67,7 +67,8 @@ impl Worker {
             return; // its container statuses stay as they are
         }
         let now = self.now();
-        let known = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
+        let lists = [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
+        let known = lists.into_iter().flatten().flatten();
         for status in known {
             if let Some(record) = recall(&status, now) {
                 self.state.containers.insert(status.name, record);

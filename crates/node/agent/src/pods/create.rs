@@ -13,6 +13,7 @@ use crate::files;
 use crate::pods::Machine;
 use crate::pods::worker::Worker;
 use crate::seams::{ContainerSpec, Image, Mount, Propagation, Seccomp, chain};
+use crate::state::Instance;
 use crate::volumes;
 
 /// What an exit message may hold, in bytes.
@@ -29,6 +30,8 @@ pub(super) enum CreateError {
     Cluster(#[from] crate::cluster::ClusterError),
     #[error(transparent)]
     Volume(#[from] crate::volumes::VolumeError),
+    #[error("target container {0:?} is not running")]
+    Target(String),
     #[error("cannot load seccomp profile {path}", path = path.display())]
     Seccomp { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot {operation} {path}", path = path.display())]
@@ -38,7 +41,7 @@ pub(super) enum CreateError {
 impl CreateError {
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Config(ConfigError::NoCommand) | Self::Seccomp { .. } => "CreateContainerError",
+            Self::Config(ConfigError::NoCommand) | Self::Target(_) | Self::Seccomp { .. } => "CreateContainerError",
             _ => "CreateContainerConfigError",
         }
     }
@@ -109,10 +112,34 @@ impl Worker {
             std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         }
         let node_memory = machine.allocatable.1;
-        let seccomp = self.seccomp(container)?;
-        let ingredients =
-            Ingredients { pod, spec, container, attempt, sandbox, image, env, mounts, log_path, seccomp, node_memory };
+        let (seccomp, processes_of) = (self.seccomp(container)?, self.target_of(container)?);
+        let ingredients = Ingredients {
+            pod,
+            spec,
+            container,
+            attempt,
+            sandbox,
+            image,
+            env,
+            mounts,
+            log_path,
+            seccomp,
+            processes_of,
+            node_memory,
+        };
         Ok(container::spec(ingredients)?)
+    }
+
+    /// The running instance that an ephemeral container is aimed at.
+    fn target_of(&self, container: &Container) -> Result<Option<String>, CreateError> {
+        let mut ephemeral = self.spec().and_then(|spec| spec.ephemeral_containers.as_ref()).into_iter().flatten();
+        let target = ephemeral.find(|ephemeral| ephemeral.name == container.name);
+        let target = target.and_then(|ephemeral| ephemeral.target_container_name.as_ref());
+        let Some(name) = target.filter(|name| !name.is_empty()) else { return Ok(None) };
+        match self.state.containers.get(name).map(|record| &record.instance) {
+            Some(Instance::Running(running)) => Ok(Some(running.id.clone())),
+            _ => Err(CreateError::Target(name.clone())),
+        }
     }
 
     fn seccomp(&self, container: &Container) -> Result<Option<Seccomp>, CreateError> {
@@ -168,7 +195,7 @@ impl Worker {
         let _ = std::fs::remove_file(&path); // may never have been made
         let log = self.log_dir().join(name).join(format!("{attempt}.log"));
         let Some(record) = self.state.containers.get_mut(name) else { return };
-        let crate::state::Instance::Ended(ended) = &mut record.instance else { return };
+        let Instance::Ended(ended) = &mut record.instance else { return };
         if message.is_empty() && fall_back && !ended.succeeded() {
             message = crate::logs::tail_text(&log, 80, 2048);
         }

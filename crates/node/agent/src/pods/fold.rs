@@ -7,12 +7,12 @@ use machinery_client::EventKind;
 use crate::pods::worker::Worker;
 use crate::pods::{ImageOutcome, Message};
 use crate::probe::ProbeEvent;
+use crate::restart::again;
 use crate::seams::Exit;
 use crate::state::{
     BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, ImageState, Instance, PostStart, ProbeKind,
     RETRY_INITIAL, RETRY_MAX, Removal, Running, SandboxState, Stage,
 };
-use api::pod::containers::is_sidecar;
 
 impl Worker {
     pub(super) fn fold(&mut self, message: Message) {
@@ -75,17 +75,10 @@ impl Worker {
 
     fn will_restart(&self, name: &str) -> bool {
         let (Some(container), Some(spec)) = (self.container(name), self.spec()) else { return false };
-        let succeeded = match self.state.containers.get(name).map(|record| &record.instance) {
-            Some(Instance::Ended(ended)) => ended.succeeded(),
-            _ => false,
+        let Some(Instance::Ended(ended)) = self.state.containers.get(name).map(|record| &record.instance) else {
+            return false;
         };
-        self.state.termination.is_none()
-            && match spec.restart_policy.as_deref() {
-                _ if is_sidecar(container) => true,
-                Some("Never") => false,
-                Some("OnFailure") => !succeeded,
-                _ => true,
-            }
+        self.state.termination.is_none() && self.state.failure.is_none() && again(spec, &container, ended)
     }
 
     /// Its shim is gone, and with it every container.

@@ -13,8 +13,8 @@ use crate::seams::{Credentials, Image, PullError, chain};
 use crate::state::ERR_IMAGE_PULL;
 
 /// Looks the image up and pulls it as the policy says.
-pub(super) async fn ensure(machine: Arc<Machine>, pod: Arc<Pod>, container: Container, init: bool) -> ImageOutcome {
-    let attempt = Attempt { machine: &machine, pod: &pod, container: &container, init };
+pub(super) async fn ensure(machine: Arc<Machine>, pod: Arc<Pod>, container: Container) -> ImageOutcome {
+    let attempt = Attempt { machine: &machine, pod: &pod, container: &container };
     ImageOutcome { result: attempt.run().await.map(Box::new) }
 }
 
@@ -22,7 +22,6 @@ struct Attempt<'a> {
     machine: &'a Machine,
     pod: &'a Pod,
     container: &'a Container,
-    init: bool,
 }
 
 type Failed = (&'static str, String);
@@ -145,7 +144,7 @@ impl Attempt<'_> {
     }
 
     fn event(&self, kind: EventKind, reason: &str, message: &str) {
-        let container = Some((self.container.name.as_str(), self.init));
+        let container = Some(self.container.name.as_str());
         self.machine.cluster.report(self.pod, &Report { container, kind, reason, message });
     }
 }

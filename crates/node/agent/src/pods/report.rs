@@ -126,8 +126,10 @@ impl Worker {
         let spec = self.spec();
         let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
         let apps = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-        let containers = init.iter().chain(apps).map(|container| {
-            let record = self.state.containers.get(&container.name);
+        let ephemeral = spec.and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or_default();
+        let names = init.iter().chain(apps).map(|container| &container.name);
+        let containers = names.chain(ephemeral.iter().map(|container| &container.name)).map(|name| {
+            let record = self.state.containers.get(name);
             let (running, attempt) = match record.map(|record| (&record.instance, record)) {
                 Some((Instance::Running(running), record)) => (Some(running.id.clone()), Some(record.attempt)),
                 Some((Instance::Ended(_), record)) => (None, Some(record.attempt)),
@@ -135,8 +137,8 @@ impl Worker {
                 None => (None, None),
             };
             let waiting = record.and_then(|record| record.waiting_for()).map(|failure| failure.reason.to_owned());
-            let log_dir = log_dir.join(&container.name);
-            (container.name.clone(), ContainerView { running, attempt, waiting, log_dir })
+            let log_dir = log_dir.join(name);
+            (name.clone(), ContainerView { running, attempt, waiting, log_dir })
         });
         let containers = containers.collect();
         self.view.send_if_modified(|view| {

@@ -19,9 +19,7 @@ use crate::state::{
 
 impl Worker {
     pub(super) fn ensure_image(&mut self, name: &str) {
-        let Some(container) = self.container(name).cloned() else { return };
-        let init = self.spec().and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
-        let init = init.into_iter().any(|init| init.name == name);
+        let Some(container) = self.container(name) else { return };
         let record = self.state.containers.entry(name.to_owned()).or_default();
         let after = match std::mem::take(&mut record.image) {
             ImageState::Failed(failure) => Some(Box::new(failure)),
@@ -31,13 +29,13 @@ impl Worker {
         let (machine, pod, outbox) = (self.machine.clone(), self.pod.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
             let name = container.name.clone();
-            let outcome = image::ensure(machine, pod, container, init).await;
+            let outcome = image::ensure(machine, pod, container).await;
             let _ = outbox.send(Message::Image { container: name, outcome });
         });
     }
 
     pub(super) fn announce_back_off(&mut self, name: &str) {
-        let image = self.container(name).and_then(|container| container.image.clone()).unwrap_or_default();
+        let image = self.container(name).and_then(|container| container.image).unwrap_or_default();
         let message = format!("Back-off pulling image {image:?}");
         self.event(Some(name), Normal, "BackOff", &message);
         self.event(Some(name), Warning, "Failed", &format!("Error: {IMAGE_PULL_BACK_OFF}"));
@@ -49,7 +47,7 @@ impl Worker {
     }
 
     pub(super) async fn start(&mut self, name: &str, attempt: u32) {
-        let Some(container) = self.container(name).cloned() else { return };
+        let Some(container) = self.container(name) else { return };
         let Some(sandbox) = self.state.sandbox.id().map(ToOwned::to_owned) else { return };
         let record = self.state.containers.entry(name.to_owned()).or_default();
         let ImageState::Present(image) = std::mem::take(&mut record.image) else { return };
@@ -156,7 +154,7 @@ impl Worker {
 
     /// The running instance as probes and hooks find it.
     pub(super) fn target(&mut self, name: &str) -> Option<Target> {
-        let spec = self.container(name)?.clone();
+        let spec = self.container(name)?;
         let host_network = self.spec().and_then(|spec| spec.host_network) == Some(true);
         let pod_ip =
             self.state.sandbox.ips().first().copied().or(host_network.then_some(self.machine.config.node_ips.primary));
@@ -167,7 +165,7 @@ impl Worker {
 
     /// Starts the probes that apply now: the startup probe, or what comes after it.
     pub(super) fn begin_probes(&mut self, name: &str) {
-        let Some(container) = self.container(name).cloned() else { return };
+        let Some(container) = self.container(name) else { return };
         match container.startup_probe.clone() {
             Some(probe) => self.spawn_probe(name, ProbeKind::Startup, probe),
             None => self.started(name),
@@ -176,7 +174,7 @@ impl Worker {
 
     /// The container counts as started: its other probes begin.
     pub(super) fn started(&mut self, name: &str) {
-        let Some(container) = self.container(name).cloned() else { return };
+        let Some(container) = self.container(name) else { return };
         let Some(running) = self.running_mut(name) else { return };
         running.health.started = true;
         let ports = tcp_ports(&container);

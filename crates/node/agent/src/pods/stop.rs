@@ -22,13 +22,15 @@ impl Worker {
     /// Begins a stop: traffic is steered away and the preStop hook runs, side by side.
     pub(super) fn drain(&mut self, name: &str, withdrawal: Duration, stop: Stopping, cause: StopCause) {
         let message = match cause {
-            StopCause::PodDeleted | StopCause::PodCompleted => format!("Stopping container {name}"),
+            StopCause::PodDeleted | StopCause::PodCompleted | StopCause::PodFailed => {
+                format!("Stopping container {name}")
+            }
             StopCause::ProbeFailed(kind) => format!("Container {name} failed {} probe, will be restarted", kind.word()),
             StopCause::PostStartFailed => "FailedPostStartHook".into(),
             StopCause::SpecChanged => format!("Container {name} definition changed, will be restarted"),
         };
         self.event(Some(name), Normal, "Killing", &message);
-        let hook = self.container(name).and_then(|container| container.lifecycle.clone()?.pre_stop);
+        let hook = self.container(name).and_then(|container| container.lifecycle?.pre_stop);
         let target = self.target(name);
         let ips = self.state.sandbox.ips().to_vec();
         let now = self.now();

@@ -14,8 +14,9 @@ use crate::cluster::Report;
 use crate::plan;
 use crate::pods::report::StatusWriter;
 use crate::pods::{Machine, Message, View};
+use crate::restart;
 use crate::seams::Sandbox;
-use crate::state::PodState;
+use crate::state::{PodFailure, PodState};
 use crate::status;
 
 pub struct Worker {
@@ -86,11 +87,30 @@ impl Worker {
     fn observe(&mut self, now: Timestamp) {
         let gone = self.state.termination.as_ref().is_some_and(|termination| termination.object_gone);
         self.state.termination = plan::deleted(&self.pod, self.state.termination.as_ref(), gone, now);
+        self.expire(now);
         if let Some(spec) = &self.pod.spec {
             self.state.terminal = status::terminal(spec, &self.state);
         }
         if self.state.terminal.is_some() {
             self.keepers.drain(..).for_each(|keeper| keeper.abort());
+        }
+    }
+
+    /// Fails the pod once it has had its time.
+    fn expire(&mut self, now: Timestamp) {
+        let until = self.pod.spec.as_ref().and_then(|spec| plan::active_until(spec, &self.state));
+        if self.state.termination.is_none() && self.state.terminal.is_none() && until.is_some_and(|until| now >= until)
+        {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.fail("DeadlineExceeded", message, EventKind::Normal);
+        }
+    }
+
+    /// Fails the pod as a whole, unless it has failed already.
+    fn fail(&mut self, reason: &str, message: &str, kind: EventKind) {
+        if self.state.failure.is_none() {
+            self.event(None, kind, reason, message);
+            self.state.failure = Some(PodFailure { reason: reason.to_owned(), message: message.to_owned() });
         }
     }
 
@@ -142,17 +162,12 @@ impl Worker {
         self.pod.spec.as_ref()
     }
 
-    pub(super) fn container(&self, name: &str) -> Option<&Container> {
-        let spec = self.spec()?;
-        spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
+    pub(super) fn container(&self, name: &str) -> Option<Container> {
+        Some(restart::find(self.spec()?, name)?.into_owned())
     }
 
     /// Reports an Event about the pod or one of its containers.
     pub(super) fn event(&self, container: Option<&str>, kind: EventKind, reason: &str, message: &str) {
-        let container = container.map(|name| {
-            let init = self.spec().and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
-            (name, init.into_iter().any(|init| init.name == name))
-        });
         self.machine.cluster.report(&self.pod, &Report { container, kind, reason, message });
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::restart::{Role, again, role};
 use crate::state::{CrashBackoff, Ended, ImageRef, Instance, PodState, PostStart, Record};
 use api::pod::containers::is_sidecar;
 
@@ -44,11 +45,12 @@ pub(super) fn status(
         Instance::None => record.previous.as_ref().map(|previous| &previous.id),
     };
     let started = running.is_some_and(|running| running.health.started);
+    let ephemeral = role(spec, &container.name) == Role::Ephemeral;
     let ready = match (&record.instance, init && !is_sidecar(container)) {
         (Instance::Ended(ended), true) => ended.succeeded(),
         (Instance::Running(running), false) => {
             // On its way to a restart it takes no more traffic; a deleted pod's readiness stays the probe's.
-            running.health.ready && (running.stop.is_none() || state.termination.is_some())
+            !ephemeral && running.health.ready && (running.stop.is_none() || state.termination.is_some())
         }
         _ => false,
     };
@@ -60,7 +62,7 @@ pub(super) fn status(
         state: Some(current),
         last_state: Some(ended.map_or_else(ContainerState::default, terminated)),
         ready,
-        started: Some(started),
+        started: Some(started).filter(|_| !ephemeral),
         restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
         ..ContainerStatus::default()
     }
@@ -85,7 +87,7 @@ fn current_state<'a>(
             (ContainerState { running: Some(running), ..ContainerState::default() }, previous)
         }
         Instance::Ended(ended) => {
-            if !restarts(spec, container, state, ended, init) {
+            if !restarts(spec, container, state, ended) {
                 return (terminated(ended), previous);
             }
             if let Some(failure) = record.waiting_for() {
@@ -108,16 +110,11 @@ fn current_state<'a>(
     }
 }
 
-fn restarts(spec: &PodSpec, container: &Container, state: &PodState, ended: &Ended, init: bool) -> bool {
-    if state.termination.is_some() || state.terminal.is_some() {
+fn restarts(spec: &PodSpec, container: &Container, state: &PodState, ended: &Ended) -> bool {
+    if state.termination.is_some() || state.terminal.is_some() || state.failure.is_some() {
         return false;
     }
-    match spec.restart_policy.as_deref() {
-        _ if is_sidecar(container) => true,
-        Some("Never") => false,
-        Some("OnFailure") => !ended.succeeded(),
-        _ => !(init && ended.succeeded()),
-    }
+    again(spec, container, ended)
 }
 
 fn initial_reason(spec: &PodSpec, init: bool) -> &'static str {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::restart::of_ephemeral;
 use crate::state::PodState;
 
 pub use containers::ID_SCHEME;
@@ -27,6 +28,7 @@ pub struct Context<'a> {
 pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus {
     let Some(spec) = &pod.spec else { return context.previous.clone() };
     let generation = pod.metadata.generation;
+    let failure = state.failure.as_ref().filter(|_| state.terminal.is_some());
     let phase = phase::phase(spec, state);
     let previous = context.previous;
     let statuses = |containers: &[k8s_openapi::api::core::v1::Container], old: &Option<Vec<_>>| {
@@ -35,6 +37,8 @@ pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus 
     };
     let init = statuses(spec.init_containers.as_deref().unwrap_or_default(), &previous.init_container_statuses);
     let apps = statuses(&spec.containers, &previous.container_statuses);
+    let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(of_ephemeral).collect();
+    let ephemeral = statuses(&ephemeral, &previous.ephemeral_container_statuses);
     let ips = pod_ips(spec.host_network == Some(true), state, context);
     let conditions = conditions::compute(pod, state, &init, &apps, phase, context);
     PodStatus {
@@ -48,6 +52,9 @@ pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus 
         start_time: previous.start_time.clone().or_else(|| state.started_at.map(Time)),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
+        reason: failure.map(|failure| failure.reason.clone()).or_else(|| previous.reason.clone()),
+        message: failure.map(|failure| failure.message.clone()).or_else(|| previous.message.clone()),
         ..previous.clone()
     }
 }

@@ -1,8 +1,9 @@
 //! The pod's phase from its containers, as upstream's kubelet derives it.
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use crate::state::{Instance, PodState, PostStart, Terminal};
+use crate::restart::again;
+use crate::state::{Ended, Instance, PodState, PostStart, Terminal};
 use api::pod::containers::is_sidecar;
 
 pub(super) fn phase(spec: &PodSpec, state: &PodState) -> &'static str {
@@ -33,15 +34,19 @@ pub fn terminal(spec: &PodSpec, state: &PodState) -> Option<Terminal> {
     if state.terminal.is_some() {
         return state.terminal;
     }
-    let policy = spec.restart_policy.as_deref().unwrap_or("Always");
     let instance = |name: &str| state.containers.get(name).map_or(&Instance::None, |record| &record.instance);
+    let running = |instance: &Instance| matches!(instance, Instance::Running(_));
+    if state.failure.is_some() {
+        // Told once nothing runs any more.
+        let runs = state.containers.values().any(|record| running(&record.instance));
+        return (!runs).then_some(Terminal::Failed);
+    }
     // Under termination nothing is restarted, whatever the policy.
     let terminating = state.termination.is_some();
+    let again = |container: &Container, ended: &Ended| !terminating && again(spec, container, ended);
     for init in spec.init_containers.iter().flatten().filter(|init| !is_sidecar(init)) {
         match instance(&init.name) {
-            Instance::Ended(ended) if !ended.succeeded() && (policy == "Never" || terminating) => {
-                return Some(Terminal::Failed);
-            }
+            Instance::Ended(ended) if !ended.succeeded() && !again(init, ended) => return Some(Terminal::Failed),
             Instance::Running(_) => return None,
             _ => {}
         }
@@ -53,17 +58,13 @@ pub fn terminal(spec: &PodSpec, state: &PodState) -> Option<Terminal> {
             Instance::Running(_) => return None,
             Instance::None if !terminating => return None,
             Instance::None => failed = true,
+            Instance::Ended(ended) if again(container, ended) => return None,
             Instance::Ended(ended) => {
                 started = true;
                 failed |= !ended.succeeded();
             }
         }
     }
-    let over = match policy {
-        _ if terminating => started || state.sandbox.id().is_none(),
-        "Never" => true,
-        "OnFailure" => !failed,
-        _ => false,
-    };
+    let over = !terminating || started || state.sandbox.id().is_none();
     over.then_some(if failed { Terminal::Failed } else { Terminal::Succeeded })
 }

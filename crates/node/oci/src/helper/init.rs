@@ -43,6 +43,7 @@ pub(super) fn start(job: &mut Job) -> Result<(), HelperError> {
         capabilities: &granted.capabilities,
         cgroup: &cgroup,
         cgroups: &job.cgroups,
+        processes_of: spec.processes_of.as_deref().map(|id| job.first_process(id)).transpose()?,
         host_devices: if spec.privileged { oci::host_devices() } else { Vec::new() },
     };
     layout::save(&job.directory.oci_config(), &plan.config()).map_err(step("write the container's configuration"))?;

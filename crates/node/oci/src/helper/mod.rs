@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use crate::cgroup::{self, Cgroups, Version};
 use crate::error::chain;
 use crate::layout::{self, ContainerDir, ContainerRecord, SandboxRecord};
+use crate::status::ContainerState;
 use report::Reporter;
 
 /// Why a helper gives up, in words for the user.
@@ -91,6 +92,17 @@ impl Job {
 
     fn cgroup(&self) -> PathBuf {
         cgroup::pod(&self.sandbox.cgroup_root, &self.sandbox.spec.uid).join(&self.container.spec.id)
+    }
+
+    /// Of another container of the pod.
+    fn first_process(&self, id: &str) -> Result<i32, HelperError> {
+        let sandbox = self.directory.sandbox().ok_or_else(|| HelperError::Other("no sandbox directory".to_owned()))?;
+        let state: ContainerState =
+            layout::load(&sandbox.container(id).state()).map_err(step(format!("read the state of container {id}")))?;
+        match state {
+            ContainerState::Running { pid, .. } => Ok(pid),
+            _ => Err(HelperError::Other(format!("container {id}, whose processes it is to share, does not run"))),
+        }
     }
 
     /// libcontainer enters the hierarchies with controllers; the others only group processes, and it does not

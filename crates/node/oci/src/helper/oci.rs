@@ -41,13 +41,19 @@ pub(super) struct Plan<'a> {
     pub(super) cgroup: &'a Path,
     pub(super) cgroups: &'a Cgroups,
     pub(super) host_devices: Vec<Value>,
+    /// First process of the container whose processes it shares.
+    pub(super) processes_of: Option<i32>,
 }
 
 impl Plan<'_> {
     pub(super) fn config(&self) -> Value {
         let container = self.container;
         // The pod's other namespaces are inherited: the shim lives in them.
-        let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "mount"})];
+        let processes = match self.processes_of {
+            Some(pid) => json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")}),
+            None => json!({"type": "pid"}),
+        };
+        let mut namespaces = vec![processes, json!({"type": "mount"})];
         if self.cgroups.is_v2() {
             namespaces.push(json!({"type": "cgroup"}));
         }
@@ -259,6 +265,7 @@ mod tests {
             cgroup: Path::new("root/podu/c"),
             cgroups: &Cgroups::parse(mountinfo),
             host_devices: Vec::new(),
+            processes_of: None,
         }
         .config()
     }
