@@ -4,6 +4,7 @@ mod debug;
 mod ends;
 mod hooks;
 mod logs;
+mod probes;
 mod security;
 mod volumes;
 

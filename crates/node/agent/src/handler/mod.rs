@@ -1,8 +1,9 @@
-//! What probes and lifecycle hooks do to a container: run a command in it, ask it over HTTP, connect to it.
+//! What probes and lifecycle hooks do to a container: run a command in it, ask it over HTTP or gRPC, connect to it.
 //!
 //! Failures are texts, because an Event quotes them.
 
 mod exec;
+mod grpc;
 mod http;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::seams::{Runtime, words};
 
 pub use exec::exec;
+pub use grpc::health;
 pub use http::HttpGet;
 
 /// The container that is asked.

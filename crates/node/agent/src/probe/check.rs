@@ -1,8 +1,9 @@
-//! One probe attempt: HTTP, TCP or a command. Failures carry what the Event says.
+//! One probe attempt: HTTP, TCP, gRPC or a command. Failures carry what the Event says.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, Probe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{ExecAction, GRPCAction, HTTPGetAction, Probe, TCPSocketAction};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::handler::{self, HttpGet, Target};
 
@@ -18,7 +19,10 @@ pub(super) async fn check(probe: &Probe, target: &Target, timeout: Duration) -> 
     if let Some(action) = &probe.tcp_socket {
         return tcp(action, target, timeout).await;
     }
-    Err("missing probe handler: only exec, httpGet and tcpSocket are supported".into())
+    if let Some(action) = &probe.grpc {
+        return grpc(action, target, timeout).await;
+    }
+    Err("missing probe handler".into())
 }
 
 async fn exec(action: &ExecAction, target: &Target, timeout: Duration) -> Result<(), String> {
@@ -35,6 +39,16 @@ async fn tcp(action: &TCPSocketAction, target: &Target, timeout: Duration) -> Re
     match tokio::time::timeout(timeout, handler::dial(address)).await {
         Ok(connected) => connected.map(drop),
         Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
+    }
+}
+
+async fn grpc(action: &GRPCAction, target: &Target, timeout: Duration) -> Result<(), String> {
+    let port = handler::port(&IntOrString::Int(action.port), target)?;
+    let address = handler::address(None, port, target).await?;
+    let service = action.service.as_deref().unwrap_or_default();
+    match tokio::time::timeout(timeout, handler::health(address, service, AGENT)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("timeout: health rpc did not complete within {}s", timeout.as_secs())),
     }
 }
 
