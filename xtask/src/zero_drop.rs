@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")
     })??;
     let mut tallies = Vec::new();
-    for (way, address) in [("ClusterIP", service), ("another node's NodePort", node_port)] {
+    for (way, address) in [("the ClusterIP", service), ("another node's NodePort", node_port)] {
         for keeps in [true, false] {
             let tally = Shared::default();
             for number in 0..CLIENTS {
@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 runtime.spawn(client(address, keeps, first, tally.clone()));
             }
             let kind = if keeps { "kept" } else { "new" };
-            tallies.push((format!("{kind} connections through the {way}"), tally));
+            tallies.push((format!("{kind} connections through {way}"), tally));
         }
     }
     let started = Instant::now();
