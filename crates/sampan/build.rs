@@ -7,6 +7,8 @@ fn main() {
     if !release || !target.ends_with("-linux-gnu") {
         return;
     }
+    // The profile's `strip` does not reach a package whose profile has settings of its own.
+    println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
     // Relative relocations as bit maps: glibc 2.36 (Debian 12) and newer read them.
     println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     if target.starts_with("x86_64") {
