@@ -121,19 +121,26 @@ mod tests {
         );
     }
 
+    const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 7]);
+
+    /// Two namespaces, a link between them, and its number in the first, where it has [`MAC`].
+    fn joined() -> (NetNs, NetNs, u32) {
+        let (here, there) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+        let peer_mac = MacAddress([2, 0, 0, 0, 0, 8]);
+        let veth = Veth { name: "eth0", mac: MAC, peer_name: "eth0", peer_mac, mtu: None };
+        let make = || {
+            let mut route = Route::open().unwrap();
+            route.apply([Request::create_veth(&veth, there.fd())]).unwrap();
+            route.link("eth0").unwrap().unwrap().index
+        };
+        let index = here.run(make).unwrap();
+        (here, there, index)
+    }
+
     #[test]
     fn a_neighbour_learns_where_an_address_is_now() {
-        let (here, there) = (NetNs::create().unwrap(), NetNs::create().unwrap());
-        let (mac, old) = (MacAddress([2, 0, 0, 0, 0, 7]), MacAddress([2, 0, 0, 0, 0, 8]));
+        let (here, there, index) = joined();
         let (own, address) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 9));
-        let veth = Veth { name: "eth0", mac, peer_name: "eth0", peer_mac: old, mtu: None };
-        let index = here
-            .run(|| {
-                let mut route = Route::open().unwrap();
-                route.apply([Request::create_veth(&veth, there.fd())]).unwrap();
-                route.link("eth0").unwrap().unwrap().index
-            })
-            .unwrap();
         let known = || {
             there
                 .run(|| std::fs::read_to_string("/proc/thread-self/net/arp").unwrap())
@@ -150,24 +157,15 @@ mod tests {
             })
             .unwrap();
         assert!(!known());
-        here.run(|| announce(index, mac, address.into()).unwrap()).unwrap();
+        here.run(|| announce(index, MAC, address.into()).unwrap()).unwrap();
         assert!(known());
-        assert!(announce(u32::MAX >> 1, mac, address.into()).is_err());
+        assert!(announce(u32::MAX >> 1, MAC, address.into()).is_err());
     }
 
     #[test]
     fn so_does_one_of_ipv6_that_knew_another_place() {
-        let (here, there) = (NetNs::create().unwrap(), NetNs::create().unwrap());
-        let (mac, old) = (MacAddress([2, 0, 0, 0, 0, 7]), MacAddress([2, 0, 0, 0, 0, 8]));
+        let (here, there, index) = joined();
         let (own, address): (Ipv6Addr, IpAddr) = ("fd00::1".parse().unwrap(), "fd00::9".parse().unwrap());
-        let veth = Veth { name: "eth0", mac, peer_name: "eth0", peer_mac: old, mtu: None };
-        let index = here
-            .run(|| {
-                let mut route = Route::open().unwrap();
-                route.apply([Request::create_veth(&veth, there.fd())]).unwrap();
-                route.link("eth0").unwrap().unwrap().index
-            })
-            .unwrap();
         let neighbours = |arguments: &[&str]| {
             let run = || std::process::Command::new("ip").arg("-6").arg("neigh").args(arguments).output().unwrap();
             let output = there.run(run).unwrap();
@@ -182,7 +180,7 @@ mod tests {
             })
             .unwrap();
         neighbours(&["add", "fd00::9", "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "stale"]);
-        here.run(|| announce(index, mac, address).unwrap()).unwrap();
+        here.run(|| announce(index, MAC, address).unwrap()).unwrap();
         let known = neighbours(&["show", "fd00::9"]);
         assert!(known.contains("02:00:00:00:00:07"), "{known}");
     }

@@ -183,6 +183,8 @@ mod tests {
             async move {
                 let query = request.uri().query().unwrap_or_default();
                 assert!(query.contains("fieldSelector=metadata.name%3Dsettings"), "{query}");
+                let accept = request.headers()[http::header::ACCEPT].to_str().unwrap();
+                assert!(accept.contains("as=PartialObjectMetadata"), "a Secret's content is not asked for: {accept}");
                 let body = if query.contains("watch=true") {
                     open.fetch_add(1, Ordering::SeqCst);
                     let closed = Closed(open);
