@@ -51,14 +51,25 @@ struct Followed {
     watch: Tasks,
 }
 
-/// Another look at an object: it changed, or is gone.
+/// Another look at a kind.
 pub struct Seen<'a> {
     pub group: &'a str,
     /// The plural.
     pub resource: &'a str,
-    /// Empty for cluster-scoped kinds.
-    pub namespace: &'a str,
-    pub gone: bool,
+    pub what: What<'a>,
+}
+
+/// What was seen of it. The namespace is empty for cluster-scoped kinds.
+#[derive(Clone, Copy)]
+pub enum What<'a> {
+    Changed {
+        namespace: &'a str,
+    },
+    Gone {
+        namespace: &'a str,
+    },
+    /// All of it was listed: what came and went since the watch before was seen by nobody.
+    Listed,
 }
 
 /// Who else wants to know: the collector alone watches every kind.
@@ -159,16 +170,16 @@ impl Collector {
         synced
     }
 
-    fn told(&self, kind: &Kind, namespace: &str, gone: bool) {
+    fn told(&self, kind: &Kind, what: What<'_>) {
         let ApiResource { group, plural, .. } = &kind.resource;
-        (self.tell)(&Seen { group, resource: plural, namespace, gone });
+        (self.tell)(&Seen { group, resource: plural, what });
     }
 
     fn forget_all_but(&self, index: usize, kind: &Kind, listed: &HashSet<Uid>) {
         let mut graph = self.graph();
         let gone = graph.missing(index, listed);
         for node in gone.iter().filter_map(|uid| graph.get(uid)) {
-            self.told(kind, &node.place.namespace, true);
+            self.told(kind, What::Gone { namespace: &node.place.namespace });
         }
         for uid in gone.iter().flat_map(|uid| graph.remove(uid)).collect::<Vec<_>>() {
             self.queue.add(uid);
@@ -190,9 +201,13 @@ impl Collector {
         let mut listed = HashSet::new();
         let defines = kind.resource.kind == DEFINITION;
         while let Some(event) = events.next().await {
-            if let Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) = &event {
-                let namespace = object.metadata.namespace.as_deref().unwrap_or("");
-                self.told(&kind, namespace, matches!(event, Ok(Event::Delete(_))));
+            match &event {
+                Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                    self.told(&kind, What::Changed { namespace: namespace(&object.metadata) });
+                }
+                Ok(Event::Delete(object)) => self.told(&kind, What::Gone { namespace: namespace(&object.metadata) }),
+                Ok(Event::InitDone) => self.told(&kind, What::Listed),
+                Ok(Event::Init) | Err(_) => {}
             }
             if defines && !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
                 self.changed.notify_one();
@@ -318,13 +333,13 @@ impl Collector {
     }
 }
 
+fn namespace(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().unwrap_or("")
+}
+
 fn node(resource: usize, meta: &ObjectMeta) -> Node {
     Node {
-        place: Place {
-            resource,
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-        },
+        place: Place { resource, namespace: namespace(meta).to_owned(), name: meta.name.clone().unwrap_or_default() },
         owners: meta
             .owner_references
             .iter()

@@ -4,7 +4,8 @@
 //! The count must not miss an object that is charged and not stored yet. The API server lets a write of a quota's
 //! status wait for such writes: the quota is read, a dry run of that write awaited, the objects listed, and the status
 //! written over the version that was read. Whatever is charged in between makes the last step a conflict, and it is all
-//! done again.
+//! done again. So it is written also where it seems right already: a write that changes nothing is not stored, and only
+//! it tells that what was read and what was listed were of one moment.
 
 mod plan;
 
@@ -18,7 +19,7 @@ use machinery_client::{Change, Informer, ObjectKey, informer};
 use serde_json::Value;
 
 use self::plan::Found;
-use crate::gc::Seen;
+use crate::gc::{Seen, What};
 use crate::reconcile::{self, Again, During, Error, is_code};
 use crate::world::World;
 
@@ -50,7 +51,7 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) -> impl Fn(&Seen<'_>
                 && new.terminal()
                 && !old.terminal()
             {
-                wake(&key.namespace, "", "pods");
+                wake(Some(&key.namespace), "", "pods");
             }
         }
     });
@@ -66,8 +67,11 @@ pub fn start(tasks: &Tasks, client: &Client, world: &World) -> impl Fn(&Seen<'_>
     move |seen| {
         // Of these, a change can make less of them as well.
         let weighed = seen.group.is_empty() && matches!(seen.resource, "services" | "persistentvolumeclaims");
-        if seen.gone || weighed {
-            wake(seen.namespace, seen.group, seen.resource);
+        match seen.what {
+            What::Gone { namespace } => wake(Some(namespace), seen.group, seen.resource),
+            What::Changed { namespace } if weighed => wake(Some(namespace), seen.group, seen.resource),
+            What::Changed { .. } => {}
+            What::Listed => wake(None, seen.group, seen.resource),
         }
     }
 }
@@ -85,14 +89,16 @@ fn settled(quota: &Value) -> bool {
         && hard.into_iter().flatten().all(|(name, _)| part("/status/used").is_some_and(|used| used.contains_key(name)))
 }
 
+/// Queues the quotas that constrain a kind, of a namespace or of all.
 fn wake(
     queue: &WorkQueue<ObjectKey>,
     quotas: &Informer<Constrained>,
-) -> impl Fn(&str, &str, &str) + Send + Sync + 'static + use<> {
+) -> impl Fn(Option<&str>, &str, &str) + Send + Sync + 'static + use<> {
     let (queue, quotas) = (queue.clone(), quotas.clone());
     move |namespace, group, resource| {
         let constrains = |kind: &Kind| kind.group == group && kind.resource == resource;
-        for (key, _) in quotas.select(|key, quota| key.namespace == namespace && quota.kinds.iter().any(constrains)) {
+        let here = |key: &ObjectKey| namespace.is_none_or(|namespace| key.namespace == namespace);
+        for (key, _) in quotas.select(|key, quota| here(key) && quota.kinds.iter().any(constrains)) {
             queue.add(key);
         }
     }
@@ -117,7 +123,7 @@ async fn recount(client: &Client, key: &ObjectKey) -> Result<Again, Error> {
             Err(error) => return Err(error).during("counting what a namespace has"),
         }
     }
-    let Some(status) = plan::status(&quota, &found, Timestamp::now()) else { return Ok(None) };
+    let status = plan::status(&quota, &found, Timestamp::now());
     let mut quota = quota;
     quota["status"] = status;
     match put(client, &format!("{path}/status"), &quota).await {

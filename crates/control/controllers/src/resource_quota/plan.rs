@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::quota::{self, Amounts, Kind, amounts_of};
 use base_meta::quantity::{Format, Quantity};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// What a namespace has of one kind.
 pub enum Found {
@@ -24,9 +24,8 @@ fn hard(quota: &Value) -> Amounts {
     amounts_of(quota.pointer("/spec/hard"))
 }
 
-/// The status as it should be; `None` where it is so already. A kind that is not in `found` could not be looked at: what
-/// was said of it before stays.
-pub fn status(quota: &Value, found: &[(Kind, Found)], now: Timestamp) -> Option<Value> {
+/// The status as it should be. A kind that is not in `found` could not be looked at: what was said of it before stays.
+pub fn status(quota: &Value, found: &[(Kind, Found)], now: Timestamp) -> Value {
     let hard = hard(quota);
     let mut used = amounts_of(quota.pointer("/status/used"));
     used.retain(|name, _| hard.contains_key(name));
@@ -43,23 +42,14 @@ pub fn status(quota: &Value, found: &[(Kind, Found)], now: Timestamp) -> Option<
         };
         used.insert(name.clone(), sum);
     }
-    let said = |field: &str| amounts_of(quota.pointer(&format!("/status/{field}")));
-    if said("hard") == hard && said("used") == used && quota.pointer("/status/hard").is_some() {
-        return None;
-    }
     let print = |amounts: &Amounts| -> Map<String, Value> {
         amounts.iter().map(|(name, amount)| (name.clone(), amount.to_string().into())).collect()
     };
-    let mut status = Map::new();
-    status.insert("hard".into(), print(&hard).into());
-    status.insert("used".into(), print(&used).into());
-    Some(status.into())
+    json!({ "hard": print(&hard), "used": print(&used) })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn pod(cpu: &str, phase: &str) -> Value {
@@ -78,7 +68,7 @@ mod tests {
             "status": {"hard": {"cpu": "1"}, "used": {"cpu": "7", "secrets": "1", "count/gone.example.com": "1"}}});
         let pods = vec![pod("500m", "Running"), pod("1", "Pending"), pod("4", "Succeeded")];
         let found = [(Kind::new("", "pods"), Found::Objects(pods)), (Kind::new("", "configmaps"), Found::Count(2))];
-        let status = status(&quota, &found, at()).expect("it changes");
+        let status = status(&quota, &found, at());
         assert_eq!(status["hard"], hard);
         assert_eq!(
             status["used"],
@@ -86,7 +76,7 @@ mod tests {
         );
         assert_eq!(kinds(&quota).len(), 3);
         let settled = json!({"spec": {"hard": hard}, "status": status});
-        assert_eq!(super::status(&settled, &found, at()), None);
+        assert_eq!(super::status(&settled, &found, at()), status);
     }
 
     #[test]
@@ -94,13 +84,12 @@ mod tests {
         let quota = json!({"spec": {"hard": {"pods": "5"}, "scopes": ["BestEffort"]}});
         let pods = vec![pod("1", "Running"), json!({"spec": {"containers": [{"name": "c"}]}})];
         let found = [(Kind::new("", "pods"), Found::Objects(pods))];
-        assert_eq!(status(&quota, &found, at()).expect("it changes")["used"], json!({"pods": "1"}));
+        assert_eq!(status(&quota, &found, at())["used"], json!({"pods": "1"}));
     }
 
     #[test]
     fn a_quota_of_nothing_has_a_status_too() {
         let quota = json!({"spec": {"hard": {}}});
-        assert_eq!(status(&quota, &[], at()), Some(json!({"hard": {}, "used": {}})));
-        assert_eq!(status(&json!({"spec": {}, "status": {"hard": {}, "used": {}}}), &[], at()), None);
+        assert_eq!(status(&quota, &[], at()), json!({"hard": {}, "used": {}}));
     }
 }
