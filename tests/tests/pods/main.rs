@@ -6,6 +6,7 @@ mod hooks;
 mod logs;
 mod probes;
 mod security;
+mod top;
 mod volumes;
 
 use std::collections::BTreeSet;

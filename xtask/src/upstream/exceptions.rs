@@ -1,4 +1,5 @@
-//! What upstream has and we do not, in groups and versions that we serve, each with its reason. It must shrink.
+//! What upstream has and we do not, in groups and versions that we serve, each with its reason. It must shrink. And what we
+//! have beside upstream.
 
 /// A resource (or subresource) of a group and version: as in discovery, `v1 nodes/proxy`.
 pub(super) const RESOURCES: &[(&str, &str)] = &[];
@@ -19,4 +20,12 @@ pub(super) fn prose(name: &str) -> Option<&'static str> {
         _ if name.ends_with("List") => Some("the crate with the texts has one type for the lists of all kinds"),
         _ => None,
     }
+}
+
+/// A group that upstream's API server leaves to another server (metrics-server's), and ours has built in.
+pub(super) const OUR_GROUP: &str = "metrics.k8s.io";
+
+/// Of that group, among paths and definitions.
+pub(super) fn ours(name: &str) -> bool {
+    name.starts_with("/apis/metrics.k8s.io/") || name.starts_with("io.k8s.metrics.")
 }

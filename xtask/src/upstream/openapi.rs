@@ -26,7 +26,11 @@ pub(super) async fn check(server: &Server, swagger: &Path) -> anyhow::Result<usi
     let empty = Map::new();
     let part = |of: &'static str, name: &str| -> Map<String, Value> {
         let document = if of == "ours" { &ours } else { &theirs };
-        document[name].as_object().unwrap_or(&empty).clone()
+        let all = document[name].as_object().unwrap_or(&empty);
+        all.iter()
+            .filter(|(name, _)| !exceptions::ours(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     };
 
     let (our_definitions, their_definitions) = (part("ours", "definitions"), part("theirs", "definitions"));

@@ -14,11 +14,13 @@ mod batch;
 pub mod bootstrap;
 mod certificates;
 mod columns;
+mod computed;
 mod coordination;
 mod core;
 mod define;
 mod discovery;
 mod flowcontrol;
+mod metrics;
 mod networking;
 mod node;
 mod policy;
@@ -199,6 +201,7 @@ pub async fn resources(deps: Deps) -> Result<Resources, Error> {
     }
     let budgets = resources.pod_disruption_budgets.clone();
     resources.pods.handle("eviction", Arc::new(Evict { pods: pods.clone(), budgets }));
+    resources.others.extend(metrics::kinds(&resources.nodes, &resources.pods, &proxy));
     let nodes = Arc::downgrade(&resources.nodes);
     let anyone = machinery_dial::tls::config(machinery_dial::tls::Trust::Anyone, None).map_err(Error::Tls)?;
     let anyone = Arc::new(anyone);

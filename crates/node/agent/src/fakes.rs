@@ -24,7 +24,7 @@ use crate::followed::{FakeObject, Following, Source};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
-    Policies, PullError, Runtime, Sandbox, SandboxSpec, SeamError, Streams, Withdrawals, label,
+    Policies, PullError, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Withdrawals, label,
 };
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -61,6 +61,7 @@ pub struct State {
     /// Signals that end a container; all do when empty.
     pub ignored_signals: Vec<i32>,
     pub exec_code: i32,
+    pub usage: Vec<SandboxUsage>,
     /// What programs in a sandbox listen on: each connection gets the other end of a pipe.
     pub listeners: BTreeMap<u16, mpsc::UnboundedSender<tokio::io::DuplexStream>>,
 }
@@ -95,6 +96,7 @@ impl World {
             routes: Routes::default(),
             sessions: base_tasks::Tasks::root("test"),
             read_logs: Default::default(),
+            stats: Default::default(),
         });
         *self.machine.lock().unwrap() = Some(Arc::downgrade(&machine));
         machine
@@ -320,6 +322,11 @@ impl Runtime for World {
     async fn listens(&self, _: &str, ports: &[u16]) -> Result<bool, SeamError> {
         let state = self.state.lock().unwrap();
         Ok(ports.iter().all(|port| state.listeners.contains_key(port)))
+    }
+
+    async fn usage(&self, _: bool) -> Result<Vec<SandboxUsage>, SeamError> {
+        self.call("usage");
+        Ok(self.state.lock().unwrap().usage.clone())
     }
 }
 

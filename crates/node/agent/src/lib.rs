@@ -33,6 +33,7 @@ mod restart;
 pub mod seams;
 mod server;
 mod state;
+mod stats;
 mod status;
 mod streams;
 mod upgrade;
@@ -93,6 +94,7 @@ pub async fn run(
         routes: Routes::default(),
         sessions: tasks.child("sessions"),
         read_logs: Default::default(),
+        stats: Default::default(),
         config,
     });
     server::start(&tasks, Arc::clone(&machine)).await?;

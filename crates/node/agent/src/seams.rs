@@ -258,6 +258,58 @@ pub enum RuntimeEvent {
     },
 }
 
+/// What something has used of the processors and the memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nanoseconds of CPU time since it began.
+    pub cpu: u64,
+    /// Bytes, with the page cache.
+    pub memory: u64,
+    /// Bytes that cannot be had back at once.
+    pub working_set: u64,
+    /// Bytes of anonymous memory.
+    pub anonymous: u64,
+    /// Bytes.
+    pub swap: u64,
+    pub page_faults: u64,
+    pub major_page_faults: u64,
+    pub processes: u64,
+}
+
+/// What a sandbox and its running containers use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxUsage {
+    pub id: String,
+    pub usage: Usage,
+    /// Empty with the host's network.
+    pub network: Vec<Interface>,
+    pub containers: Vec<ContainerUsage>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerUsage {
+    pub id: String,
+    pub usage: Usage,
+    /// Of its writable layer, and of its logs; where it was asked for.
+    pub disk: Option<(DiskUsage, DiskUsage)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+/// What has passed through a network interface, the loopback apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub rx_bytes: u64,
+    pub rx_errors: u64,
+    pub tx_bytes: u64,
+    pub tx_errors: u64,
+}
+
 /// The container runtime. Calls are idempotent where CRI's are: stopping or removing what is gone succeeds.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -278,6 +330,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn dial(&self, sandbox: &str, port: u16) -> Result<Connection, SeamError>;
     /// Whether every one of the TCP ports has a listener in the sandbox; found out without a connection.
     async fn listens(&self, sandbox: &str, ports: &[u16]) -> Result<bool, SeamError>;
+    /// What every sandbox uses; `disk`: also what its containers have written, which takes a walk.
+    async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError>;
 }
 
 /// An image on this node, ready to run.

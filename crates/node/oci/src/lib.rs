@@ -20,9 +20,12 @@ mod spec;
 mod status;
 mod wire;
 
+pub use cgroup::Usage;
 pub use error::Error;
 pub use reexec::reexec;
-pub use runtime::{Exit, Runtime, StreamReader, StreamWriter, Streams, Terminal};
+pub use runtime::{
+    ContainerUsage, DiskUsage, Exit, Runtime, SandboxUsage, StreamReader, StreamWriter, Streams, Terminal,
+};
 pub use spec::{
     Capabilities, ContainerSpec, ExecSpec, LogLimit, Mount, Resources, RuntimeConfig, SandboxSpec, Seccomp, User,
 };

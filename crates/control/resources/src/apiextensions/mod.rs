@@ -16,5 +16,6 @@ mod serve;
 
 #[cfg(feature = "test-util")]
 pub use custom::conversion_answer;
+pub(crate) use custom::schema_of;
 pub use definition::CustomResourceDefinitionStrategy;
 pub use serve::Definitions;

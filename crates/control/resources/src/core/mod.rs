@@ -25,12 +25,13 @@ use std::sync::Arc;
 
 use machinery_registry::Resource;
 
+use crate::computed::Computed;
 use crate::{Error, Load};
 
 pub(crate) async fn load(load: &Load) -> Result<Vec<Arc<dyn Resource>>, Error> {
     let events = load.kind("events", event::EventStrategy).await?;
     Ok(vec![
-        Arc::new(component_status::ComponentStatuses::new()),
+        Arc::new(Computed(component_status::ComponentStatuses::new())),
         new_event::view(events.core()),
         events,
         load.erased("configmaps", config_map::ConfigMapStrategy).await?,

@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 
 use crate::adapter::{dial, listening};
 use crate::seams::{
-    Connection, Container, ContainerSpec, ContainerState, ExecSpec, Exit, Runtime, RuntimeEvent, Sandbox, SandboxSpec,
-    SeamError, Seccomp, Streams, TerminalSize, label,
+    Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Exit, Runtime,
+    RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, TerminalSize, Usage, label,
 };
+use crate::stats;
 
 /// Upstream's defaults of containerLogMaxSize and containerLogMaxFiles.
 const LOG_BYTES: u64 = 10 << 20;
@@ -160,6 +161,40 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
     }
 }
 
+fn usage(usage: node_oci::Usage) -> Usage {
+    Usage {
+        cpu: usage.cpu,
+        memory: usage.memory,
+        working_set: usage.working_set(),
+        anonymous: usage.anonymous,
+        swap: usage.swap,
+        page_faults: usage.page_faults,
+        major_page_faults: usage.major_page_faults,
+        processes: usage.processes,
+    }
+}
+
+/// `networked`: in a network namespace of its own, which any of its containers shows.
+fn sandbox_usage(used: node_oci::SandboxUsage, networked: bool) -> SandboxUsage {
+    let disk = |disk: node_oci::DiskUsage| DiskUsage { bytes: disk.bytes, inodes: disk.inodes };
+    let dev = used.containers.first().filter(|_| networked).map(|container| container.pid);
+    let dev = dev.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok());
+    SandboxUsage {
+        id: used.id,
+        usage: usage(used.usage),
+        network: stats::interfaces(&dev.unwrap_or_default()),
+        containers: used
+            .containers
+            .into_iter()
+            .map(|container| ContainerUsage {
+                id: container.id,
+                usage: usage(container.usage),
+                disk: container.disk.map(|(layer, logs)| (disk(layer), disk(logs))),
+            })
+            .collect(),
+    }
+}
+
 fn streams(container: &str, streams: node_oci::Streams) -> Streams {
     let (resize, mut sizes) = mpsc::unbounded_channel::<TerminalSize>();
     let subject = container.to_owned();
@@ -279,5 +314,16 @@ impl Runtime for OciRuntime {
     async fn listens(&self, id: &str, ports: &[u16]) -> Result<bool, SeamError> {
         let status = self.0.sandbox(id).await.map_err(|error| SeamError::new("find sandbox", id, error))?;
         listening::all(status.netns, id, ports).await
+    }
+
+    async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError> {
+        let used = self.0.usage(disk).await.map_err(|error| SeamError::new("read", "what sandboxes use", error))?;
+        let mut all = Vec::with_capacity(used.len());
+        for one in used {
+            // One that went meanwhile has used nothing.
+            let Ok(status) = self.0.sandbox(&one.id).await else { continue };
+            all.push(sandbox_usage(one, disk && !status.spec.host_network));
+        }
+        Ok(all)
     }
 }

@@ -31,6 +31,7 @@ use crate::probe::ProbeEvent;
 use crate::seams::{Exit, Image, Images, Network, Policies, Runtime, Withdrawals};
 use crate::server::ReadLogs;
 use crate::state::ProbeKind;
+use crate::stats::Stats;
 
 pub use supervisor::{Supervisor, project};
 pub use view::{ContainerView, Pods, View};
@@ -54,6 +55,7 @@ pub struct Machine {
     /// Owner of exec, attach and port-forward sessions.
     pub sessions: base_tasks::Tasks,
     pub read_logs: ReadLogs,
+    pub stats: Stats,
 }
 
 /// What wakes a pod's worker.

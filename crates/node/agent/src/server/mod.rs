@@ -8,6 +8,7 @@ mod identity;
 mod logs;
 mod read;
 mod routes;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -97,6 +98,13 @@ fn text(status: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(message));
     *response.status_mut() = status;
     let content_type = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(full(value.to_string()));
+    let content_type = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
     response
 }

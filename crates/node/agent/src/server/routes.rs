@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::pod::containers;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::logs::LogOptions;
 use crate::pods::{Machine, View};
 use crate::seams::ExecSpec;
-use crate::server::{Body, attach, forward, full, granted, logs, refused, text};
+use crate::server::{Body, attach, forward, granted, json, logs, refused, stats, text};
 use crate::streams::{self, OFFERS, Protocol};
 
 pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> Response<Body> {
@@ -23,6 +23,8 @@ pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> 
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => text(StatusCode::OK, "ok"),
         (&Method::GET, ["pods"]) => pods(&machine),
+        (&Method::GET, ["metrics", "resource"]) => stats::resource(&machine).await,
+        (&Method::GET, ["stats", "summary"]) => stats::summary(&machine, &query(&request)).await,
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             let subject = match Subject::find(&machine, namespace, pod, container) {
                 Ok(subject) => subject,
@@ -42,9 +44,12 @@ pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> 
         (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => {
             forward::forward(&machine, namespace, pod, request)
         }
-        (_, ["healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward", ..]) => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed\n")
-        }
+        (
+            _,
+            ["healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward", ..]
+            | ["metrics", "resource"]
+            | ["stats", "summary"],
+        ) => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed\n"),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }
@@ -74,10 +79,7 @@ fn pods(machine: &Machine) -> Response<Body> {
     let items: Vec<_> = machine.pods.list();
     let items: Vec<_> = items.iter().map(|pod| &**pod).collect();
     let list = serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
-    let mut response = Response::new(full(list.to_string()));
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    json(&list)
 }
 
 fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Request<Incoming>) -> Response<Body> {

@@ -291,3 +291,49 @@ async fn a_port_is_forwarded_over_spdy_and_only_of_a_pod_that_is_there() {
     let (status, text) = bench.get("/portForward/default/web").await;
     assert_eq!((status.as_u16(), text.as_str()), (400, "unable to upgrade: missing upgrade headers in request\n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_pods_use_is_read_when_somebody_asks() {
+    let bench = Bench::new().await;
+    let running = crate::seams::ContainerState::Running { started_at: bench.world.clock.now() };
+    let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    use crate::seams::label::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
+    {
+        let mut state = bench.world.state.lock().unwrap();
+        let container =
+            crate::seams::Container { id: "c1".into(), labels: labels(&[(CONTAINER_NAME, "app")]), state: running };
+        let sandbox = crate::seams::Sandbox {
+            id: "s1".into(),
+            labels: labels(&[(POD_NAME, "web"), (POD_NAMESPACE, "default"), (POD_UID, "u")]),
+            netns: None,
+            ready: true,
+            created_at: bench.world.clock.now(),
+            containers: vec![container],
+        };
+        state.sandboxes.insert("s1".into(), sandbox);
+        let usage = crate::seams::Usage { working_set: 4096, ..Default::default() };
+        let containers = vec![crate::seams::ContainerUsage { id: "c1".into(), usage, disk: None }];
+        state.usage = vec![crate::seams::SandboxUsage { id: "s1".into(), usage, network: Vec::new(), containers }];
+    }
+    let (status, text) = bench.get("/metrics/resource").await;
+    assert_eq!(status, 200);
+    assert!(
+        text.contains("container_memory_working_set_bytes{container=\"app\",namespace=\"default\",pod=\"web\"} 4096")
+    );
+
+    let (status, text) = bench.get("/stats/summary?only_cpu_and_memory=true").await;
+    assert_eq!(status, 200, "{text}");
+    let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"], 4096);
+    // One reading for the first question, two for the second: its rate.
+    let read = |bench: &Bench| bench.world.state.lock().unwrap().calls.iter().filter(|call| *call == "usage").count();
+    assert_eq!(read(&bench), 3);
+    let (status, _) = bench.get("/stats/summary").await;
+    assert_eq!((status.as_u16(), read(&bench)), (200, 4));
+
+    let (status, text) = bench.get("/stats/summary?only_cpu_and_memory=maybe").await;
+    assert_eq!((status.as_u16(), text.contains("only_cpu_and_memory")), (400, true));
+    let mut client = bench.connect("kube-apiserver-kubelet-client", "x").await;
+    let post = Request::post("/metrics/resource").header("host", "localhost").body(Empty::new()).unwrap();
+    assert_eq!(client.send_request(post).await.unwrap().status(), 405);
+}

@@ -5,6 +5,7 @@
 mod limits;
 mod mounts;
 mod processes;
+mod usage;
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::spec::Resources;
 pub(crate) use mounts::{Hierarchy, Version};
+pub use usage::Usage;
 
 /// The hierarchies mounted on this host.
 #[derive(Clone, Debug)]

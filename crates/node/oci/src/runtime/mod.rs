@@ -5,6 +5,7 @@ mod launch;
 mod sandbox;
 mod streams;
 mod teardown;
+mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
@@ -27,6 +28,7 @@ use crate::wire::{Operation, Reply, StreamKind};
 use connection::CallError;
 use sandbox::Sandbox;
 pub use streams::{Exit, StreamReader, StreamWriter, Streams, Terminal};
+pub use usage::{ContainerUsage, DiskUsage, SandboxUsage};
 
 /// The container runtime of one data directory. Clones share it; the last one dropped disconnects from the
 /// shims and leaves them running.

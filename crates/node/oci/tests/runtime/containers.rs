@@ -165,3 +165,27 @@ async fn a_long_log_is_kept_in_several_files_and_nothing_is_lost() {
     }
     assert_eq!(lines, (1..=20000).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn what_a_container_uses_can_be_read() {
+    let host = Host::new();
+    let (runtime, _events) = host.open().await;
+    runtime.create_sandbox(sandbox("s")).await.unwrap();
+    assert_eq!(runtime.usage(true).await.unwrap()[0].containers, []);
+    let script =
+        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; head -c 100000 /dev/zero > /kept; echo done; sleep 1000";
+    runtime.create_container("s", host.container("c", script)).await.unwrap();
+    let mut attached = runtime.start_container("c").await.map(|_| runtime.attach("c")).unwrap().await.unwrap();
+    crate::support::read_until(attached.stdout.as_mut().unwrap(), "done").await;
+    let used = runtime.usage(true).await.unwrap();
+    let [sandbox] = used.as_slice() else { panic!("{used:?}") };
+    let [container] = sandbox.containers.as_slice() else { panic!("{used:?}") };
+    assert!(container.usage.cpu > 1_000_000 && container.usage.memory > 4096, "{container:?}");
+    assert!(container.usage.processes >= 1 && container.pid > 0, "{container:?}");
+    assert!(sandbox.usage.cpu >= container.usage.cpu && sandbox.usage.memory >= container.usage.working_set());
+    let (layer, log) = container.disk.unwrap();
+    assert!(layer.bytes >= 100_000 && layer.inodes >= 2 && log.inodes == 1, "{container:?}");
+    assert_eq!(runtime.usage(false).await.unwrap()[0].containers[0].disk, None);
+    runtime.remove_sandbox("s").await.unwrap();
+    assert_eq!(runtime.usage(true).await.unwrap(), []);
+}

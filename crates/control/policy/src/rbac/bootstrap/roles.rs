@@ -40,6 +40,13 @@ pub(super) const ROLES: &[Role] = &[
     },
     Role { name: "system:aggregate-to-edit", into: "edit", from: "", rules: EDIT },
     Role { name: "system:aggregate-to-view", into: "view", from: "", rules: VIEW },
+    // metrics-server brings this one; here its group is built in.
+    Role {
+        name: "system:aggregated-metrics-reader",
+        into: "view",
+        from: "",
+        rules: &[On(READ, "metrics.k8s.io", "nodes pods")],
+    },
     role("system:heapster", &[On(READ, "core", "events namespaces nodes pods"), On(READ, "extensions", "deployments")]),
     role("system:node", NODE),
     role("system:node-problem-detector", &[On("get", "core", "nodes"), On("patch", "core", "nodes/status"), EVENTS]),

@@ -11,6 +11,7 @@ mod webhook;
 
 pub(super) use conversion::Versions;
 pub(super) use strategy::CustomStrategy;
+pub(crate) use table::schema as schema_of;
 pub(super) use version::{BadDefinition, Version};
 pub(super) use webhook::Webhook;
 #[cfg(feature = "test-util")]

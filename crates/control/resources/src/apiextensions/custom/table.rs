@@ -1,4 +1,4 @@
-//! What the schema table says of a custom kind: apiVersion, kind and metadata.
+//! What the schema table says of a custom kind, and of any other that is not in it: apiVersion, kind and metadata.
 //!
 //! A definition's name in OpenAPI is its type's, so each kind needs a type of its own; the few types of the built-in table
 //! that they share are copied into a small one once.
@@ -23,7 +23,7 @@ struct Shared {
 static BASE: LazyLock<Shared> = LazyLock::new(shared);
 
 /// The type of that OpenAPI name. Each name costs its few bytes once.
-pub(super) fn schema(name: &str) -> SchemaRef {
+pub(crate) fn schema(name: &str) -> SchemaRef {
     static KNOWN: LazyLock<Mutex<HashMap<&'static str, SchemaRef>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(schema) = known.get(name) {

@@ -84,6 +84,24 @@ impl NodeProxy {
         }
     }
 
+    /// What the node says at `path_and_query`, where that is at most `most` bytes.
+    pub(crate) async fn read(
+        &self,
+        to: &NodeAddress,
+        path_and_query: &str,
+        most: usize,
+    ) -> Result<(HeaderMap, Bytes), Status> {
+        let (request, ()) = Request::new(()).into_parts();
+        let response = self.send(to, path_and_query, &request).await.map_err(|error| unreachable(to, &error))?;
+        if !response.status().is_success() {
+            return Err(refused(response).await);
+        }
+        let (parts, body) = response.into_parts();
+        let body = http_body_util::Limited::new(body, most).collect().await;
+        let body = body.map_err(|error| Status::internal(format!("node {}: {path_and_query}: {error}", to.node)))?;
+        Ok((parts.headers, body.to_bytes()))
+    }
+
     /// Sends the whole request, body and all, and answers with whatever comes back.
     pub(crate) async fn pass(
         &self,

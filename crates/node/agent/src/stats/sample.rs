@@ -1,0 +1,103 @@
+//! One reading of everything.
+
+use jiff::Timestamp;
+
+use super::host;
+use crate::pods::Machine;
+use crate::seams::{ContainerState, DiskUsage, Interface, SandboxUsage, SeamError, Usage, label};
+
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) at: Timestamp,
+    pub(super) node: NodeSample,
+    pub(super) pods: Vec<PodSample>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct NodeSample {
+    pub(super) booted: Timestamp,
+    pub(super) usage: Usage,
+    /// Bytes that could be used at once.
+    pub(super) available: u64,
+    pub(super) swap_free: u64,
+    pub(super) network: Vec<Interface>,
+    pub(super) disk: FileSystem,
+    pub(super) processes: (u64, u64),
+}
+
+/// Bytes and inodes of the file system that holds the data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FileSystem {
+    pub(super) capacity: u64,
+    pub(super) used: u64,
+    pub(super) available: u64,
+    pub(super) inodes: u64,
+    pub(super) inodes_free: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct PodSample {
+    /// Of the sandbox.
+    pub(super) id: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) started: Timestamp,
+    pub(super) usage: Usage,
+    pub(super) network: Vec<Interface>,
+    pub(super) containers: Vec<ContainerSample>,
+}
+
+#[derive(Debug)]
+pub(super) struct ContainerSample {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) started: Timestamp,
+    pub(super) usage: Usage,
+    pub(super) disk: Option<(DiskUsage, DiskUsage)>,
+}
+
+impl Sample {
+    /// `disk`: with what containers have written.
+    pub(super) async fn take(machine: &Machine, disk: bool) -> Result<Self, SeamError> {
+        let data_dir = machine.config.data_dir.clone();
+        let node = tokio::task::spawn_blocking(move || host::read(&data_dir)).await;
+        let node = node.map_err(|error| SeamError::new("read", "what the node uses", error))?;
+        let used = machine.runtime.usage(disk).await?;
+        let at = machine.clock.now();
+        let sandboxes = machine.runtime.list().await?;
+        let pods = sandboxes.into_iter().filter_map(|sandbox| {
+            let used = used.iter().find(|one| one.id == sandbox.id)?;
+            let text = |key: &str| sandbox.labels.get(key).cloned().unwrap_or_default();
+            Some(PodSample {
+                namespace: text(label::POD_NAMESPACE),
+                name: text(label::POD_NAME),
+                uid: text(label::POD_UID),
+                started: sandbox.created_at,
+                usage: used.usage,
+                network: used.network.clone(),
+                containers: containers(&sandbox.containers, used),
+                id: sandbox.id,
+            })
+        });
+        let mut pods: Vec<_> = pods.collect();
+        pods.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+        Ok(Self { at, node, pods })
+    }
+}
+
+/// Those that run and have been read.
+fn containers(known: &[crate::seams::Container], used: &SandboxUsage) -> Vec<ContainerSample> {
+    let sampled = known.iter().filter_map(|container| {
+        let ContainerState::Running { started_at } = container.state else { return None };
+        let used = used.containers.iter().find(|one| one.id == container.id)?;
+        Some(ContainerSample {
+            id: container.id.clone(),
+            name: container.labels.get(label::CONTAINER_NAME).cloned().unwrap_or_default(),
+            started: started_at,
+            usage: used.usage,
+            disk: used.disk,
+        })
+    });
+    sampled.collect()
+}
