@@ -3,6 +3,7 @@
 set -euo pipefail
 packages=(pkg-config libseccomp-dev nftables iproute2 conntrack dnsutils curl wrk procps openssl busybox-static docker-registry)
 if [ "${1:-}" = tests ]; then
+    packages+=(containernetworking-plugins iptables)
     # For the clients of other languages, unless the machine has them from elsewhere.
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
     command -v npm >/dev/null || packages+=(nodejs npm)

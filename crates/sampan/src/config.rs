@@ -147,6 +147,10 @@ pub struct Up {
     #[arg(long)]
     pub keep: bool,
 
+    /// Of every node; one that has a folder of its name in --cni-conf-dir reads that one.
+    #[command(flatten)]
+    pub cni: CniOptions,
+
     /// More options of the server, after --.
     #[arg(last = true)]
     pub server: Vec<String>,
@@ -189,6 +193,28 @@ pub struct NodeOptions {
     /// Where those programs are.
     #[arg(long, env = "SAMPAN_IMAGE_CREDENTIAL_PROVIDER_BIN_DIR", value_name = "DIR")]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub cni: CniOptions,
+}
+
+/// Plug-ins in place of the built-in pod network.
+#[derive(Args, Debug, Clone)]
+pub struct CniOptions {
+    /// Where configurations of CNI networks are; plug-ins connect pods by the first one, in place of the built-in pod
+    /// network [default: built-in].
+    #[arg(long, env = "SAMPAN_CNI_CONF_DIR", value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+
+    /// Where the plug-ins' programs are; the first folder that has one counts.
+    #[arg(
+        long,
+        env = "SAMPAN_CNI_BIN_DIR",
+        value_name = "DIRS",
+        value_delimiter = ',',
+        default_value = "/opt/cni/bin,/usr/lib/cni"
+    )]
+    pub cni_bin_dir: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod cluster_facts;
+mod cni;
 mod config;
 mod config_file;
 mod front_proxy;

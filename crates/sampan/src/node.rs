@@ -8,15 +8,16 @@ use anyhow::{Context, Result};
 use base_sys::ip::HostIps;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
-use net_podnet::PodNet;
 use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
-use net_proxy::{Proxy, ProxyConfig};
+use net_podnet::{PodNet, PodNetConfig};
+use net_proxy::{Links, Proxy, ProxyConfig};
 use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Providers, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
 use crate::cluster_facts::ClusterFacts;
+use crate::cni::{CniNetwork, PlugIns};
 use crate::config::NodeOptions;
 use crate::host::{self, Names};
 use crate::owned::Owned;
@@ -34,6 +35,8 @@ pub struct Node {
     pub external_ips: Vec<IpAddr>,
     pub registries: PathBuf,
     pub credential_providers: Arc<Providers>,
+    /// Who connects the pods in place of the built-in network.
+    pub cni: Option<PlugIns>,
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
 }
@@ -48,14 +51,15 @@ impl Node {
     /// Starts everything under `tasks`; returns once the node can take pods.
     pub async fn start(self, tasks: &Tasks, clients: Clients) -> Result<()> {
         let owned = self.own(&clients.agent).await?;
-        let podnet = PodNet::open(owned.podnet(&self.data_dir, &self.names)?).context("opening the pod network")?;
+        let podnet = owned.podnet(&self.data_dir, &self.names)?;
+        let network = self.network(tasks, &podnet).await?;
         let fabric = net_podnet::fabric::start(tasks, clients.network.clone(), self.fabric(&owned)?)
             .context("starting the network between nodes")?;
         let proxy =
             net_proxy::start(tasks, clients.network.clone(), self.proxy(&owned)?).context("starting the data plane")?;
         let announce = AnnounceConfig { node_name: self.name.clone(), node_ips: self.node_ips.iter().collect() };
         net_podnet::announce::start(tasks, clients.network.clone(), announce, &fabric);
-        let (loopback, loaded) = (podnet.clone(), proxy.clone());
+        let (loopback, loaded) = (podnet, proxy.clone());
         tasks.spawn("loopback", async move {
             // The rules that keep strangers from loopback addresses come first.
             loaded.loaded().await;
@@ -94,7 +98,6 @@ impl Node {
             let (runtime, events) = runtime;
             let parts = (Arc::new(runtime) as Arc<dyn seams::Runtime>, events);
             let images = Arc::new(LocalImages(images));
-            let network = Arc::new(PodNetwork(podnet));
             let traffic =
                 (Arc::new(Withdrawn(proxy)) as Arc<dyn seams::Withdrawals>, Arc::new(Allowed(policies)) as Arc<_>);
             let run = node_agent::run(&agent, clients.agent, config, parts, images, network, traffic);
@@ -118,16 +121,37 @@ impl Node {
                 blocks.context("registering this node")?.join(",")
             }
         };
-        let owned = Owned { node_ip: self.node_ips.to_string(), node_cidr, facts: self.facts.clone() };
+        let cni_bin_dirs = self.cni.as_ref().map(|cni| cni.bin_dirs.clone()).unwrap_or_default();
+        let owned = Owned { node_ip: self.node_ips.to_string(), node_cidr, cni_bin_dirs, facts: self.facts.clone() };
         owned.write(&self.data_dir)?;
         Ok(owned)
+    }
+
+    /// Who connects the pods.
+    async fn network(&self, tasks: &Tasks, podnet: &PodNetConfig) -> Result<Arc<dyn seams::Network>> {
+        let Some(cni) = &self.cni else {
+            let podnet = PodNet::open(podnet.clone()).context("opening the pod network")?;
+            return Ok(Arc::new(PodNetwork(podnet)));
+        };
+        podnet.prepare_node().context("preparing the node for pods")?;
+        if let Err(error) = podnet.filter_bridged() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "pods on one bridge do not reach each other through Services: this kernel lacks br_netfilter"
+            );
+        }
+        // Of an earlier run without plug-ins.
+        net_podnet::fabric::remove(&self.names.tunnel, &self.facts.cluster_cidrs()?)
+            .context("removing the built-in network between nodes")?;
+        let network = CniNetwork::start(tasks, cni, &self.data_dir, self.node_ips.primary).await?;
+        Ok(Arc::new(network))
     }
 
     fn fabric(&self, owned: &Owned) -> Result<FabricConfig> {
         Ok(FabricConfig {
             node_name: self.name.clone(),
             networks: owned.networks()?,
-            tunnel: self.names.tunnel.clone(),
+            tunnel: self.cni.is_none().then(|| self.names.tunnel.clone()),
             network_id: self.facts.network_id,
         })
     }
@@ -140,8 +164,10 @@ impl Node {
         Ok(ProxyConfig {
             table: self.names.table.clone(),
             node_name: self.name.clone(),
-            pod_interface_prefix: self.names.interface_prefix.clone(),
-            tunnel: self.names.tunnel.clone(),
+            links: match &self.cni {
+                None => Links::Ours { prefix: self.names.interface_prefix.clone(), tunnel: self.names.tunnel.clone() },
+                Some(_) => Links::Foreign,
+            },
             networks: owned.networks()?.into_iter().map(network).collect(),
         })
     }

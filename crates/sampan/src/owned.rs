@@ -18,6 +18,9 @@ pub struct Owned {
     pub node_ip: String,
     /// This node's shares of the cluster's pod addresses, with commas between them.
     pub node_cidr: String,
+    /// Where the plug-ins' programs are, where those connect pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cni_bin_dirs: Vec<PathBuf>,
     /// Of the cluster, so that a restart needs no server.
     #[serde(flatten)]
     pub facts: ClusterFacts,

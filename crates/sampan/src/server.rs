@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::cluster::{self, ControlPlane};
 use crate::cluster_facts::ClusterFacts;
+use crate::cni::PlugIns;
 use crate::config::Server;
 use crate::front_proxy::FrontProxy;
 use crate::host::{self, Names};
@@ -154,6 +155,7 @@ impl Plan {
             facts,
             registries: options.node.private_registry.clone(),
             credential_providers: node::credential_providers(&options.node)?,
+            cni: PlugIns::of(&options.node.cni)?,
             tls: Arc::new(authority.trust.server(leaf.shown()?)?),
             external_ips: options.node.node_external_ip.clone(),
             kubelet_port: KUBELET_PORT,

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use machinery_storage::embedded::Embedded;
+use net_cni::Cni;
 use net_podnet::PodNet;
 use node_oci::Runtime;
 
+use crate::cni;
 use crate::config::DataDir;
 use crate::host::Names;
 use crate::owned::Owned;
@@ -22,6 +24,12 @@ pub async fn run(data: DataDir) -> Result<()> {
         let store = Embedded::open(&data_dir.join("store")).await.context("stop the server first")?;
         store.close().await;
     }
+    let owned = Owned::read(&data_dir)?;
+    if let Some(owned) = &owned {
+        // While the pods' network namespaces are there.
+        let disconnected = Cni::remove_all(&cni::records(&data_dir), &owned.cni_bin_dirs).await;
+        disconnected.context("letting CNI plug-ins disconnect the pods")?;
+    }
     let containers = data_dir.join("containers");
     {
         let (containers, cgroup) = (containers.clone(), names.cgroup.clone());
@@ -33,7 +41,7 @@ pub async fn run(data: DataDir) -> Result<()> {
     net_proxy::remove(&names.table).context("removing the data plane")?;
     net_policy::remove(&names.policy_table).context("removing the network policies")?;
     net_dns::keeper::quit(&net_dns::keeper_paths(&data_dir, &names.cgroup)).context("ending the DNS keeper")?;
-    if let Some(owned) = Owned::read(&data_dir)? {
+    if let Some(owned) = owned {
         let pods = owned.facts.cluster_cidrs()?;
         net_podnet::fabric::remove(&names.tunnel, &pods).context("removing the network between nodes")?;
         net_podnet::announce::remove().context("giving back load balancers' addresses")?;

@@ -7,6 +7,7 @@ mod answers;
 mod frames;
 mod images;
 mod kinds;
+mod networks;
 mod queries;
 mod texts;
 
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("image", images::image),
     ("image_name", images::name),
     ("dns", queries::dns),
+    ("cni", networks::cni),
 ];
 
 /// Panics also where there is no target of this name.

@@ -149,4 +149,4 @@ macro_rules! targets {
 }
 
 targets!(body patch protobuf continue_token selectors expression definition quantity ownership admission_answer conversion_answer spdy layer
-    image image_name dns);
+    image image_name dns cni);

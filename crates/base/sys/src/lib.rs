@@ -6,6 +6,7 @@
 mod checksum;
 pub mod conntrack;
 pub mod fdpass;
+pub mod folder;
 pub mod icmp;
 pub mod ip;
 pub mod neighbour;

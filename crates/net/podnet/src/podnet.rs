@@ -95,24 +95,10 @@ impl PodNet {
             return Err(Error::Prefix(prefix.clone()));
         }
         let leases = config.leases()?;
-        let mut route = Route::open()?;
-        let families: Vec<IpAddr> = config.networks.iter().map(|network| network.node_ip).collect();
-        host::acquire(&config.host_state_dir, prefix, &host::forwarding(&mut route, &families)?)?;
-        for network in &config.networks {
-            host::add_service_route(&mut route, network)?;
-        }
+        config.prepare_node()?;
+        let route = Route::open()?;
         pass_foreign_firewalls(prefix);
         Ok(Self { config: Arc::new(config), state: Arc::new(Mutex::new(State { leases, route })) })
-    }
-
-    /// Lets processes of the node reach other hosts from loopback addresses, as node ports on 127.0.0.1 need: sets this
-    /// kernel parameter, for as long as the others. Only where rules keep strangers from loopback addresses.
-    pub fn route_loopback(&self, parameter: (&str, &str)) -> Result<(), Error> {
-        Ok(host::acquire(
-            &self.config.host_state_dir,
-            &self.config.interface_prefix,
-            &[(parameter.0.to_owned(), parameter.1.to_owned())],
-        )?)
     }
 
     /// Connects a sandbox's network namespace and gives it an address of each family. Doing so again changes nothing and
@@ -224,6 +210,34 @@ impl PodNet {
 }
 
 impl PodNetConfig {
+    /// What the node needs whoever connects its pods: that it forwards their packets, and ways to service addresses. Must
+    /// run in the node's network namespace; undone by [`PodNet::remove_all`].
+    pub fn prepare_node(&self) -> Result<(), Error> {
+        let mut route = Route::open()?;
+        let families: Vec<IpAddr> = self.networks.iter().map(|network| network.node_ip).collect();
+        host::acquire(&self.host_state_dir, &self.interface_prefix, &host::forwarding(&mut route, &families)?)?;
+        for network in &self.networks {
+            host::add_service_route(&mut route, network)?;
+        }
+        Ok(())
+    }
+
+    /// Lets processes of the node reach other hosts from loopback addresses, as node ports on 127.0.0.1 need: sets this
+    /// kernel parameter, for as long as the others. Only where rules keep strangers from loopback addresses.
+    pub fn route_loopback(&self, parameter: (&str, &str)) -> Result<(), Error> {
+        let parameter = (parameter.0.to_owned(), parameter.1.to_owned());
+        Ok(host::acquire(&self.host_state_dir, &self.interface_prefix, &[parameter])?)
+    }
+
+    /// Lets rules see what passes from one port of a bridge to another: else an answer between two pods of a bridge is not
+    /// translated back. Fails where the kernel has no such thing (the module br_netfilter).
+    pub fn filter_bridged(&self) -> Result<(), Error> {
+        let of = |network: &Network| if network.node_ip.is_ipv4() { "iptables" } else { "ip6tables" };
+        let names = self.networks.iter().map(|network| format!("net/bridge/bridge-nf-call-{}", of(network)));
+        let parameters: Vec<_> = names.map(|name| (name, "1".to_owned())).collect();
+        Ok(host::acquire(&self.host_state_dir, &self.interface_prefix, &parameters)?)
+    }
+
     fn leases(&self) -> Result<Leases, Error> {
         Ok(Leases::open(&self.state_dir.join("leases"), self.networks.iter().map(|network| network.node_cidr))?)
     }

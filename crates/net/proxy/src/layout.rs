@@ -8,7 +8,7 @@ use base_sys::nft::{
 use crate::frontend::{Affinity, Family, Otherwise};
 use crate::kernel::FAMILY;
 use crate::loopback;
-use crate::network::{Network, ProxyConfig};
+use crate::network::{Links, Network, ProxyConfig};
 use crate::pick::{Choice, Pick};
 use crate::rules::{self, Mark};
 use crate::shape::{ENDPOINT, KEY, Kind, Shape, octets};
@@ -50,7 +50,7 @@ pub(crate) fn create(batch: &mut Batch, config: &ProxyConfig) {
     }
     let networks = &config.networks;
     add_destination_rules(batch, networks);
-    add_source_rules(batch, networks, &config.pod_interface_prefix, &config.tunnel);
+    add_source_rules(batch, networks, &config.links);
     add_refusals(batch, networks);
     loopback::add_guard(batch);
     for (shape, pick) in first_picks() {
@@ -138,7 +138,7 @@ fn add_destination_rules(batch: &mut Batch, networks: &[Network]) {
     }
 }
 
-fn add_source_rules(batch: &mut Batch, networks: &[Network], pod_links: &str, tunnel: &str) {
+fn add_source_rules(batch: &mut Batch, networks: &[Network], links: &Links) {
     let mut rule = Rules { batch, chain: "postrouting" };
     for network in networks {
         let set = network.family().hairpins().into();
@@ -155,25 +155,46 @@ fn add_source_rules(batch: &mut Batch, networks: &[Network], pod_links: &str, tu
             ],
         );
     }
-    rule.add(
-        "from outside to an endpoint elsewhere: answers must come back here",
-        [
-            rules::from_outside().into(),
-            rules::leaves_other_than(pod_links).into(),
-            rules::set_mark(Mark::None).into(),
-            vec![Expr::Masquerade],
-        ],
-    );
+    const ELSEWHERE: &str = "from outside to an endpoint elsewhere: answers must come back here";
+    match links {
+        Links::Ours { prefix, .. } => rule.add(
+            ELSEWHERE,
+            [
+                rules::from_outside().into(),
+                rules::leaves_other_than(prefix).into(),
+                rules::set_mark(Mark::None).into(),
+                vec![Expr::Masquerade],
+            ],
+        ),
+        Links::Foreign => {
+            for network in networks {
+                let set = network.family().hairpins().into();
+                rule.add(
+                    ELSEWHERE,
+                    [
+                        rules::family_is(network.family()).into(),
+                        rules::from_outside().into(),
+                        // The set has this node's endpoints, each with itself.
+                        rules::load_destination_twice(network.family()).into(),
+                        vec![Expr::Contains { set, key: KEY, negate: true }],
+                        rules::set_mark(Mark::None).into(),
+                        vec![Expr::Masquerade],
+                    ],
+                );
+            }
+        }
+    }
     rule.add("", [rules::set_mark(Mark::None).into()]);
     for network in networks {
         loopback::add_source_rules(&mut rule, network);
+        let Links::Ours { prefix, tunnel } = links else { continue };
         rule.add(
             "pods to the outside",
             [
                 rules::family_is(network.family()).into(),
                 rules::source_in(network.cluster_cidr, Cmp::Eq).into(),
                 rules::destination_in(network.cluster_cidr, Cmp::Ne).into(),
-                rules::leaves_other_than(pod_links).into(),
+                rules::leaves_other_than(prefix).into(),
                 vec![Expr::Masquerade],
             ],
         );

@@ -12,12 +12,24 @@ pub struct ProxyConfig {
     /// The nftables table (family inet): one per data directory, all of it ours.
     pub table: String,
     pub node_name: String,
-    /// The names of this node's pod links start with it.
-    pub pod_interface_prefix: String,
-    /// The link of the tunnel to other nodes.
-    pub tunnel: String,
+    pub links: Links,
     /// One per family.
     pub networks: Vec<Network>,
+}
+
+/// Who connects the pods, which tells what leads to a pod of this node and what leaves it.
+#[derive(Clone, Debug)]
+pub enum Links {
+    /// Sampan's pod network.
+    Ours {
+        /// The names of this node's pod links start with it.
+        prefix: String,
+        /// The link of the tunnel to other nodes.
+        tunnel: String,
+    },
+    /// Somebody else, by links that may have any name, who also masquerades what pods send to the outside: pods of this node
+    /// are known by their being endpoints of it.
+    Foreign,
 }
 
 /// A cluster's addresses of one family.

@@ -64,6 +64,12 @@ pub(crate) fn load_both_addresses(family: Family) -> [Expr; 2] {
     ]
 }
 
+/// Destination address and itself as one key in register 0.
+pub(crate) fn load_destination_twice(family: Family) -> [Expr; 2] {
+    let load = |to| payload(PayloadBase::Network, family.destination_offset(), family.length(), to);
+    [load(KEY), load(Reg::new(family.registers()))]
+}
+
 /// Whether the packet leaves through a link whose name does not start so.
 pub(crate) fn leaves_other_than(prefix: &str) -> [Expr; 2] {
     [

@@ -24,7 +24,7 @@ use crate::followed::{FakeObject, Following, Source};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
-    Policies, PullError, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Withdrawals, label,
+    Policies, PullError, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Wiring, Withdrawals, label,
 };
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -39,6 +39,10 @@ pub struct World {
     pub withdrawal: Mutex<Duration>,
     /// Policies are in force once this is notified; at once without it.
     pub policies: Mutex<Option<Arc<tokio::sync::Notify>>>,
+    /// Nothing is connected while there is some.
+    pub network_trouble: watch::Sender<Option<String>>,
+    /// Nothing is disconnected while this is so.
+    pub network_holds: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -77,6 +81,8 @@ impl World {
             changed: watch::channel(0).0,
             withdrawal: Mutex::default(),
             policies: Mutex::default(),
+            network_trouble: watch::Sender::new(None),
+            network_holds: Mutex::default(),
         })
     }
 
@@ -352,20 +358,30 @@ impl Images for World {
 
 #[async_trait]
 impl Network for World {
-    async fn attach(&self, sandbox: &str, _: &Path) -> Result<Vec<IpAddr>, SeamError> {
+    async fn attach(&self, Wiring { sandbox, .. }: Wiring<'_>) -> Result<Vec<IpAddr>, SeamError> {
         assert!(self.state.lock().unwrap().sandboxes.contains_key(sandbox));
         self.call("attach network");
+        if let Some(trouble) = self.network_trouble.borrow().clone() {
+            return Err(SeamError::new("connect sandbox", sandbox, trouble));
+        }
         Ok(vec!["10.42.0.7".parse().unwrap()])
     }
 
-    async fn detach(&self, _: &str) -> Result<(), SeamError> {
+    async fn detach(&self, sandbox: &str) -> Result<(), SeamError> {
         self.call("detach network");
+        if *self.network_holds.lock().unwrap() {
+            return Err(SeamError::new("disconnect sandbox", sandbox, "it holds on"));
+        }
         Ok(())
     }
 
     async fn reconcile(&self, live: &[String]) -> Result<(), SeamError> {
         self.call(format!("reconcile {}", live.len()));
         Ok(())
+    }
+
+    fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.network_trouble.subscribe()
     }
 }
 

@@ -98,7 +98,7 @@ pub async fn run(
         config,
     });
     server::start(&tasks, Arc::clone(&machine)).await?;
-    node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes));
+    node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), machine.network.trouble());
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client), selector, pods::project);
     Supervisor::new(&tasks, machine).run(pods, events).await?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -392,13 +392,32 @@ pub trait Images: Send + Sync + 'static {
     ) -> Result<Image, PullError>;
 }
 
+/// What a pod's resolver asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    pub servers: Vec<String>,
+    pub searches: Vec<String>,
+    pub options: Vec<String>,
+}
+
+/// A sandbox that is to be connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Wiring<'a> {
+    pub sandbox: &'a str,
+    pub netns: &'a Path,
+    pub pod: &'a Pod,
+    pub dns: &'a Dns,
+}
+
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
     /// Connects the sandbox; the same sandbox gets the same address again. First the primary address.
-    async fn attach(&self, sandbox: &str, netns: &std::path::Path) -> Result<Vec<IpAddr>, SeamError>;
+    async fn attach(&self, wiring: Wiring<'_>) -> Result<Vec<IpAddr>, SeamError>;
     async fn detach(&self, sandbox: &str) -> Result<(), SeamError>;
     /// Frees what belongs to sandboxes that are not in `live`.
     async fn reconcile(&self, live: &[String]) -> Result<(), SeamError>;
+    /// Why no pod can be connected, while that is so: the node is not ready then.
+    fn trouble(&self) -> watch::Receiver<Option<String>>;
 }
 
 /// Keeps a pod's traffic to what NetworkPolicies allow.

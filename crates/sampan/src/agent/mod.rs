@@ -26,6 +26,7 @@ use machinery_client::kube::{Api, Client};
 
 use self::certificate::{Purpose, Rotating};
 use crate::cluster_facts::ClusterFacts;
+use crate::cni::PlugIns;
 use crate::config::Agent;
 use crate::host::{self, Names};
 use crate::join_token::JoinToken;
@@ -68,6 +69,7 @@ pub async fn run(options: Agent) -> Result<()> {
         external_ips: options.node.node_external_ip.clone(),
         registries: options.node.private_registry.clone(),
         credential_providers: node::credential_providers(&options.node)?,
+        cni: PlugIns::of(&options.node.cni)?,
         tls: Arc::new(joined.trust.server(serving.clone())?),
         kubelet_port: KUBELET_PORT,
     };

@@ -25,7 +25,7 @@ use base_tasks::Tasks;
 use serde::{Deserialize, Serialize};
 
 use self::network::Network;
-use crate::config::{Down, IpFamily, Up};
+use crate::config::{CniOptions, Down, IpFamily, Up};
 use crate::host::{self, Names};
 use crate::join_token::JoinToken;
 use crate::pki::{self, Authority};
@@ -155,6 +155,14 @@ fn ranges(family: IpFamily) -> [&'static str; 4] {
     ["--cluster-cidr", pods, "--service-cidr", services]
 }
 
+fn cni_arguments(options: &CniOptions, node: &str) -> Vec<String> {
+    let Some(all) = &options.cni_conf_dir else { return Vec::new() };
+    let own = all.join(node);
+    let conf_dir = if own.is_dir() { own } else { all.clone() };
+    let programs: Vec<String> = options.cni_bin_dir.iter().map(|folder| folder.display().to_string()).collect();
+    vec!["--cni-conf-dir".into(), conf_dir.display().to_string(), "--cni-bin-dir".into(), programs.join(",")]
+}
+
 async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, started: Instant) -> Result<()> {
     let tasks = Tasks::root("up");
     state.network()?.make().context("making the network")?;
@@ -175,6 +183,7 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
         let address = node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let mut arguments = vec!["--node-name", &node.name, "--node-ip", &address];
         let token = join.to_string();
+        let cni = cni_arguments(&options.cni, &node.name);
         if node == first {
             arguments.insert(0, "server");
             arguments.extend(["--token", &join.bearer]);
@@ -184,6 +193,7 @@ async fn make(directory: &Path, state: &State, options: &Up, verbosity: u8, star
             arguments.insert(0, "agent");
             arguments.extend(["--server", &server, "--token", &token]);
         }
+        arguments.extend(cni.iter().map(String::as_str));
         let process = process::start(node, &data, &arguments, verbosity);
         processes.push((node, process.with_context(|| format!("starting {}", node.name))?));
     }

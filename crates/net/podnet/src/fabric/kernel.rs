@@ -29,11 +29,11 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Makes the tunnel, or takes over that of an earlier run with its routes.
-    pub(super) fn open(config: &FabricConfig) -> Result<Self, Error> {
+    pub(super) fn open(config: &FabricConfig, tunnel: &str) -> Result<Self, Error> {
         let mut route = Route::open()?;
         let first = config.networks.first().ok_or(Error::NoNetwork)?;
         let mtu = uplink_mtu(&mut route, first.node_ip)?;
-        let tunnel = tunnel(&mut route, config, first.node_ip, mtu)?;
+        let tunnel = make_tunnel(&mut route, config, tunnel, first.node_ip, mtu)?;
         let own = Own { networks: config.networks.clone(), tunnel };
         let blocks: Vec<IpCidr> = config.networks.iter().map(|network| network.cluster_cidr).collect();
         let ours = route.routes(PROTOCOL)?.into_iter().filter(|route| contain(&blocks, route.destination));
@@ -87,13 +87,18 @@ impl Kernel {
 }
 
 /// The tunnel's link with two addresses of each family; made anew when it is not as it should be.
-fn tunnel(route: &mut Route, config: &FabricConfig, local: IpAddr, uplink_mtu: u32) -> Result<u32, Error> {
+fn make_tunnel(
+    route: &mut Route,
+    config: &FabricConfig,
+    name: &str,
+    local: IpAddr,
+    uplink_mtu: u32,
+) -> Result<u32, Error> {
     let blocks = || config.networks.iter().map(|network| network.node_cidr);
     let mac = blocks().next().map(plan::tunnel_mac).ok_or(Error::NoNetwork)?;
     let mtu = uplink_mtu.saturating_sub(plan::overhead(local)).max(LEAST_MTU);
     // The link itself does not tell the rest in a form that is worth parsing.
     let alias = format!("sampan {} of {} port {TUNNEL_PORT}", config.network_id, local);
-    let name = &*config.tunnel;
     let as_wanted = |link: &route::Link| (link.mac, link.mtu, link.alias.as_deref()) == (Some(mac), mtu, Some(&*alias));
     let index = match route.link(name)? {
         Some(link) if as_wanted(&link) => link.index,
@@ -118,7 +123,7 @@ fn tunnel(route: &mut Route, config: &FabricConfig, local: IpAddr, uplink_mtu: u
 }
 
 /// Bytes of the largest packet of the link that has this node's address.
-fn uplink_mtu(route: &mut Route, node_ip: IpAddr) -> Result<u32, Error> {
+pub(super) fn uplink_mtu(route: &mut Route, node_ip: IpAddr) -> Result<u32, Error> {
     let link = host::uplink(route, node_ip)?;
     let links = route.links("")?;
     let mtu = links.iter().find(|found| found.index == link).map(|link| link.mtu);

@@ -23,7 +23,7 @@ mod prober;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use base_sys::route;
+use base_sys::route::{self, Route};
 use base_tasks::{Tasks, blocking};
 use k8s_openapi::api::core::v1::Node;
 use machinery_client::kube::runtime::watcher;
@@ -65,8 +65,9 @@ pub struct FabricConfig {
     pub node_name: String,
     /// The tunnel goes between node addresses of the first one's family.
     pub networks: Vec<Network>,
-    /// The name of the tunnel's link.
-    pub tunnel: String,
+    /// The name of the tunnel's link. `None`: somebody else carries pods' packets between nodes, and these are only asked
+    /// whether they are there.
+    pub tunnel: Option<String>,
     /// Tells this cluster's tunnels from others' on the same wire: 24 bits, the same on all its nodes.
     pub network_id: u32,
 }
@@ -88,21 +89,45 @@ impl Fabric {
 /// Starts in the calling thread's network namespace. Routes of an earlier run stay until the Nodes are known.
 pub fn start(tasks: &Tasks, client: Client, config: FabricConfig) -> Result<Fabric, Error> {
     let tasks = tasks.child("fabric");
-    let kernel = Kernel::open(&config)?;
+    let kernel = config.tunnel.as_deref().map(|tunnel| Kernel::open(&config, tunnel)).transpose()?;
+    let mtu = match &kernel {
+        Some(kernel) => kernel.mtu(),
+        None => kernel::uplink_mtu(&mut Route::open()?, config.networks.first().ok_or(Error::NoNetwork)?.node_ip)?,
+    };
     let nodes =
         informer(&tasks, Api::<Node>::all(client), watcher::Config::default(), |node: Node| Some(NodeView::of(&node)));
     let (told, peers) = watch::channel(Vec::new());
     let (suspect, suspects) = watch::channel(BTreeSet::new());
     let (found, probed) = watch::channel(Probed::default());
-    let prober = Prober::open(&config.networks, kernel.mtu(), peers, suspect, found).map_err(Error::Probe)?;
+    let prober = Prober::open(&config.networks, mtu, peers, suspect, found).map_err(Error::Probe)?;
     tasks.spawn("probe", prober.run());
     let (all, peers) = (nodes.clone(), Peers::of(&config.node_name));
     tasks.spawn("routes", async move {
         all.synced().await;
-        let routes = Routes { kernel: Some(kernel), peers, told };
-        routes.run(all.subscribe(), probed).await;
+        match kernel {
+            Some(kernel) => Routes { kernel: Some(kernel), peers, told }.run(all.subscribe(), probed).await,
+            None => watch_peers(peers, &told, all.subscribe()).await,
+        }
     });
     Ok(Fabric { suspects, nodes })
+}
+
+/// Without ways of ours there is none to probe.
+async fn watch_peers(
+    mut peers: Peers,
+    told: &watch::Sender<Vec<Arc<Peer>>>,
+    mut nodes: mpsc::UnboundedReceiver<Change<NodeView>>,
+) {
+    while let Some(change) = nodes.recv().await {
+        peers.change(change);
+        let wayless = |peer: &Arc<Peer>| Arc::new(Peer { blocks: Vec::new(), ..(**peer).clone() });
+        let others: Vec<_> = peers.all().iter().map(wayless).collect();
+        told.send_if_modified(|told| {
+            let changed = *told != others;
+            *told = others;
+            changed
+        });
+    }
 }
 
 struct Routes {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base_sys::netns::NetNs;
 use base_sys::route::{MacAddress, Request, Route, RouteSpec, Veth};
-use net_proxy::{Family, Network, ProxyConfig};
+use net_proxy::{Family, Links, Network, ProxyConfig};
 
 const NODE: [IpAddr; 2] = [v4(192, 168, 77, 1), v6(0x2001, 0xdb8, 0x77, 1)];
 const OUTSIDER: [IpAddr; 2] = [v4(192, 168, 88, 2), v6(0x2001, 0xdb8, 0x88, 2)];
@@ -65,9 +65,8 @@ pub fn config() -> ProxyConfig {
     ProxyConfig {
         table: "sampan-test".into(),
         node_name: "here".into(),
-        pod_interface_prefix: PREFIX.into(),
+        links: Links::Ours { prefix: PREFIX.into(), tunnel: "vx-test".into() },
         networks: vec![network(NODE[0], "10.42.0.0/16", "10.43.0.0/16"), network(NODE[1], "fd42::/56", "fd43::/108")],
-        tunnel: "vx-test".into(),
     }
 }
 

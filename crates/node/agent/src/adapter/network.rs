@@ -1,18 +1,17 @@
 //! `net_podnet` as [`Network`].
 
-use std::net::IpAddr;
-use std::path::Path;
-
 use async_trait::async_trait;
 use net_podnet::PodNet;
+use std::net::IpAddr;
+use tokio::sync::watch;
 
-use crate::seams::{Network, SeamError};
+use crate::seams::{Network, SeamError, Wiring};
 
 pub struct PodNetwork(pub PodNet);
 
 #[async_trait]
 impl Network for PodNetwork {
-    async fn attach(&self, sandbox: &str, netns: &Path) -> Result<Vec<IpAddr>, SeamError> {
+    async fn attach(&self, Wiring { sandbox, netns, .. }: Wiring<'_>) -> Result<Vec<IpAddr>, SeamError> {
         let addresses = self.0.attach(sandbox, netns).await;
         Ok(addresses.map_err(|error| SeamError::new("connect sandbox", sandbox, error))?.ips)
     }
@@ -24,5 +23,9 @@ impl Network for PodNetwork {
     async fn reconcile(&self, live: &[String]) -> Result<(), SeamError> {
         let result = self.0.reconcile(live.iter().cloned().collect()).await;
         result.map(drop).map_err(|error| SeamError::new("free addresses of", "removed sandboxes", error))
+    }
+
+    fn trouble(&self) -> watch::Receiver<Option<String>> {
+        watch::Sender::new(None).subscribe()
     }
 }

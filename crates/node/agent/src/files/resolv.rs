@@ -35,6 +35,7 @@ impl HostResolver {
 /// A pod's file, and what had to be left out of it, in the words of upstream's `DNSConfigForming` Events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolver {
+    pub config: HostResolver,
     pub text: String,
     pub left_out: Vec<String>,
 }
@@ -82,7 +83,8 @@ pub fn resolv_conf(pod: &Pod, host: &HostResolver, cluster_dns: IpAddr, cluster_
         list.retain(|entry| seen.insert(entry.clone()));
     }
     let left_out = [limit_nameservers(&mut resolver.nameservers), limit_searches(&mut resolver.searches)];
-    Resolver { text: render(&resolver), left_out: left_out.into_iter().flatten().collect() }
+    let left_out = left_out.into_iter().flatten().collect();
+    Resolver { text: render(&resolver), config: resolver, left_out }
 }
 
 fn limit_nameservers(all: &mut Vec<String>) -> Option<String> {

@@ -29,13 +29,15 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Registers the node and keeps its object and lease alive.
 ///
-/// `programmed` is the revision that this node's data plane follows, said where `planes` has others.
+/// `programmed` is the revision that this node's data plane follows, said where `planes` has others; `trouble` is why
+/// pods cannot be connected.
 pub fn start(
     tasks: &Tasks,
     client: kube::Client,
     config: &AgentConfig,
     facts: Facts,
     (programmed, planes): (watch::Receiver<u64>, watch::Receiver<Planes>),
+    mut trouble: watch::Receiver<Option<String>>,
 ) {
     let (lease_client, name) = (client.clone(), config.node_name.clone());
     let config = config.clone();
@@ -45,7 +47,8 @@ pub fn start(
         // The lease names the node as its owner, so that it goes with it.
         let mut wait = RETRY_INITIAL;
         let node = loop {
-            match register(&api, &config, &facts).await {
+            let why = trouble.borrow_and_update().clone();
+            match register(&api, &config, &facts, why.as_deref()).await {
                 Ok(node) => break node,
                 Err(error) => {
                     tracing::warn!(node = %config.node_name, error = %chain(&error), "node not registered; will retry");
@@ -66,11 +69,18 @@ pub fn start(
         let heartbeat = lease::Heartbeat { client: lease_client, node: name, uid, programmed, planes };
         beside.spawn("lease", heartbeat.run());
         let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
-        let own = informer(&beside, api.clone(), own, |node: Node| Some(object::agrees(&node)));
+        let known = trouble.clone();
+        let own = informer(&beside, api.clone(), own, move |node: Node| {
+            Some(object::agrees(&node, known.borrow().as_deref()))
+        });
         let mut changes = own.subscribe();
         loop {
-            contradiction(&mut changes, REPORT).await;
-            if let Err(error) = report(&api, &config, &facts).await {
+            tokio::select! {
+                () = contradiction(&mut changes, REPORT) => {}
+                Ok(()) = trouble.changed() => {}
+            }
+            let why = trouble.borrow_and_update().clone();
+            if let Err(error) = report(&api, &config, &facts, why.as_deref()).await {
                 tracing::warn!(node = %config.node_name, error = %chain(&error), "node status not reported; will retry");
             }
             // Who contradicts all the time is answered once a second.
@@ -111,7 +121,7 @@ pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<Vec<Str
 /// Creates the node where there is none. How it is, it says once it can run pods; until then it has the taint of a new one.
 async fn announce(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<(), kube::Error> {
     if api.get_opt(&config.node_name).await?.is_none() {
-        let mut node = object::new(config, facts, jiff::Timestamp::now());
+        let mut node = object::new(config, facts, None, jiff::Timestamp::now());
         if let Some(status) = &mut node.status {
             status.conditions = None;
         }
@@ -142,22 +152,32 @@ async fn contradiction(changes: &mut UnboundedReceiver<Change<bool>>, at_most: D
 }
 
 /// Creates the node, or brings the existing one up to date.
-async fn register(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<Node, kube::Error> {
-    match report(api, config, facts).await? {
+async fn register(
+    api: &Api<Node>,
+    config: &AgentConfig,
+    facts: &Facts,
+    trouble: Option<&str>,
+) -> Result<Node, kube::Error> {
+    match report(api, config, facts, trouble).await? {
         Some(node) => Ok(node),
-        None => api.create(&PostParams::default(), &object::new(config, facts, jiff::Timestamp::now())).await,
+        None => api.create(&PostParams::default(), &object::new(config, facts, trouble, jiff::Timestamp::now())).await,
     }
 }
 
 /// Metadata first, then status; `None` where there is no such node. One that was deleted stays so until the next start,
 /// as upstream's.
-async fn report(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<Option<Node>, kube::Error> {
+async fn report(
+    api: &Api<Node>,
+    config: &AgentConfig,
+    facts: &Facts,
+    trouble: Option<&str>,
+) -> Result<Option<Node>, kube::Error> {
     let Some(existing) = api.get_opt(&config.node_name).await? else { return Ok(None) };
     let params = PatchParams::default();
     if let Some(patch) = object::metadata_patch(&existing, config) {
         api.patch(&config.node_name, &params, &Patch::Merge(patch)).await?;
     }
-    let status = object::status(config, facts, existing.status.as_ref(), jiff::Timestamp::now());
+    let status = object::status(config, facts, existing.status.as_ref(), trouble, jiff::Timestamp::now());
     let patch = Patch::Merge(serde_json::json!({ "status": status }));
     api.patch_status(&config.node_name, &params, &patch).await.map(Some)
 }

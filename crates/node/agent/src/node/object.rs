@@ -14,12 +14,25 @@ use crate::config::AgentConfig;
 use crate::node::Facts;
 
 /// In upstream's words.
-const CONDITIONS: [(&str, &str, &str, &str); 4] = [
+const HEALTHY: [(&str, &str, &str, &str); 3] = [
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 ];
+
+/// Type, status, reason and message of each; `trouble` is why pods cannot be connected.
+fn said(trouble: Option<&str>) -> impl Iterator<Item = (&'static str, &'static str, &'static str, String)> {
+    let ready = match trouble {
+        None => ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
+        Some(trouble) => {
+            let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
+            let message = format!("{network} message:Network plugin returns error: {trouble}");
+            ("Ready", "False", "KubeletNotReady", message)
+        }
+    };
+    let healthy = HEALTHY.into_iter().map(|(kind, status, reason, message)| (kind, status, reason, message.to_owned()));
+    healthy.chain([ready])
+}
 
 fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
     let arch = Facts::architecture_of_this_build();
@@ -35,7 +48,7 @@ fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
     .collect()
 }
 
-pub(super) fn new(config: &AgentConfig, facts: &Facts, now: Timestamp) -> Node {
+pub(super) fn new(config: &AgentConfig, facts: &Facts, trouble: Option<&str>, now: Timestamp) -> Node {
     let metadata =
         ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(config)), ..ObjectMeta::default() };
     // A node that is known anew keeps the addresses of its pods.
@@ -44,13 +57,13 @@ pub(super) fn new(config: &AgentConfig, facts: &Facts, now: Timestamp) -> Node {
         pod_cidrs: Some(config.node_cidrs.clone()).filter(|blocks| !blocks.is_empty()),
         ..NodeSpec::default()
     };
-    Node { metadata, spec: Some(spec), status: Some(status(config, facts, None, now)) }
+    Node { metadata, spec: Some(spec), status: Some(status(config, facts, None, trouble, now)) }
 }
 
 /// Whether an object says of our conditions what we say.
-pub(super) fn agrees(node: &Node) -> bool {
-    let said: Vec<_> = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
-    CONDITIONS.iter().all(|(kind, status, ..)| said.iter().any(|one| one.type_ == *kind && one.status == *status))
+pub(super) fn agrees(node: &Node, trouble: Option<&str>) -> bool {
+    let there: Vec<_> = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
+    said(trouble).all(|(kind, status, ..)| there.iter().any(|one| one.type_ == kind && one.status == status))
 }
 
 /// What an existing node lacks of our labels.
@@ -63,13 +76,19 @@ pub(super) fn metadata_patch(node: &Node, config: &AgentConfig) -> Option<serde_
     (!missing.is_empty()).then(|| serde_json::json!({ "metadata": { "labels": missing } }))
 }
 
-pub(super) fn status(config: &AgentConfig, facts: &Facts, old: Option<&NodeStatus>, now: Timestamp) -> NodeStatus {
+pub(super) fn status(
+    config: &AgentConfig,
+    facts: &Facts,
+    old: Option<&NodeStatus>,
+    trouble: Option<&str>,
+    now: Timestamp,
+) -> NodeStatus {
     let capacity = capacity(config, facts);
     NodeStatus {
         addresses: Some(addresses(config)),
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
-        conditions: Some(conditions(old, now)),
+        conditions: Some(conditions(old, trouble, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.kubelet_port) }),
         }),
@@ -107,9 +126,8 @@ fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
     ])
 }
 
-fn conditions(old: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
-    CONDITIONS
-        .into_iter()
+fn conditions(old: Option<&NodeStatus>, trouble: Option<&str>, now: Timestamp) -> Vec<NodeCondition> {
+    said(trouble)
         .map(|(kind, status, reason, message)| {
             let before = old.and_then(|old| old.conditions.as_ref()?.iter().find(|before| before.type_ == kind));
             let since = before.filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());
@@ -117,7 +135,7 @@ fn conditions(old: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
                 type_: kind.into(),
                 status: status.into(),
                 reason: Some(reason.into()),
-                message: Some(message.into()),
+                message: Some(message),
                 last_heartbeat_time: Some(Time(now)),
                 last_transition_time: Some(since.unwrap_or(Time(now))),
             }

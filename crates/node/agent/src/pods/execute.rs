@@ -10,11 +10,18 @@ use crate::files;
 use crate::plan::Action;
 use crate::pods::create::remove_pod_files;
 use crate::pods::worker::{Flow, Worker};
-use crate::seams::{Sandbox, SandboxSpec, SeamError, chain};
+use crate::seams::{Dns, Sandbox, SandboxSpec, SeamError, Wiring, chain};
 use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping};
 
 /// The longest that programming a pod's NetworkPolicies takes; they are tried again with the whole sandbox.
 const POLICIES: Duration = Duration::from_secs(10);
+
+/// What a sandbox that could not be made leaves behind.
+enum Left {
+    Nothing,
+    /// It is to be removed before another is made.
+    Some,
+}
 
 impl Worker {
     pub(super) async fn execute(&mut self, action: Action) -> Flow {
@@ -61,16 +68,15 @@ impl Worker {
         self.machine.routes.insert(&id, self.outbox.clone());
         let name = files::nodename(&self.pod, &self.machine.config.cluster_domain);
         let made = match name {
-            Ok(name) => self.make_sandbox(&id, name).await.map_err(|error| chain(&error)),
-            Err(error) => Err(error.to_string()),
+            Ok(name) => self.make_sandbox(&id, name).await.map_err(|(error, left)| (chain(&error), left)),
+            Err(error) => Err((error.to_string(), Left::Nothing)),
         };
         self.state.sandbox = match made {
             Ok(ips) => {
                 self.state.last_ips.clone_from(&ips);
                 SandboxState::Ready { id, ips }
             }
-            Err(error) => {
-                self.machine.routes.remove(&id);
+            Err((error, left)) => {
                 let message = format!("Failed to create pod sandbox: {error}");
                 self.event(None, Warning, "FailedCreatePodSandBox", &message);
                 let previous = match &self.state.sandbox {
@@ -78,12 +84,19 @@ impl Worker {
                     _ => None,
                 };
                 let bounds = (RETRY_INITIAL, RETRY_MAX);
-                SandboxState::Failed(Failure::after(previous, bounds, "FailedCreatePodSandBox", message, self.now()))
+                let failure = Failure::after(previous, bounds, "FailedCreatePodSandBox", message, self.now());
+                match left {
+                    Left::Nothing => {
+                        self.machine.routes.remove(&id);
+                        SandboxState::Failed(failure)
+                    }
+                    Left::Some => SandboxState::Stuck { id, failure },
+                }
             }
         };
     }
 
-    async fn make_sandbox(&self, id: &str, hostname: String) -> Result<Vec<IpAddr>, SeamError> {
+    async fn make_sandbox(&self, id: &str, hostname: String) -> Result<Vec<IpAddr>, (SeamError, Left)> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let sysctls = spec.security_context.and_then(|security| security.sysctls).unwrap_or_default();
         let request = SandboxSpec {
@@ -97,7 +110,7 @@ impl Worker {
             own_users: spec.host_users == Some(false),
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
-        let sandbox = self.machine.runtime.create_sandbox(request).await?;
+        let sandbox = self.machine.runtime.create_sandbox(request).await.map_err(|error| (error, Left::Nothing))?;
         let connected = match self.connect(&sandbox).await {
             Ok(ips) => self.policies_in_force(&ips).await.map(|()| ips),
             error => error,
@@ -105,10 +118,11 @@ impl Worker {
         match connected {
             Ok(ips) => Ok(ips),
             Err(error) => {
-                if let Err(error) = self.dismantle(id).await {
-                    tracing::warn!(sandbox = id, error = %chain(&error), "half-made sandbox not removed");
+                let dismantled = self.dismantle(id).await;
+                if let Err(error) = &dismantled {
+                    tracing::warn!(sandbox = id, error = %chain(error), "half-made sandbox not removed; will retry");
                 }
-                Err(error)
+                Err((error, if dismantled.is_ok() { Left::Nothing } else { Left::Some }))
             }
         }
     }
@@ -127,7 +141,13 @@ impl Worker {
     pub(super) async fn connect(&self, sandbox: &Sandbox) -> Result<Vec<IpAddr>, SeamError> {
         let host_network = self.spec().and_then(|spec| spec.host_network) == Some(true);
         match &sandbox.netns {
-            Some(netns) if !host_network => self.machine.network.attach(&sandbox.id, netns).await,
+            Some(netns) if !host_network => {
+                let config = &self.machine.config;
+                let (host, domain) = (&self.machine.host_resolver, &config.cluster_domain);
+                let resolver = files::resolv_conf(&self.pod, host, config.cluster_dns, domain).config;
+                let dns = Dns { servers: resolver.nameservers, searches: resolver.searches, options: resolver.options };
+                self.machine.network.attach(Wiring { sandbox: &sandbox.id, netns, pod: &self.pod, dns: &dns }).await
+            }
             _ => Ok(Vec::new()),
         }
     }

@@ -27,6 +27,12 @@ impl Worker {
             }
             Message::Exited { container, exit } => self.exited(&container, exit),
             Message::SandboxLost => self.sandbox_lost(),
+            Message::NetworkReady => {
+                if matches!(self.state.sandbox, SandboxState::Failed(_)) {
+                    // What it failed for may be over: it need not wait for its turn.
+                    self.state.sandbox = SandboxState::Absent;
+                }
+            }
             Message::Probed { container, kind, event } => self.probed(&container, kind, event),
             Message::Image { container, outcome } => self.image(&container, outcome),
             Message::PostStarted { container, outcome } => self.post_started(&container, outcome),

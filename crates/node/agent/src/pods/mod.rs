@@ -69,6 +69,8 @@ pub enum Message {
         exit: Exit,
     },
     SandboxLost,
+    /// Pods can be connected again.
+    NetworkReady,
     Probed {
         container: String,
         kind: ProbeKind,

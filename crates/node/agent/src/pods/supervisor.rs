@@ -58,8 +58,14 @@ impl Supervisor {
         for (_, pod) in known {
             self.updated(Arc::clone(&pod), &mut left);
         }
+        let mut trouble = self.machine.network.trouble();
         loop {
             tokio::select! {
+                Ok(()) = trouble.changed() => {
+                    if trouble.borrow_and_update().is_none() {
+                        self.network_ready();
+                    }
+                }
                 Some(change) = changes.recv() => self.changed(change),
                 Some(event) = events.recv() => self.happened(event),
                 Some(uid) = self.ended.1.recv() => {
@@ -108,6 +114,13 @@ impl Supervisor {
     fn gone(&self, pod: &Pod) {
         if let Some(worker) = pod.metadata.uid.as_ref().and_then(|uid| self.workers.get(uid)) {
             let _ = worker.send(Message::Gone);
+        }
+    }
+
+    fn network_ready(&self) {
+        for worker in self.workers.values() {
+            // It may just have ended.
+            let _ = worker.send(Message::NetworkReady);
         }
     }
 
