@@ -97,7 +97,8 @@ impl ControlPlane {
             ("/openid/v1/jwks", tokens.keys.key_set()),
             ("/.well-known/openid-configuration", tokens.keys.configuration(&advertise_address)),
         ];
-        let reviews = control_policy::review::resources(&rbac, &bearers, &bootstrap_tokens, &plugins.chain);
+        let reviews =
+            control_policy::review::resources(&rbac, &plugins.authorizers, &bearers, &bootstrap_tokens, &plugins.chain);
         let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
         match &front_proxy.believed {
             Some(proxies) => {
@@ -114,7 +115,7 @@ impl ControlPlane {
         let config = machinery_apiserver::Config {
             resources: all.into_iter().chain(reviews).collect(),
             authenticators,
-            authorizers: control_policy::authorizers(&rbac),
+            authorizers: plugins.authorizers.all(),
             version: VersionInfo::kubernetes_1_36(env!("CARGO_PKG_VERSION"), ""),
             health_checks: Vec::new(),
             limits: Limits::default(),

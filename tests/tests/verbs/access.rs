@@ -13,6 +13,7 @@ fn roles_and_tokens_say_who_may_do_what() {
         granting(&cluster)?;
         tokens(&cluster)?;
         mounts(&cluster)?;
+        nodes(&cluster)?;
         cluster.finish()
     }));
 }
@@ -129,5 +130,30 @@ fn mounts(cluster: &Cluster) -> Result<()> {
     assert_eq!(mount["mountPath"], "/var/run/secrets/kubernetes.io/serviceaccount");
     let sources = &pod["spec"]["volumes"][0]["projected"]["sources"];
     assert_eq!(sources[0]["serviceAccountToken"], json!({"expirationSeconds": 3607, "path": "token"}));
+    Ok(())
+}
+
+/// A node reads what its own pods take, and no more of it than that.
+fn nodes(cluster: &Cluster) -> Result<()> {
+    const NODE: &str = "--as system:node:one --as-group system:nodes";
+    for name in ["mine", "other"] {
+        say(cluster, &format!("create secret generic {name} --from-literal=a=b"))?;
+    }
+    let why = "no relationship found between node \"one\" and this object";
+    in_order(&refused(cluster, &format!("get secret mine {NODE}"))?, &["(Forbidden)", why]);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "takes"}, "spec": {"nodeName": "one",
+        "containers": [{"name": "c", "image": "nothing", "imagePullPolicy": "Never",
+            "envFrom": [{"secretRef": {"name": "mine"}}]}]}});
+    cluster.apply(&pod.to_string())?;
+    // At once: whoever sees the pod may read what it takes.
+    in_order(&say(cluster, &format!("get secret mine {NODE}"))?, &["mine", "Opaque"]);
+    in_order(&refused(cluster, &format!("get secret other {NODE}"))?, &["(Forbidden)", why]);
+    in_order(&refused(cluster, &format!("get secrets {NODE}"))?, &["(Forbidden)"]);
+    in_order(
+        &refused(cluster, "get secret mine --as system:node:two --as-group system:nodes")?,
+        &["(Forbidden)", "node \"two\" and this object"],
+    );
+    say(cluster, "delete pod takes --now")?;
+    in_order(&refused(cluster, &format!("get secret mine {NODE}"))?, &["(Forbidden)", why]);
     Ok(())
 }

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod authentication;
 pub mod authorization;
+mod pod_references;
 pub mod rbac;
 mod request_header;
 pub mod review;
@@ -15,6 +16,5 @@ pub mod tokens;
 
 pub use admission::{Lookups, Plugins, plugins};
 pub use authentication::{BadAuthority, ClientCertificates};
-pub use authorization::authorizers;
 pub use rbac::{Kinds, Rbac};
 pub use request_header::{RequestHeaderOptions, RequestHeaders};

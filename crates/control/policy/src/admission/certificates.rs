@@ -6,13 +6,12 @@ use api::signing_request::Asked;
 use base_meta::{Gvr, Status};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use machinery_apiserver::{Action, Attributes as Question, Authorizer, Decision};
+use machinery_apiserver::{Action, Attributes as Question};
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::Value;
 
 use super::{forbidden, is, text};
-use crate::authorization::{MASTERS, authorizers};
-use crate::rbac::Rbac;
+use crate::authorization::{Chain, MASTERS};
 
 const GROUP: &str = "certificates.k8s.io";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
@@ -22,17 +21,15 @@ pub(super) struct Signers {
     name: &'static str,
     subresource: &'static str,
     verb: &'static str,
-    authorizers: Vec<Arc<dyn Authorizer>>,
+    authorizers: Arc<Chain>,
 }
 
 impl Signers {
-    pub(super) fn approval(rbac: &Arc<Rbac>) -> Self {
-        let authorizers = authorizers(rbac);
+    pub(super) fn approval(authorizers: Arc<Chain>) -> Self {
         Self { name: "CertificateApproval", subresource: "approval", verb: "approve", authorizers }
     }
 
-    pub(super) fn signing(rbac: &Arc<Rbac>) -> Self {
-        let authorizers = authorizers(rbac);
+    pub(super) fn signing(authorizers: Arc<Chain>) -> Self {
         Self { name: "CertificateSigning", subresource: "status", verb: "sign", authorizers }
     }
 
@@ -49,12 +46,8 @@ impl Signers {
                 name,
             };
             let question = Question { user: &attributes.ctx.user, verb: self.verb, action };
-            for authorizer in &self.authorizers {
-                match authorizer.authorize(&question).await {
-                    Decision::Allow => return true,
-                    Decision::Deny { .. } => break,
-                    Decision::NoOpinion { .. } => {}
-                }
+            if self.authorizers.decide(&question).await.allowed {
+                return true;
             }
         }
         false
@@ -154,10 +147,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_signer_is_somebodys() {
-        let rbac = Arc::default();
+        let authorizers = Arc::new(Chain::new(&Default::default(), &Arc::default()));
         let old = json!({"spec": {"signerName": "example.com/x"}});
         let signed = json!({"spec": {"signerName": "example.com/x"}, "status": {"certificate": "AAAA"}});
-        for (plugin, verb) in [(Signers::approval(&rbac), "approve"), (Signers::signing(&rbac), "sign")] {
+        let (approval, signing) = (Signers::approval(authorizers.clone()), Signers::signing(authorizers));
+        for (plugin, verb) in [(&approval, "approve"), (&signing, "sign")] {
             assert!(plugin.handles(&csrs(), Some(plugin.subresource), Operation::Update));
             assert!(!plugin.handles(&csrs(), None, Operation::Update));
             let jane = Request::new(csrs(), "", "r", Operation::Update).by("jane", &["system:authenticated"]);
@@ -173,7 +167,7 @@ mod tests {
             assert_eq!(plugin.validate(&admin.attributes(Some(&old)), Some(&signed)).await, Ok(()));
         }
         let jane = Request::new(csrs(), "", "r", Operation::Update).by("jane", &[]);
-        let labelled = Signers::signing(&rbac).validate(&jane.attributes(Some(&old)), Some(&old)).await;
+        let labelled = signing.validate(&jane.attributes(Some(&old)), Some(&old)).await;
         assert_eq!(labelled, Ok(()), "nothing is signed");
     }
 }

@@ -30,7 +30,7 @@ use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Chain, Resource};
 use serde_json::{Map, Value};
 
-use crate::authorization::{self, before_rbac};
+use crate::authorization;
 use crate::rbac::{Escalation, Rbac};
 use late::Late;
 pub use metrics::AdmissionMetrics;
@@ -43,6 +43,7 @@ pub use webhooks::webhook_answer;
 pub struct Plugins {
     pub chain: Chain,
     pub lookups: Arc<Lookups>,
+    pub authorizers: Arc<authorization::Chain>,
     pub webhooks: Webhooks,
     pub policies: Policies,
     /// To be registered.
@@ -62,6 +63,7 @@ pub struct Lookups {
     pub(crate) storage_classes: Arc<Late>,
     pub(crate) ingress_classes: Arc<Late>,
     pub(crate) runtime_classes: Arc<Late>,
+    pub(crate) persistent_volumes: Arc<Late>,
 }
 
 impl Default for Lookups {
@@ -79,6 +81,7 @@ impl Default for Lookups {
             storage_classes: late("storage.k8s.io", "storageclasses"),
             ingress_classes: late("networking.k8s.io", "ingressclasses"),
             runtime_classes: late("node.k8s.io", "runtimeclasses"),
+            persistent_volumes: late("", "persistentvolumes"),
         }
     }
 }
@@ -95,7 +98,7 @@ impl Lookups {
         }
     }
 
-    fn all(&self) -> [&Arc<Late>; 11] {
+    fn all(&self) -> [&Arc<Late>; 12] {
         [
             &self.namespaces,
             &self.service_accounts,
@@ -108,6 +111,7 @@ impl Lookups {
             &self.storage_classes,
             &self.ingress_classes,
             &self.runtime_classes,
+            &self.persistent_volumes,
         ]
     }
 }
@@ -115,7 +119,7 @@ impl Lookups {
 /// In upstream's order; the check of grants, which upstream makes before admission, comes last of this server's own.
 pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
     let lookups = Arc::new(Lookups::default());
-    let authorizers = Arc::new(authorization::Chain::new(before_rbac(), rbac.clone()));
+    let authorizers = Arc::new(authorization::Chain::new(&lookups, rbac));
     let metrics = Arc::<AdmissionMetrics>::default();
     let webhooks = Webhooks::new(lookups.namespaces.clone(), authorizers.clone(), metrics.clone());
     let policies = Policies::new(&lookups.namespaces, &authorizers, &metrics);
@@ -132,8 +136,8 @@ pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
         Arc::new(storage_in_use::StorageObjectInUseProtection),
         Arc::new(volume_resize::PersistentVolumeClaimResize { classes: lookups.storage_classes.clone() }),
         Arc::new(runtime_class::RuntimeClass { classes: lookups.runtime_classes.clone() }),
-        Arc::new(certificates::Signers::approval(rbac)),
-        Arc::new(certificates::Signers::signing(rbac)),
+        Arc::new(certificates::Signers::approval(authorizers.clone())),
+        Arc::new(certificates::Signers::signing(authorizers.clone())),
         Arc::new(certificates::CertificateSubjectRestriction),
         Arc::new(default_class::DefaultClass::ingress(lookups.ingress_classes.clone())),
         Arc::new(pod_topology_labels::PodTopologyLabels { nodes: lookups.nodes.clone() }),
@@ -145,7 +149,7 @@ pub fn plugins(rbac: &Arc<Rbac>) -> Plugins {
         Arc::new(resource_quota::ResourceQuota::new(lookups.resource_quotas.clone())),
     ];
     let chain = Chain::from(chain).observed(metrics.clone());
-    Plugins { chain, lookups, webhooks, policies, metrics }
+    Plugins { chain, lookups, authorizers, webhooks, policies, metrics }
 }
 
 /// Upstream's aggregate of several errors: each once.

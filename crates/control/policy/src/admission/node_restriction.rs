@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{Late, forbidden, items, text};
 use crate::authorization::node::{LEASE_NAMESPACE, name_of};
+use crate::pod_references::{Kind, References};
 
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Labels of this domain are for administrators to fence nodes off with.
@@ -132,35 +133,14 @@ impl NodeRestriction {
 
 /// Another object that the pod takes something from.
 fn reference(pod: &Value) -> Option<&'static str> {
-    const SOURCES: [(&str, &str); 3] =
-        [("secret", "secrets"), ("configMap", "configmaps"), ("clusterTrustBundle", "clustertrustbundles")];
-    if !text(pod, "/spec/serviceAccountName").is_empty() {
-        return Some("a service account");
-    }
-    let containers = || {
-        ["containers", "initContainers", "ephemeralContainers"]
-            .into_iter()
-            .flat_map(|list| items(pod, &format!("/spec/{list}")))
-    };
-    let from = |kind: &str| {
-        containers().any(|container| {
-            items(container, "/env").any(|one| one.pointer(&format!("/valueFrom/{kind}KeyRef")).is_some())
-                || items(container, "/envFrom").any(|one| one.get(format!("{kind}Ref")).is_some())
-        })
-    };
-    let projected = |kind: &str| {
-        items(pod, "/spec/volumes")
-            .any(|volume| items(volume, "/projected/sources").any(|source| source.get(kind).is_some()))
-    };
-    for (kind, what) in SOURCES {
-        let mounted = items(pod, "/spec/volumes").any(|volume| volume.get(kind).is_some());
-        let pulled = kind == "secret" && items(pod, "/spec/imagePullSecrets").next().is_some();
-        if mounted || pulled || projected(kind) || from(kind) {
-            return Some(what);
-        }
-    }
-    let claims = items(pod, "/spec/volumes").any(|volume| volume.get("persistentVolumeClaim").is_some());
-    claims.then_some("persistentvolumeclaims")
+    References::of(pod).kinds().next().map(|kind| match kind {
+        Kind::ServiceAccount => "a service account",
+        Kind::Secret => "secrets",
+        Kind::ConfigMap => "configmaps",
+        Kind::ClusterTrustBundle => "clustertrustbundles",
+        Kind::PersistentVolumeClaim => "persistentvolumeclaims",
+        Kind::ResourceClaim => "resourceclaims",
+    })
 }
 
 fn pod(node: &str, attributes: &Attributes<'_>, object: Option<&Value>) -> Option<String> {
@@ -355,7 +335,8 @@ mod tests {
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "", "controller": true}]);
         let on = json!({"nodeName": "n1"});
         let account = json!({"nodeName": "n1", "serviceAccountName": "default"});
-        let secret = json!({"nodeName": "n1", "containers": [{"env": [{"valueFrom": {"secretKeyRef": {}}}]}]});
+        let secret =
+            json!({"nodeName": "n1", "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s"}}}]}]});
         let table = [
             (owner.clone(), on.clone(), None),
             (json!([]), on.clone(), Some("node \"n1\" can only create pods with an owner reference set to itself")),

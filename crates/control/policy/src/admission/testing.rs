@@ -223,7 +223,9 @@ pub(crate) fn fill(lookups: &super::Lookups, objects: &[(&str, &str, &str, Value
         let mine = objects.iter().filter(|(plural, ..)| *plural == late.name());
         let made = mine.map(|(_, namespace, name, value)| {
             let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or("");
-            let meta = Meta { name: (*name).into(), uid: uid.into(), ..Meta::default() };
+            let node = value.pointer("/spec/nodeName").and_then(Value::as_str);
+            let fields = node.map(|node| ("spec.nodeName", Arc::from(node))).into_iter().collect();
+            let meta = Meta { name: (*name).into(), uid: uid.into(), fields, ..Meta::default() };
             let object = Object::new("key".into(), Revision(1), meta, value.to_string().into()).expect("an object");
             (((*namespace).to_owned(), (*name).to_owned()), Arc::new(object))
         });

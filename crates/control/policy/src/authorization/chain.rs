@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use machinery_apiserver::{Attributes, Authorizer, Decision};
 
+use crate::admission::Lookups;
 use crate::rbac::Rbac;
 
 /// The server's authorizers: RBAC is the last.
-pub(crate) struct Chain {
+pub struct Chain {
     before: Vec<Arc<dyn Authorizer>>,
     rbac: Arc<Rbac>,
 }
@@ -19,8 +20,15 @@ pub(crate) struct Verdict {
 }
 
 impl Chain {
-    pub(crate) fn new(before: Vec<Arc<dyn Authorizer>>, rbac: Arc<Rbac>) -> Self {
-        Self { before, rbac }
+    pub(crate) fn new(lookups: &Lookups, rbac: &Arc<Rbac>) -> Self {
+        Self { before: super::before_rbac(lookups), rbac: rbac.clone() }
+    }
+
+    /// Each, for a server that asks them in turn.
+    pub fn all(&self) -> Vec<Arc<dyn Authorizer>> {
+        let mut all = self.before.clone();
+        all.push(self.rbac.clone());
+        all
     }
 
     pub(crate) async fn decide(&self, attributes: &Attributes<'_>) -> Verdict {

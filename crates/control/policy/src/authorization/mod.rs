@@ -6,25 +6,18 @@ pub mod rules;
 
 use std::sync::Arc;
 
-pub(crate) use chain::Chain;
+pub use chain::Chain;
 use machinery_apiserver::Authorizer;
 use machinery_apiserver::{Attributes, Decision};
 
-use crate::rbac::Rbac;
+use crate::admission::Lookups;
 
 /// The cluster's administrators, and the API server itself.
 pub const MASTERS: &str = "system:masters";
 
-/// The chain of this release.
-pub fn authorizers(rbac: &Arc<Rbac>) -> Vec<Arc<dyn Authorizer>> {
-    let mut all = before_rbac();
-    all.push(rbac.clone());
-    all
-}
-
 /// Those that are asked before the roles.
-pub(crate) fn before_rbac() -> Vec<Arc<dyn Authorizer>> {
-    vec![Arc::new(Masters), Arc::new(node::Nodes)]
+fn before_rbac(lookups: &Lookups) -> Vec<Arc<dyn Authorizer>> {
+    vec![Arc::new(Masters), Arc::new(node::Nodes::new(lookups))]
 }
 
 struct Masters;
@@ -49,6 +42,18 @@ pub(crate) mod testing {
 
     /// `what` is `resource[.group][/subresource]`; a leading `/` makes it a path.
     pub(crate) async fn allowed(user: &str, groups: &[&str], verb: &str, what: &str, place: (&str, &str)) -> bool {
+        allowed_in(&Lookups::default(), user, groups, verb, what, place).await
+    }
+
+    /// As [`allowed`], in a world of objects.
+    pub(crate) async fn allowed_in(
+        lookups: &Lookups,
+        user: &str,
+        groups: &[&str],
+        verb: &str,
+        what: &str,
+        place: (&str, &str),
+    ) -> bool {
         let user = UserInfo {
             name: user.into(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
@@ -62,14 +67,8 @@ pub(crate) mod testing {
             let (resource, group) = qualified.split_once('.').unwrap_or((qualified, ""));
             Action::Resource { group, version: "v1", resource, subresource, namespace, name }
         };
-        for authorizer in authorizers(&Arc::default()) {
-            match authorizer.authorize(&Attributes { user: &user, verb, action }).await {
-                Decision::Allow => return true,
-                Decision::Deny { .. } => return false,
-                Decision::NoOpinion { .. } => {}
-            }
-        }
-        false
+        let chain = Chain::new(lookups, &Arc::default());
+        chain.decide(&Attributes { user: &user, verb, action }).await.allowed
     }
 
     #[tokio::test]

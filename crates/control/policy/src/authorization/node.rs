@@ -1,12 +1,21 @@
-//! Nodes: each reads what running pods takes, and writes of the shared world only what is its own. That a pod is
-//! really its own is what the NodeRestriction admission plug-in looks at: authorization does not see objects.
+//! Nodes: each reads what its own pods take, and writes of the shared world only what is its own. That a pod it writes
+//! is really its own is what the NodeRestriction admission plug-in looks at: authorization does not see objects.
+//!
+//! What a node's pods take is asked of the pods that the server has in memory, and where none of them takes it once more
+//! with every acknowledged write: a node that was told of a pod is never refused what the pod needs.
 
+use std::sync::Arc;
+
+use base_meta::{Gvr, Status};
 use machinery_apiserver::Authorizer;
 use machinery_apiserver::{Action, Attributes, Decision};
 use machinery_registry::UserInfo;
 
 use super::rules::{Rule, resources};
 use super::silent;
+use crate::admission::Lookups;
+use crate::admission::late::{Fresh, Late, decoded, server_context};
+use crate::pod_references::{Kind, References};
 
 pub const GROUP: &str = "system:nodes";
 const PREFIX: &str = "system:node:";
@@ -18,8 +27,6 @@ const PROGRAMMED: (&str, &str) = ("kube-system", "sampan-programmed");
 /// Of every node alike.
 const SHARED: &[Rule] = &[
     resources(&["get", "list", "watch"], &[""], &["endpoints", "namespaces", "nodes", "pods", "services"]),
-    // By name only: a node knows which its pods take, and need not see the rest. (To follow one by name: below.)
-    resources(&["get"], &[""], &["configmaps", "secrets", "serviceaccounts"]),
     resources(&["get", "list", "watch"], &["discovery.k8s.io"], &["endpointslices"]),
     // Each node keeps its pods' traffic to them.
     resources(&["get", "list", "watch"], &["networking.k8s.io"], &["networkpolicies"]),
@@ -29,8 +36,6 @@ const SHARED: &[Rule] = &[
     resources(&["create"], &[""], &["nodes"]),
     // For its own certificates, as they come to their ends.
     resources(&["create", "get", "list", "watch"], &["certificates.k8s.io"], &["certificatesigningrequests"]),
-    // For pods on it alone, which the handler of tokens checks.
-    resources(&["create"], &[""], &["serviceaccounts/token"]),
 ];
 
 /// The node that this caller is.
@@ -39,7 +44,72 @@ pub fn name_of(user: &UserInfo) -> Option<&str> {
     user.groups.iter().any(|group| group == GROUP).then_some(name)
 }
 
-pub struct Nodes;
+pub struct Nodes {
+    pods: Arc<Late>,
+    volumes: Arc<Late>,
+}
+
+/// By what a request is related to a node.
+enum Through<'a> {
+    /// A pod on the node that takes this by name.
+    Pod(Kind),
+    /// The claim that this volume is bound to, and a pod that takes that.
+    Claim { volume: &'a str },
+}
+
+impl Nodes {
+    pub(super) fn new(lookups: &Lookups) -> Self {
+        Self { pods: lookups.pods.clone(), volumes: lookups.persistent_volumes.clone() }
+    }
+
+    async fn related(&self, node: &str, through: Through<'_>, namespace: &str, name: &str) -> Result<bool, Status> {
+        match through {
+            Through::Pod(kind) => self.taken(node, kind, namespace, name).await,
+            Through::Claim { volume } => {
+                let Some(volume) = self.volumes.find_as_server(None, volume).await? else { return Ok(false) };
+                let volume = decoded(&volume)?;
+                let claim = |field: &str| volume["spec"]["claimRef"][field].as_str().unwrap_or("");
+                self.taken(node, Kind::PersistentVolumeClaim, claim("namespace"), claim("name")).await
+            }
+        }
+    }
+
+    /// Whether a pod on the node takes this.
+    async fn taken(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> Result<bool, Status> {
+        if namespace.is_empty() || name.is_empty() {
+            return Ok(false);
+        }
+        let ctx = server_context(Gvr::of("", "v1", "pods"), Some(namespace));
+        for fresh in [Fresh::Cached, Fresh::Latest] {
+            for pod in self.pods.list(&ctx, Some(namespace), fresh).await? {
+                let here = pod.meta.fields.iter().any(|(field, value)| *field == "spec.nodeName" && **value == *node);
+                if here && References::of_stored(&pod).map_err(Status::internal)?.has(kind, name) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What a node may do for the sake of its pods alone.
+fn for_pods<'a>(verb: &str, resource: &str, subresource: &str, name: &'a str) -> Option<Through<'a>> {
+    match (verb, resource, subresource) {
+        // What volumes show is followed, each object by its own name.
+        ("get" | "list" | "watch", "secrets", "") => Some(Through::Pod(Kind::Secret)),
+        ("get" | "list" | "watch", "configmaps", "") => Some(Through::Pod(Kind::ConfigMap)),
+        // The handler of tokens checks that the pod is there.
+        ("get", "serviceaccounts", "") | ("create", "serviceaccounts", "token") => {
+            Some(Through::Pod(Kind::ServiceAccount))
+        }
+        ("get" | "list" | "watch", "persistentvolumeclaims", "")
+        | ("get" | "patch" | "update", "persistentvolumeclaims", "status") => {
+            Some(Through::Pod(Kind::PersistentVolumeClaim))
+        }
+        ("get" | "list" | "watch", "persistentvolumes", "") => Some(Through::Claim { volume: name }),
+        _ => None,
+    }
+}
 
 #[async_trait::async_trait]
 impl Authorizer for Nodes {
@@ -70,10 +140,19 @@ impl Authorizer for Nodes {
             {
                 Decision::Allow
             }
-            // What volumes show is followed, each object by its own name.
-            ("", "configmaps" | "secrets", "") if !name.is_empty() && matches!(attributes.verb, "list" | "watch") => {
-                Decision::Allow
-            }
+            ("", ..) => match for_pods(attributes.verb, resource, subresource, name) {
+                Some(through) => match self.related(node, through, namespace, name).await {
+                    Ok(true) => Decision::Allow,
+                    Ok(false) => Decision::NoOpinion {
+                        reason: format!("no relationship found between node {node:?} and this object"),
+                    },
+                    Err(status) => {
+                        tracing::warn!(node, resource, namespace, name, %status, "cannot tell whether a node's pods need this");
+                        Decision::NoOpinion { reason: "what the node's pods take is not known".to_owned() }
+                    }
+                },
+                None => silent(),
+            },
             _ => silent(),
         }
     }
@@ -81,21 +160,65 @@ impl Authorizer for Nodes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::allowed;
+    use serde_json::{Value, json};
+
+    use super::super::testing::allowed_in;
     use super::*;
+    use crate::admission::testing::fill;
+
+    fn pod(node: &str, volumes: Value) -> Value {
+        json!({"metadata": {}, "spec": {"nodeName": node, "serviceAccountName": "builder", "volumes": volumes}})
+    }
+
+    /// One pod on each of two nodes.
+    fn world() -> Lookups {
+        let lookups = Lookups::default();
+        let takes = |what: &str| {
+            json!([{"secret": {"secretName": what}}, {"configMap": {"name": what}},
+                {"persistentVolumeClaim": {"claimName": what}}])
+        };
+        let volume = json!({"metadata": {}, "spec": {"claimRef": {"namespace": "a", "name": "s"}}});
+        let free = json!({"metadata": {}, "spec": {}});
+        let pods = [("pods", "a", "p", pod("n1", takes("s"))), ("pods", "a", "q", pod("n2", takes("t")))];
+        fill(
+            &lookups,
+            &pods
+                .into_iter()
+                .chain([("persistentvolumes", "", "v", volume), ("persistentvolumes", "", "free", free)])
+                .collect::<Vec<_>>(),
+        );
+        lookups
+    }
 
     #[tokio::test]
-    async fn a_node_writes_only_its_own() {
+    async fn a_node_reads_what_its_pods_take_and_writes_only_its_own() {
         let table = [
             ("get", "secrets", ("a", "s"), true),
+            ("watch", "secrets", ("a", "s"), true),
+            ("list", "configmaps", ("a", "s"), true),
+            ("get", "serviceaccounts", ("a", "builder"), true),
+            ("create", "serviceaccounts/token", ("a", "builder"), true),
+            ("get", "persistentvolumeclaims", ("a", "s"), true),
+            ("patch", "persistentvolumeclaims/status", ("a", "s"), true),
+            ("get", "persistentvolumes", ("", "v"), true),
+            // Another node's, another namespace's, nobody's, and all of them.
+            ("get", "secrets", ("a", "t"), false),
+            ("watch", "secrets", ("b", "s"), false),
+            ("get", "configmaps", ("a", "t"), false),
+            ("get", "serviceaccounts", ("a", "default"), false),
+            ("create", "serviceaccounts/token", ("b", "builder"), false),
+            ("get", "persistentvolumeclaims", ("a", "t"), false),
+            ("get", "persistentvolumes", ("", "free"), false),
+            ("get", "persistentvolumes", ("", "gone"), false),
             ("list", "secrets", ("a", ""), false),
             ("watch", "secrets", ("a", ""), false),
-            ("watch", "secrets", ("a", "s"), true),
-            ("list", "configmaps", ("a", "c"), true),
+            ("list", "configmaps", ("", ""), false),
             ("list", "configmaps", ("kube-system", ""), false),
+            ("list", "persistentvolumes", ("", ""), false),
+            ("create", "secrets", ("a", "s"), false),
+            ("delete", "persistentvolumeclaims", ("a", "s"), false),
             ("watch", "endpointslices.discovery.k8s.io", ("", ""), true),
             ("watch", "networkpolicies.networking.k8s.io", ("", ""), true),
-            ("watch", "configmaps", ("kube-system", "sampan-dns"), true),
             ("watch", "configmaps", ("kube-system", ""), false),
             ("update", "pods/status", ("a", "p"), true),
             ("delete", "pods", ("a", "p"), true),
@@ -111,13 +234,12 @@ mod tests {
             ("watch", "leases.coordination.k8s.io", ("kube-system", "sampan-programmed"), true),
             ("patch", "leases.coordination.k8s.io", ("kube-system", "sampan-programmed"), false),
             ("watch", "leases.coordination.k8s.io", ("kube-system", ""), false),
-            ("create", "secrets", ("a", "s"), false),
-            ("create", "serviceaccounts/token", ("a", "default"), true),
             ("list", "deployments.apps", ("a", ""), false),
         ];
+        let world = world();
         for (verb, what, place, expected) in table {
             assert_eq!(
-                allowed("system:node:n1", &[GROUP], verb, what, place).await,
+                allowed_in(&world, "system:node:n1", &[GROUP], verb, what, place).await,
                 expected,
                 "{verb} {what} {place:?}"
             );
@@ -126,8 +248,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_name_alone_makes_no_node() {
-        assert!(!allowed("system:node:n1", &[], "get", "secrets", ("a", "s")).await);
-        assert!(!allowed("jane", &[GROUP], "get", "secrets", ("a", "s")).await);
-        assert!(!allowed("system:node:", &[GROUP], "get", "secrets", ("a", "s")).await);
+        let world = world();
+        assert!(!allowed_in(&world, "system:node:n1", &[], "get", "secrets", ("a", "s")).await);
+        assert!(!allowed_in(&world, "jane", &[GROUP], "get", "secrets", ("a", "s")).await);
+        assert!(!allowed_in(&world, "system:node:", &[GROUP], "get", "secrets", ("a", "s")).await);
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_asked_allows_nothing() {
+        assert!(!allowed_in(&Lookups::default(), "system:node:n1", &[GROUP], "get", "secrets", ("a", "s")).await);
     }
 }

@@ -18,7 +18,7 @@ use machinery_registry::{
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
 
-use crate::authorization::{Chain, before_rbac};
+use crate::authorization::Chain;
 use crate::rbac::Rbac;
 use crate::tokens::{BootstrapTokens, ServiceAccountTokens};
 
@@ -34,11 +34,11 @@ const COLUMNS: &[Column] =
 /// Every review, over the server's own authorizers; `admission` is asked first.
 pub fn resources(
     rbac: &Arc<Rbac>,
+    chain: &Arc<Chain>,
     tokens: &Arc<ServiceAccountTokens>,
     bootstrap: &Arc<BootstrapTokens>,
     admission: &machinery_registry::Chain,
 ) -> Vec<Arc<dyn Resource>> {
-    let chain = Arc::new(Chain::new(before_rbac(), rbac.clone()));
     let access = |of| access::Access { chain: chain.clone(), of };
     const AUTHORIZATION: &str = "authorization.k8s.io";
     const AUTHENTICATION: &str = "authentication.k8s.io";

@@ -6,7 +6,8 @@ use crate::rbac::tests::defaults;
 async fn ask(kind: &str, user: (&str, &[&str]), namespace: Option<&str>, body: Value) -> Result<Value, Status> {
     let rbac = defaults();
     let bootstrap = Arc::new(BootstrapTokens(Arc::default()));
-    let all = resources(&rbac, &crate::tokens::tests::tokens(&[]).1, &bootstrap, &Default::default());
+    let chain = Arc::new(Chain::new(&Default::default(), &rbac));
+    let all = resources(&rbac, &chain, &crate::tokens::tests::tokens(&[]).1, &bootstrap, &Default::default());
     let resource = all.iter().find(|resource| resource.def().gvk.kind == kind).expect("such a review");
     let groups = user.1.iter().map(|group| (*group).to_owned()).collect();
     let ctx = RequestContext {

@@ -14,6 +14,6 @@ pub(crate) fn asking(user: &str) -> Asking {
         ("jane", "here", "", "pods", "get"),
         ("system:serviceaccount:here:builder", "here", "", "secrets", "list"),
     ]));
-    let chain = Arc::new(Chain::new(Vec::new(), rbac));
+    let chain = Arc::new(Chain::new(&Default::default(), &rbac));
     Asking::new(chain, Arc::new(UserInfo { name: user.to_owned(), ..UserInfo::default() }))
 }

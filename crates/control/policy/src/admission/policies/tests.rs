@@ -23,7 +23,7 @@ fn world(flavour: Flavour, policies: &[Value], bindings: &[Value]) -> Arc<World>
         bindings.iter().map(Binding::read).collect(),
     );
     let rbac = granting(&[("jane", "here", "", "pods", "own")]);
-    let chain = Arc::new(Chain::new(Vec::new(), Arc::new(rbac)));
+    let chain = Arc::new(Chain::new(&Default::default(), &Arc::new(rbac)));
     let namespaces = labelled(&[("here", &[("environment", "test")]), ("there", &[])]);
     Arc::new(World { index, namespaces, served, chain, metrics: Arc::default() })
 }

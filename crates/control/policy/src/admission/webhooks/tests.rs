@@ -18,7 +18,6 @@ use tokio_rustls::TlsAcceptor;
 use super::super::testing::{Asked as Request_, labelled};
 use super::hook::Hook;
 use super::*;
-use crate::rbac::Rbac;
 
 const PODS: Gvr = Gvr::of("", "v1", "pods");
 
@@ -148,7 +147,7 @@ impl machinery_dial::Resolver for Nowhere {
 
 /// The plug-ins with these webhooks, in one configuration of each kind.
 fn webhooks(mutating: Vec<Value>, validating: Vec<Value>) -> Webhooks {
-    let chain = Arc::new(Chain::new(Vec::new(), Arc::new(Rbac::default())));
+    let chain = Arc::new(Chain::new(&Default::default(), &Arc::default()));
     let made = Webhooks::new(labelled(&[("a", &[])]), chain, Arc::default());
     let dialer = Dialer::new(Arc::new(Nowhere), Tasks::root("test"));
     for (index, hooks) in [(&made.mutating, mutating), (&made.validating, validating)] {

@@ -1,11 +1,11 @@
-//! Upstream's default Roles and RoleBindings, in `kube-system` and `kube-public`, and one of ours.
+//! Upstream's default Roles and RoleBindings, in `kube-system` and `kube-public`, and two of ours.
 
 use serde_json::Value;
 
 use super::Kind;
 use super::roles::{EVENTS, READ};
 use super::table::Rule::{Of, On};
-use super::table::Subject::{Account, User};
+use super::table::Subject::{Account, Group, User};
 use super::table::{Role, Rule, Subject, binding, role};
 
 const SYSTEM: &str = "kube-system";
@@ -30,8 +30,9 @@ const ROLES: &[(&str, Role)] = &[
     (SYSTEM, role("system:controller:token-cleaner", &[On("delete get list watch", "core", "secrets"), EVENTS])),
     (SYSTEM, role("system::leader-locking-kube-controller-manager", LEADING)),
     (SYSTEM, role("system::leader-locking-kube-scheduler", LEADING)),
-    // Ours: the settings of the cluster DNS, which runs as kube-proxy does.
+    // Ours: the settings of the cluster DNS, which runs as kube-proxy does, and what a node that joins is told.
     (SYSTEM, role("system:sampan:dns", &[Of(READ, "core", "configmaps", "sampan-dns")])),
+    (SYSTEM, role("system:sampan:cluster", &[Of("get", "core", "configmaps", "sampan-cluster")])),
     (
         PUBLIC,
         role(
@@ -74,6 +75,7 @@ const BINDINGS: &[(&str, &str, &str, &[Subject])] = &[
     (SYSTEM, "system:controller:cloud-provider", "system:controller:cloud-provider", &[Account("cloud-provider")]),
     (SYSTEM, "system:controller:token-cleaner", "system:controller:token-cleaner", &[Account("token-cleaner")]),
     (SYSTEM, "system:sampan:dns", "system:sampan:dns", &[User("system:kube-proxy")]),
+    (SYSTEM, "system:sampan:cluster", "system:sampan:cluster", &[Group("system:nodes")]),
     (
         PUBLIC,
         "system:controller:bootstrap-signer",
