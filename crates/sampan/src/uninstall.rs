@@ -49,6 +49,8 @@ pub async fn run(data: DataDir) -> Result<()> {
         net_dns::remove_address(owned.facts.cluster_dns).context("giving back the DNS address")?;
     }
     net_dns::keeper::remove_cgroup(&names.cgroup);
+    // Volumes in memory, say; what is mounted must not be removed along.
+    base_sys::mounts::unmount_below(&data_dir).context("unmounting the pods' volumes")?;
     std::fs::remove_dir_all(&data_dir).with_context(|| format!("removing {}", data_dir.display()))
 }
 

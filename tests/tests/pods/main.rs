@@ -6,6 +6,7 @@ mod hooks;
 mod logs;
 mod probes;
 mod security;
+mod sharing;
 mod top;
 mod volumes;
 

@@ -9,6 +9,7 @@ pub mod fdpass;
 pub mod folder;
 pub mod icmp;
 pub mod ip;
+pub mod mounts;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;

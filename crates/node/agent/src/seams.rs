@@ -81,12 +81,23 @@ pub struct SandboxSpec {
     pub hostname: String,
     pub labels: BTreeMap<String, String>,
     pub host_network: bool,
-    pub host_pid: bool,
     pub host_ipc: bool,
-    pub share_process_namespace: bool,
+    pub processes: Processes,
     /// In a user namespace of its own.
     pub own_users: bool,
     pub sysctls: BTreeMap<String, String>,
+}
+
+/// Which processes the containers see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// Each its own.
+    #[default]
+    Own,
+    /// Each those of all the pod's.
+    Shared,
+    /// Each the node's.
+    Host,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,8 +144,17 @@ pub struct Exit {
 pub struct Mount {
     pub source: PathBuf,
     pub target: PathBuf,
-    pub read_only: bool,
+    pub access: Access,
     pub propagation: Propagation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadWrite,
+    /// What is mounted below it may be written to.
+    ReadOnly,
+    /// With all that is mounted below it.
+    ReadOnlyRecursive,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -129,6 +129,8 @@ pub struct Termination {
 pub struct PodFailure {
     pub reason: String,
     pub message: String,
+    /// What its containers have to end; `None`: what the spec gives them.
+    pub grace: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ pub(crate) enum Role {
     Init,
     /// Starts a further process in one: `sampan-oci-exec CONTAINER-DIRECTORY FD`.
     Exec,
+    /// The first process of a pod whose containers share theirs: `sampan-pause SANDBOX-DIRECTORY`.
+    Pause,
 }
 
 impl Role {
@@ -31,11 +33,12 @@ impl Role {
             Self::Shim => "sampan-shim",
             Self::Init => "sampan-oci-init",
             Self::Exec => "sampan-oci-exec",
+            Self::Pause => "sampan-pause",
         }
     }
 
     pub(crate) fn from_name(name: &OsStr) -> Option<Self> {
-        [Self::Shim, Self::Init, Self::Exec].into_iter().find(|role| name == role.name())
+        [Self::Shim, Self::Init, Self::Exec, Self::Pause].into_iter().find(|role| name == role.name())
     }
 }
 

@@ -105,8 +105,24 @@ pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
 /// A private, detached, read-only mount of one file. Whoever reaches the file through it (also by
 /// `/proc/<pid>/exe` after executing it) cannot open it for writing.
 pub(crate) fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
-    let tree = open_tree(path)?;
+    let tree = open_tree(path, 0)?;
     let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    set_attributes(&tree, &attributes, 0)?;
+    Ok(tree)
+}
+
+/// A detached copy of what is mounted at a path and below it, with the propagation that the mounts there have.
+pub(crate) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
+    open_tree(path, libc::AT_RECURSIVE.cast_unsigned())
+}
+
+/// Cuts a detached tree off: no mount arrives in it, and none leaves it.
+pub(crate) fn make_private(tree: &OwnedFd) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    set_attributes(tree, &attributes, libc::AT_RECURSIVE)
+}
+
+fn set_attributes(tree: &OwnedFd, attributes: &libc::mount_attr, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the attributes live for the call
     // and their size is given.
     check(unsafe {
@@ -114,15 +130,32 @@ pub(crate) fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
+            libc::AT_EMPTY_PATH | flags,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     })?;
-    Ok(tree)
+    Ok(())
 }
 
-fn open_tree(path: &Path) -> io::Result<OwnedFd> {
+/// Puts a detached tree where it belongs.
+pub(crate) fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    // SAFETY: both paths are valid C strings for the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            4, // MOVE_MOUNT_F_EMPTY_PATH
+        )
+    })?;
+    Ok(())
+}
+
+fn open_tree(path: &Path, flags: libc::c_uint) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     // SAFETY: the path is a valid C string for the call.
     owned(check(unsafe {
@@ -130,7 +163,7 @@ fn open_tree(path: &Path) -> io::Result<OwnedFd> {
             libc::SYS_open_tree,
             libc::AT_FDCWD,
             path.as_ptr(),
-            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC,
+            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flags,
         )
     })?)
 }
@@ -166,24 +199,12 @@ impl NewMount {
     }
 
     pub(crate) fn mount_at(self, target: &Path) -> io::Result<()> {
-        let target = c_path(target)?;
         self.configure(6 /* FSCONFIG_CMD_CREATE */, std::ptr::null(), std::ptr::null())?;
         // SAFETY: no pointers.
         let mount = owned(check(unsafe {
             libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), 1 /* FSMOUNT_CLOEXEC */, 0)
         })?)?;
-        // SAFETY: both paths are valid C strings for the call.
-        check(unsafe {
-            libc::syscall(
-                libc::SYS_move_mount,
-                mount.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_FDCWD,
-                target.as_ptr(),
-                4, // MOVE_MOUNT_F_EMPTY_PATH
-            )
-        })?;
-        Ok(())
+        attach(&mount, target)
     }
 
     fn configure(&self, command: u32, key: *const libc::c_char, value: *const libc::c_char) -> io::Result<()> {

@@ -41,6 +41,9 @@ pub(crate) struct ContainerRecord {
 pub(crate) struct ShimRecord {
     pub(crate) pid: u32,
     pub(crate) protocol: u32,
+    /// The first process of a pod whose containers share theirs.
+    #[serde(default)]
+    pub(crate) pause: Option<u32>,
 }
 
 impl SandboxDir {
@@ -99,6 +102,10 @@ impl ContainerDir {
     }
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")
+    }
+    /// Where the sources of its volumes are, in its helper's mount namespace only.
+    pub(crate) fn mounts(&self) -> PathBuf {
+        self.0.join("mounts")
     }
     pub(crate) fn oci_config(&self) -> PathBuf {
         self.0.join("config.json")

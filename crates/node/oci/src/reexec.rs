@@ -15,5 +15,6 @@ pub fn reexec() -> Option<i32> {
         Role::Shim => shim::main(&arguments),
         Role::Init => helper::init(&arguments),
         Role::Exec => helper::exec(&arguments),
+        Role::Pause => shim::pause(),
     })
 }

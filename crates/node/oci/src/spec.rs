@@ -40,6 +40,9 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Use the network (and UTS) namespace of the process that called `create_sandbox`.
     pub host_network: bool,
+    /// Use the host's System V objects, message queues and `/dev/shm`.
+    pub host_ipc: bool,
+    pub processes: Processes,
     /// Whole contents of `/etc/resolv.conf` in every container; empty: no such mount.
     pub resolv_conf: String,
     /// Whole contents of `/etc/hosts` in every container; empty: no such mount.
@@ -49,6 +52,18 @@ pub struct SandboxSpec {
     pub labels: BTreeMap<String, String>,
     /// Namespaced kernel parameters (`net.*`, `kernel.shm*`, …) by dotted name.
     pub sysctls: BTreeMap<String, String>,
+}
+
+/// Which processes a pod's containers see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Processes {
+    /// Each container its own.
+    #[default]
+    Own,
+    /// Each those of all the pod's.
+    Shared,
+    /// Each the host's.
+    Host,
 }
 
 /// Limits of one cgroup. `None` leaves the kernel's default.
@@ -88,6 +103,18 @@ pub struct Mount {
     pub source: PathBuf,
     pub target: PathBuf,
     pub readonly: bool,
+    /// With `readonly`: so is what is mounted below it.
+    pub recursive: bool,
+    pub propagation: Propagation,
+}
+
+/// Whether mounts made below a bind mount appear on its other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    #[default]
+    Private,
+    HostToContainer,
+    Bidirectional,
 }
 
 /// Changes to the default capability set: names with or without `CAP_`, or `ALL`.

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::adapter::{dial, listening};
 use crate::seams::{
-    Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Exit, Runtime,
-    RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, TerminalSize, Usage, label,
+    Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Exit, Processes,
+    Propagation, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, TerminalSize,
+    Usage, label,
 };
 use crate::stats;
 
@@ -104,6 +105,12 @@ fn sandbox_spec(spec: SandboxSpec) -> node_oci::SandboxSpec {
         id: spec.id,
         hostname: spec.hostname,
         host_network: spec.host_network,
+        host_ipc: spec.host_ipc,
+        processes: match spec.processes {
+            Processes::Own => node_oci::Processes::Own,
+            Processes::Shared => node_oci::Processes::Shared,
+            Processes::Host => node_oci::Processes::Host,
+        },
         labels: spec.labels,
         sysctls: spec.sysctls,
         ..node_oci::SandboxSpec::default()
@@ -114,7 +121,13 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
     let mount = |mount: crate::seams::Mount| node_oci::Mount {
         source: mount.source,
         target: mount.target,
-        readonly: mount.read_only,
+        readonly: mount.access != Access::ReadWrite,
+        recursive: mount.access == Access::ReadOnlyRecursive,
+        propagation: match mount.propagation {
+            Propagation::Private => node_oci::Propagation::Private,
+            Propagation::HostToContainer => node_oci::Propagation::HostToContainer,
+            Propagation::Bidirectional => node_oci::Propagation::Bidirectional,
+        },
     };
     let (security, resources) = (spec.security, spec.resources);
     node_oci::ContainerSpec {
@@ -239,14 +252,8 @@ impl Runtime for OciRuntime {
 
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
         let id = spec.id.clone();
-        let refused = [
-            (spec.host_pid, "hostPID"),
-            (spec.host_ipc, "hostIPC"),
-            (spec.share_process_namespace, "shareProcessNamespace"),
-            (spec.own_users, "hostUsers: false"),
-        ];
-        if let Some((_, field)) = refused.into_iter().find(|(asked, _)| *asked) {
-            return Err(SeamError::new("create sandbox", id, format!("{field} is not supported by this node")));
+        if spec.own_users {
+            return Err(SeamError::new("create sandbox", id, "hostUsers: false is not supported by this node"));
         }
         let created = self.0.create_sandbox(sandbox_spec(spec)).await;
         created.map(sandbox).map_err(|error| SeamError::new("create sandbox", id, error))

@@ -103,7 +103,8 @@ pub fn plan(pod: &Pod, state: &PodState, now: Timestamp) -> Plan {
             }
         }
         (None, None) if state.failure.is_some() => {
-            let order = Order { cause: StopCause::PodFailed, grace: grace(spec), deadline: later(now, grace(spec)) };
+            let grace = state.failure.as_ref().and_then(|failure| failure.grace).unwrap_or_else(|| grace(spec));
+            let order = Order { cause: StopCause::PodFailed, grace, deadline: later(now, grace) };
             stop::containers(spec, state, order, now, &mut plan);
         }
         (None, Some(_)) => {

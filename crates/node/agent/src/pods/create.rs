@@ -12,7 +12,7 @@ use crate::env::{EnvError, PodView, Sources, environment};
 use crate::files;
 use crate::pods::Machine;
 use crate::pods::worker::Worker;
-use crate::seams::{ContainerSpec, Image, Mount, Propagation, Seccomp, chain};
+use crate::seams::{Access, ContainerSpec, Image, Mount, Propagation, Seccomp, chain};
 use crate::state::Instance;
 use crate::volumes;
 
@@ -221,16 +221,23 @@ fn termination_log(dir: &Path, container: &str, attempt: u32) -> PathBuf {
 }
 
 fn file_mount(source: PathBuf, target: PathBuf) -> Mount {
-    Mount { source, target, read_only: false, propagation: Propagation::Private }
+    Mount { source, target, access: Access::ReadWrite, propagation: Propagation::Private }
 }
 
 /// Directories of a pod that is gone.
 pub(super) fn remove_pod_files(machine: &Machine, uid: &str, log_dir: &Path) {
     for dir in [machine.config.pod_dir(uid).as_path(), log_dir] {
-        match std::fs::remove_dir_all(dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(dir = %dir.display(), %error, "pod directory not removed"),
+        if let Err(error) = remove_dir(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "pod directory not removed");
         }
+    }
+}
+
+/// What is mounted there is not removed along with it: it may be somebody's data.
+pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
+    base_sys::mounts::unmount_below(dir)?;
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }

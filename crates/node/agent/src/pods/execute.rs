@@ -10,7 +10,7 @@ use crate::files;
 use crate::plan::Action;
 use crate::pods::create::remove_pod_files;
 use crate::pods::worker::{Flow, Worker};
-use crate::seams::{Dns, Sandbox, SandboxSpec, SeamError, Wiring, chain};
+use crate::seams::{Dns, Processes, Sandbox, SandboxSpec, SeamError, Wiring, chain};
 use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping};
 
 /// The longest that programming a pod's NetworkPolicies takes; they are tried again with the whole sandbox.
@@ -104,9 +104,12 @@ impl Worker {
             hostname,
             labels: pod_labels(&self.pod),
             host_network: spec.host_network == Some(true),
-            host_pid: spec.host_pid == Some(true),
             host_ipc: spec.host_ipc == Some(true),
-            share_process_namespace: spec.share_process_namespace == Some(true),
+            processes: match (spec.host_pid, spec.share_process_namespace) {
+                (Some(true), _) => Processes::Host,
+                (_, Some(true)) => Processes::Shared,
+                _ => Processes::Own,
+            },
             own_users: spec.host_users == Some(false),
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };

@@ -7,6 +7,7 @@ mod fold;
 mod image;
 mod mount;
 mod report;
+mod room;
 mod start;
 mod stop;
 mod supervisor;
@@ -71,6 +72,10 @@ pub enum Message {
     SandboxLost,
     /// Pods can be connected again.
     NetworkReady,
+    /// It takes more of the node than it may.
+    Evicted {
+        message: String,
+    },
     Probed {
         container: String,
         kind: ProbeKind,

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::cluster::Report;
 use crate::followed::Following;
+use crate::pods::room;
 use crate::pods::worker::Worker;
 use crate::pods::{Machine, View};
 use crate::seams::chain;
@@ -26,7 +27,10 @@ impl Worker {
     pub(super) async fn mount_volumes(&mut self) {
         let volumes = self.spec().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
         let mut kept = Vec::new();
+        let mut rooms = Vec::new();
         for volume in volumes {
+            let path = self.pod_dir().join("volumes").join(&volume.name);
+            rooms.extend(room::watch(&volume, path, self.outbox.clone()));
             match self.mount(volume).await {
                 Ok(keeper) => kept.extend(keeper),
                 Err((name, error)) => return self.not_mounted(failed(&name, &error)),
@@ -34,6 +38,9 @@ impl Worker {
         }
         for keeper in kept {
             self.keepers.push(self.tasks.spawn(keeper.run()));
+        }
+        for room in rooms {
+            self.keepers.push(self.tasks.spawn(room));
         }
         self.state.volumes = Volumes::Mounted;
     }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use machinery_client::{Change, Informer};
 use tokio::sync::mpsc;
 
+use crate::pods::create::remove_dir;
 use crate::pods::worker::Worker;
 use crate::pods::{Machine, Message};
 use crate::seams::{RuntimeEvent, Sandbox, SeamError, chain, label};
@@ -156,7 +157,7 @@ fn remove_dirs(parent: &std::path::Path, stranger: &dyn Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(parent) else { return }; // made with the first pod
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(stranger)
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
+            && let Err(error) = remove_dir(&entry.path())
         {
             tracing::warn!(dir = %entry.path().display(), %error, "left-over pod directory not removed");
         }

@@ -48,9 +48,8 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
         hostname: String::new(),
         labels,
         host_network: false,
-        host_pid: false,
         host_ipc: false,
-        share_process_namespace: false,
+        processes: crate::seams::Processes::Own,
         own_users: false,
         sysctls: Default::default(),
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -18,6 +19,9 @@ use crate::restart;
 use crate::seams::Sandbox;
 use crate::state::{PodFailure, PodState};
 use crate::status;
+
+/// As upstream's of an eviction that cannot wait.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 pub struct Worker {
     pub(super) machine: Arc<Machine>,
@@ -102,15 +106,22 @@ impl Worker {
         if self.state.termination.is_none() && self.state.terminal.is_none() && until.is_some_and(|until| now >= until)
         {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.fail("DeadlineExceeded", message, EventKind::Normal);
+            self.fail("DeadlineExceeded", message, EventKind::Normal, None);
+        }
+    }
+
+    /// Ends the pod for the node's sake, almost at once.
+    pub(super) fn evict(&mut self, message: &str) {
+        if self.state.termination.is_none() && self.state.terminal.is_none() {
+            self.fail("Evicted", message, EventKind::Warning, Some(EVICTION_GRACE));
         }
     }
 
     /// Fails the pod as a whole, unless it has failed already.
-    fn fail(&mut self, reason: &str, message: &str, kind: EventKind) {
+    fn fail(&mut self, reason: &str, message: &str, kind: EventKind, grace: Option<Duration>) {
         if self.state.failure.is_none() {
             self.event(None, kind, reason, message);
-            self.state.failure = Some(PodFailure { reason: reason.to_owned(), message: message.to_owned() });
+            self.state.failure = Some(PodFailure { reason: reason.to_owned(), message: message.to_owned(), grace });
         }
     }
 

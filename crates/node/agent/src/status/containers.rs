@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    PodSpec,
+    PodSpec, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -64,6 +64,7 @@ pub(super) fn status(
         ready,
         started: Some(started).filter(|_| !ephemeral),
         restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
+        volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
 }
@@ -137,8 +138,24 @@ fn bare(container: &Container, state: ContainerState, init: bool) -> ContainerSt
         state: Some(state),
         last_state: Some(ContainerState::default()),
         started: Some(false).filter(|_| !init || is_sidecar(container)),
+        volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
+}
+
+/// Whether what is mounted below a mount is read-only, too, is told of those that are.
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let status = |mount: &VolumeMount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only,
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
+            let recursive = matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+            if recursive { "Enabled".into() } else { "Disabled".into() }
+        }),
+        ..VolumeMountStatus::default()
+    };
+    container.volume_mounts.as_ref().map(|mounts| mounts.iter().map(status).collect())
 }
 
 fn terminated(ended: &Ended) -> ContainerState {

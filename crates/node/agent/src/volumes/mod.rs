@@ -3,6 +3,7 @@
 //! emptyDir and hostPath as directories; configMap, secret, downwardAPI and projected as files that are replaced all at
 //! once, also in running pods; anything else is refused by name.
 
+mod empty_dir;
 mod files;
 mod mounts;
 mod projected;
@@ -10,7 +11,6 @@ mod projected;
 mod tests;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 use crate::cluster::{Cluster, ClusterError};
 use crate::env::EnvError;
 
+pub use empty_dir::{limit_on_disk, used};
 pub use mounts::mounts;
 pub use projected::{follows_pod, sources};
 
@@ -76,8 +77,9 @@ impl Context<'_> {
 /// Makes the volume at `path`, or brings it up to date. Answers after how long to do it again: tokens age.
 pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Result<Option<Duration>, VolumeError> {
     let group = context.group();
-    if volume.empty_dir.is_some() {
-        return empty_dir(path, group).map(|()| None);
+    if let Some(source) = &volume.empty_dir {
+        let spec = context.pod.spec.as_ref();
+        return empty_dir::set_up(source, path, spec, group, context.allocatable.1).map(|()| None);
     }
     if let Some(source) = &volume.host_path {
         return host_path(source).map(|()| None);
@@ -90,14 +92,6 @@ pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Resul
         },
     };
     files::write(path, &files, group).map(|()| due)
-}
-
-fn empty_dir(path: &Path, group: Option<u32>) -> Result<(), VolumeError> {
-    std::fs::create_dir_all(path).map_err(VolumeError::io("create", path))?;
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    own(path, group)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(VolumeError::io("set the mode of", path))
 }
 
 fn own(path: &Path, group: Option<u32>) -> Result<(), VolumeError> {

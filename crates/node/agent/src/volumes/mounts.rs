@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::VolumeError;
 use crate::env::expand;
-use crate::seams::{Mount, Propagation};
+use crate::seams::{Access, Mount, Propagation};
 
 /// The mounts of one container, in the order of its volumeMounts.
 pub fn mounts(
@@ -37,7 +37,12 @@ pub fn mounts(
         mounts.push(Mount {
             source,
             target: PathBuf::from(&mount.mount_path),
-            read_only: mount.read_only == Some(true) || managed,
+            access: match mount.recursive_read_only.as_deref() {
+                // Every kernel that this runs on can.
+                Some("Enabled" | "IfPossible") if mount.read_only == Some(true) => Access::ReadOnlyRecursive,
+                _ if mount.read_only == Some(true) || managed => Access::ReadOnly,
+                _ => Access::ReadWrite,
+            },
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fakes::World;
-use crate::seams::chain;
+use crate::seams::{Access, chain};
 
 fn pod(volume: Value, mount: Value) -> Pod {
     let mut volume = volume;
@@ -105,10 +105,10 @@ fn mounts_point_into_the_volumes() {
         mounts(&pod, &pod.spec.as_ref().unwrap().containers[0], &[], dir.path())
     };
     let plain = &one(json!({"emptyDir": {}}), mount()).unwrap()[0];
-    assert_eq!((plain.source.clone(), plain.read_only), (dir.path().join("v"), false));
+    assert_eq!((plain.source.clone(), plain.access), (dir.path().join("v"), Access::ReadWrite));
     let host = &one(json!({"hostPath": {"path": "/srv"}}), mount()).unwrap()[0];
     assert_eq!(host.source, Path::new("/srv"));
-    assert!(one(json!({"secret": {"secretName": "s"}}), mount()).unwrap()[0].read_only);
+    assert_eq!(one(json!({"secret": {"secretName": "s"}}), mount()).unwrap()[0].access, Access::ReadOnly);
     let unknown = one(json!({"emptyDir": {}}), json!({"name": "w", "mountPath": "/x"})).unwrap_err();
     assert_eq!(unknown.to_string(), "volume \"w\" is not defined in the pod");
 }

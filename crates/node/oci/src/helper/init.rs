@@ -7,9 +7,10 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::unistd::{Gid, Uid, fchown};
 
+use super::binds::Connected;
 use super::console::Console;
 use super::executor::Command;
-use super::rootfs::Rootfs;
+use super::rootfs::{self, Rootfs};
 use super::user::{self, Identity};
 use super::{HelperError, Job, capabilities, oci, step};
 use crate::layout;
@@ -22,8 +23,11 @@ pub(super) fn start(job: &mut Job) -> Result<(), HelperError> {
     job.set_oom_score();
 
     let spec = &job.container.spec;
+    rootfs::isolate().map_err(step("make a mount namespace"))?;
+    let connected = Connected::take(&spec.mounts)?;
     let rootfs = Rootfs::mount(&job.directory, &spec.layers).map_err(step("mount the image's layers"))?;
     let read = |path| rootfs.read(path).map_err(step(format!("read the image's /{path}")));
+    let mounts = connected.place(&job.directory, &spec.mounts)?;
     let identity = user::resolve(&spec.user, &read("etc/passwd")?, &read("etc/group")?)?;
     let cwd = if spec.cwd.is_empty() { "/" } else { &spec.cwd };
     rootfs.make_directory(Path::new(cwd)).map_err(step(format!("make the working directory {cwd}")))?;
@@ -39,11 +43,12 @@ pub(super) fn start(job: &mut Job) -> Result<(), HelperError> {
         directory: &job.directory,
         sandbox: &job.sandbox.spec,
         container: spec,
+        mounts: &mounts,
         identity: &identity,
         capabilities: &granted.capabilities,
         cgroup: &cgroup,
         cgroups: &job.cgroups,
-        processes_of: spec.processes_of.as_deref().map(|id| job.first_process(id)).transpose()?,
+        processes: job.pid_namespace()?,
         host_devices: if spec.privileged { oci::host_devices() } else { Vec::new() },
     };
     layout::save(&job.directory.oci_config(), &plan.config()).map_err(step("write the container's configuration"))?;

@@ -1,6 +1,7 @@
 //! Short-lived processes that run libcontainer on the shim's behalf: one per container start, one per exec.
 //! They report over the socket that the shim passed them and end; what they made becomes the shim's child.
 
+mod binds;
 mod capabilities;
 mod confinement;
 mod console;
@@ -20,8 +21,10 @@ use nix::sys::signal::Signal;
 
 use crate::cgroup::{self, Cgroups, Version};
 use crate::error::chain;
-use crate::layout::{self, ContainerDir, ContainerRecord, SandboxRecord};
+use crate::layout::{self, ContainerDir, ContainerRecord, SandboxRecord, ShimRecord};
+use crate::spec::Processes;
 use crate::status::ContainerState;
+use oci::PidNamespace;
 use report::Reporter;
 
 /// Why a helper gives up, in words for the user.
@@ -31,6 +34,8 @@ enum HelperError {
     Step { operation: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{0}")]
     User(#[from] user::UserError),
+    #[error(transparent)]
+    Bind(#[from] binds::BindError),
     #[error("{0}")]
     Other(String),
 }
@@ -92,6 +97,22 @@ impl Job {
 
     fn cgroup(&self) -> PathBuf {
         cgroup::pod(&self.sandbox.cgroup_root, &self.sandbox.spec.uid).join(&self.container.spec.id)
+    }
+
+    fn pid_namespace(&self) -> Result<PidNamespace, HelperError> {
+        if let Some(id) = &self.container.spec.processes_of {
+            return self.first_process(id).map(PidNamespace::Of);
+        }
+        match self.sandbox.spec.processes {
+            Processes::Own => Ok(PidNamespace::New),
+            Processes::Host => Ok(PidNamespace::Host),
+            Processes::Shared => {
+                let sandbox = self.directory.sandbox();
+                let record = sandbox.and_then(|sandbox| layout::load::<ShimRecord>(&sandbox.shim_record()).ok());
+                let pause = record.and_then(|record| record.pause).and_then(|pid| i32::try_from(pid).ok());
+                pause.map(PidNamespace::Of).ok_or_else(|| HelperError::Other("the pod has no first process".to_owned()))
+            }
+        }
     }
 
     /// Of another container of the pod.

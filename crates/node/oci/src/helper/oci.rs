@@ -9,7 +9,7 @@ use super::user::Identity;
 use crate::cgroup::{Cgroups, Version};
 use crate::layout::{ContainerDir, SandboxDir};
 use crate::seccomp;
-use crate::spec::{ContainerSpec, SandboxSpec, Seccomp};
+use crate::spec::{ContainerSpec, Mount, Propagation, SandboxSpec, Seccomp};
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -30,30 +30,41 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Where a container's processes live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PidNamespace {
+    New,
+    /// Among those of this process.
+    Of(i32),
+    Host,
+}
+
 /// All that the configuration depends on.
 pub(super) struct Plan<'a> {
     pub(super) directory: &'a ContainerDir,
     pub(super) sandbox: &'a SandboxSpec,
     pub(super) container: &'a ContainerSpec,
+    /// The container's own, with their sources where they are to be taken from.
+    pub(super) mounts: &'a [Mount],
     pub(super) identity: &'a Identity,
     pub(super) capabilities: &'a [&'static str],
     /// Below every hierarchy's root.
     pub(super) cgroup: &'a Path,
     pub(super) cgroups: &'a Cgroups,
     pub(super) host_devices: Vec<Value>,
-    /// First process of the container whose processes it shares.
-    pub(super) processes_of: Option<i32>,
+    pub(super) processes: PidNamespace,
 }
 
 impl Plan<'_> {
     pub(super) fn config(&self) -> Value {
         let container = self.container;
         // The pod's other namespaces are inherited: the shim lives in them.
-        let processes = match self.processes_of {
-            Some(pid) => json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")}),
-            None => json!({"type": "pid"}),
-        };
-        let mut namespaces = vec![processes, json!({"type": "mount"})];
+        let mut namespaces = vec![json!({"type": "mount"})];
+        match self.processes {
+            PidNamespace::New => namespaces.push(json!({"type": "pid"})),
+            PidNamespace::Of(pid) => namespaces.push(json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")})),
+            PidNamespace::Host => {}
+        }
         if self.cgroups.is_v2() {
             namespaces.push(json!({"type": "cgroup"}));
         }
@@ -89,6 +100,10 @@ impl Plan<'_> {
                 "readonlyPaths": read_only,
             },
         });
+        if container.mounts.iter().any(|mount| mount.propagation == Propagation::Bidirectional) {
+            // Else every mount would be made a receiver only.
+            config["linux"]["rootfsPropagation"] = json!("shared");
+        }
         // Only then is the filter loaded late; without, it must be while we still have the privilege. A plain `false`
         // would be taken for the former.
         if container.no_new_privileges {
@@ -149,9 +164,9 @@ impl Plan<'_> {
         if let Some(sandbox) = self.directory.sandbox() {
             self.pod_mounts(&sandbox, &mut mounts);
         }
-        let mut own: Vec<_> = self.container.mounts.iter().collect();
+        let mut own: Vec<_> = self.mounts.iter().collect();
         own.sort_by_key(|m| m.target.components().count()); // a mount must not hide one below it
-        mounts.extend(own.iter().map(|m| bind(&m.source, &m.target, m.readonly)));
+        mounts.extend(own.into_iter().map(own_mount));
         mounts
     }
 
@@ -184,7 +199,8 @@ impl Plan<'_> {
             }
         };
         let read_only = self.container.readonly_rootfs;
-        add(sandbox.shm(), "/dev/shm", false);
+        let shm = if self.sandbox.host_ipc { PathBuf::from("/dev/shm") } else { sandbox.shm() };
+        add(shm, "/dev/shm", false);
         add(sandbox.hostname(), "/etc/hostname", read_only);
         if !self.sandbox.hosts.is_empty() {
             add(sandbox.hosts(), "/etc/hosts", read_only);
@@ -199,9 +215,17 @@ fn special(target: &str, kind: &str, options: &[&str]) -> Value {
     json!({"destination": target, "type": kind, "source": kind, "options": options})
 }
 
+fn own_mount(mount: &Mount) -> Value {
+    let mut made = bind(&mount.source, &mount.target, mount.readonly);
+    if mount.readonly && mount.recursive {
+        made["options"] = json!(["rbind", "ro", "rro"]);
+    }
+    made
+}
+
 fn bind(source: &Path, target: &Path, read_only: bool) -> Value {
     let access = if read_only { "ro" } else { "rw" };
-    json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate", access]})
+    json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", access]})
 }
 
 /// Where a v1 hierarchy is found: under its mount's own name and each of its controllers'.
@@ -244,7 +268,6 @@ pub(super) fn host_devices() -> Vec<Value> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::spec::Mount;
 
     const HYBRID: &str = "\
 1 0 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
@@ -260,12 +283,13 @@ mod tests {
             directory: &ContainerDir(PathBuf::from("/r/s/containers/c")),
             sandbox: &sandbox,
             container,
+            mounts: &container.mounts,
             identity: &identity,
             capabilities: &["CAP_CHOWN"],
             cgroup: Path::new("root/podu/c"),
             cgroups: &Cgroups::parse(mountinfo),
             host_devices: Vec::new(),
-            processes_of: None,
+            processes: PidNamespace::New,
         }
         .config()
     }
@@ -312,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_volume_replaces_the_pods_own_file_and_parents_come_first() {
-        let volume = |target: &str| Mount { source: "/v".into(), target: target.into(), readonly: true };
+        let volume =
+            |target: &str| Mount { source: "/v".into(), target: target.into(), readonly: true, ..Mount::default() };
         let spec = ContainerSpec {
             mounts: vec![volume("/a/b"), volume("/etc/hosts"), volume("/a")],
             ..ContainerSpec::default()

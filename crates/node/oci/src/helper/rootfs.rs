@@ -17,15 +17,20 @@ use crate::layout::ContainerDir;
 /// mount(2) takes one page of options.
 const MAX_OPTIONS: usize = 4000;
 
+/// From here on, the mounts are the helper's own.
+pub(super) fn isolate() -> io::Result<()> {
+    Ok(unshare(CloneFlags::CLONE_NEWNS)?)
+}
+
 /// The mounted tree.
 pub(super) struct Rootfs(OwnedFd);
 
 impl Rootfs {
+    /// In the mount namespace of [`isolate`].
     pub(super) fn mount(directory: &ContainerDir, layers: &[PathBuf]) -> io::Result<Self> {
         if layers.is_empty() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "the image has no layers"));
         }
-        unshare(CloneFlags::CLONE_NEWNS)?;
         // What the host mounts later still arrives; what we mount stays here.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
         for path in [directory.rootfs(), directory.upper(), directory.work()] {

@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use base_sys::mounts;
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -103,11 +103,7 @@ pub(super) fn everything(root: &Path, cgroup_root: &str) -> Result<(), Error> {
     kill_shims(root).map_err(Error::io("kill the shims of", root))?;
     let cgroups = Cgroups::discover()?;
     cgroups.kill(Path::new(cgroup_root))?;
-    let path = "/proc/self/mountinfo";
-    let mountinfo = fs::read(path).map_err(Error::io("read", path))?;
-    for mounted in mounts_below(&mountinfo, root).into_iter().rev() {
-        unmount(&mounted)?;
-    }
+    mounts::unmount_below(root).map_err(Error::io("unmount what is below", root))?;
     cgroups.remove(Path::new(cgroup_root))?;
     remove_tree(root)
 }
@@ -137,36 +133,7 @@ fn is_shim_of(command_line: &[u8], directory: &Path) -> bool {
 }
 
 fn unmount(path: &Path) -> Result<(), Error> {
-    loop {
-        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            Ok(()) => {} // there may be another below it
-            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-            Err(e) => return Err(Error::Io { operation: "unmount", path: path.to_owned(), source: e.into() }),
-        }
-    }
-}
-
-/// In the order of mounting.
-fn mounts_below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
-    let target = |line: &[u8]| line.split(|b| *b == b' ').nth(4).map(unescape);
-    mountinfo.split(|b| *b == b'\n').filter_map(target).filter(|path| path.starts_with(root)).collect()
-}
-
-/// The kernel writes blanks and such as three octal digits.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..3).filter(|_| *first == b'\\').and_then(|d| std::str::from_utf8(d).ok());
-        if let Some(byte) = digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            bytes.push(byte);
-            rest = &after[3..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+    mounts::unmount(path).map_err(Error::io("unmount", path))
 }
 
 fn remove_tree(path: &Path) -> Result<(), Error> {
@@ -179,14 +146,6 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mounts_below_a_directory_are_found_with_their_blanks() {
-        let text =
-            b"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /d/a\\040b rw - tmpfs t rw\n3 1 0:3 / /data rw - x y z\n\nx\n";
-        assert_eq!(mounts_below(text, Path::new("/d")), [PathBuf::from("/d/a b")]);
-        assert_eq!(unescape(b"a\\9b\\04"), PathBuf::from("a\\9b\\04"));
-    }
 
     #[test]
     fn only_shims_of_the_directory_are_meant() {

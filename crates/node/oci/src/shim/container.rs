@@ -50,6 +50,8 @@ pub(super) struct Container {
     pub(super) id: String,
     directory: ContainerDir,
     pub(super) tty: bool,
+    /// Among the processes of another container.
+    pub(super) joined: bool,
     stdin_once: bool,
     oom_counter: Option<PathBuf>,
     pub(super) phase: Phase,
@@ -95,6 +97,7 @@ impl Container {
             id: spec.id.clone(),
             directory,
             tty: spec.tty,
+            joined: spec.processes_of.is_some(),
             stdin_once: spec.stdin_once,
             oom_counter,
             phase: Phase::Starting { helper, client, request },
@@ -149,7 +152,7 @@ impl Container {
         self.exit(status)
     }
 
-    /// Its first process is dead, and with it (by its pid namespace) every other.
+    /// Its first process is dead, and with it every other: by its pid namespace, else the server kills them.
     pub(super) fn reaped(&mut self, ending: Ending) {
         if let Phase::Running { started_at, .. } = self.phase {
             self.phase = Phase::Ending { started_at, finished_at: Timestamp::now(), ending };

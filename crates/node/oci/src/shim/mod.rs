@@ -11,6 +11,7 @@ mod exec;
 mod helper;
 mod log;
 mod output;
+mod pause;
 mod server;
 mod setup;
 
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use crate::layout::SandboxDir;
 pub(crate) use helper::Report;
+pub(crate) use pause::main as pause;
 use server::Server;
 
 /// What the shim writes to its standard output once it answers on its socket; anything else is an error text.

@@ -15,6 +15,7 @@ use super::output::Stream;
 use super::setup::Prepared;
 use crate::cgroup;
 use crate::layout::{self, ContainerRecord};
+use crate::spec::Processes;
 use crate::wire::{self, Failure, Message, Operation, Reply, Request};
 
 pub(super) struct Server {
@@ -195,6 +196,12 @@ impl Server {
     fn ended(&mut self, pid: i32, ending: Ending) {
         if let Some(container) = self.containers.iter_mut().find(|c| c.pid() == Some(pid)) {
             container.reaped(ending);
+            let sandbox = &self.prepared.record;
+            if sandbox.spec.processes != Processes::Own || container.joined {
+                // Its pid namespace goes on, and would its other processes.
+                let group = cgroup::pod(&sandbox.cgroup_root, &sandbox.spec.uid).join(&container.id);
+                let _ = self.prepared.cgroups.kill(&group);
+            }
         }
         for exec in &mut self.execs {
             if matches!(exec.phase, exec::Phase::Running { pid: p } if p == pid) {

@@ -15,9 +15,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::unistd::{dup2, sethostname, setsid};
 
+use super::pause;
 use crate::cgroup::{self, Cgroups};
 use crate::kernel;
 use crate::layout::{self, SHIM_SOCKET, SandboxDir, SandboxRecord, ShimRecord};
+use crate::spec::Processes;
 use crate::wire;
 
 /// What the server needs.
@@ -65,7 +67,10 @@ pub(super) fn prepare(directory: &SandboxDir) -> Result<Prepared, SetupError> {
 
     namespaces(directory, &record)?;
     let listener = listen(&directory.0).map_err(failed("listen on the shim's socket"))?;
-    let shim = ShimRecord { pid: std::process::id(), protocol: wire::VERSION };
+    let shared = record.spec.processes == Processes::Shared;
+    let pause = shared.then(|| pause::start(&directory.0)).transpose();
+    let pause = pause.map_err(failed("make the pod's pid namespace"))?;
+    let shim = ShimRecord { pid: std::process::id(), protocol: wire::VERSION, pause };
     layout::save(&directory.shim_record(), &shim).map_err(failed("record the shim"))?;
     Ok(Prepared { directory: directory.clone(), listener, signals, cgroups, record })
 }
@@ -83,7 +88,10 @@ fn take_signals() -> nix::Result<SignalFd> {
 /// The shim itself lives in the pod's namespaces, so its helpers and their containers are born into them.
 fn namespaces(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), SetupError> {
     let spec = &record.spec;
-    let mut flags = CloneFlags::CLONE_NEWIPC;
+    let mut flags = CloneFlags::empty();
+    if !spec.host_ipc {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
     if !spec.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
@@ -102,6 +110,9 @@ fn namespaces(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Setu
     }
     for (name, value) in &spec.sysctls {
         write_sysctl(name, value)?;
+    }
+    if spec.host_ipc {
+        return Ok(()); // containers get the host's /dev/shm
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let shm = directory.shm();
