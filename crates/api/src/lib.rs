@@ -20,3 +20,4 @@ pub mod signing_request;
 pub mod taint;
 pub mod template_hash;
 pub mod validation;
+pub mod volume;

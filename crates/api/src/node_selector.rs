@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base_meta::selector::{LabelSelector, Operator, Requirement};
-use k8s_openapi::api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeSelection {
@@ -39,8 +39,14 @@ impl NodeSelection {
             .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
         Self {
             labels: spec.node_selector.clone().unwrap_or_default(),
-            terms: required.map(|selector| selector.node_selector_terms.iter().map(Term::of).collect()),
+            ..required.map(Self::required).unwrap_or_default()
         }
+    }
+
+    /// Of a selector alone.
+    pub fn required(selector: &NodeSelector) -> Self {
+        let terms = selector.node_selector_terms.iter().map(Term::of).collect();
+        Self { labels: BTreeMap::new(), terms: Some(terms) }
     }
 
     pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {

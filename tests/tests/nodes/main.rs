@@ -8,6 +8,7 @@ mod policies;
 mod reach;
 mod rollout;
 mod secure;
+mod storage;
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! The life of a pod's containers, through kubectl: ends and restarts, probes, what they are given.
 
+mod claims;
 mod debug;
 mod ends;
 mod hooks;

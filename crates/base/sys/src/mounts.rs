@@ -67,6 +67,30 @@ pub fn mount_memory(path: &Path, bytes: u64) -> io::Result<()> {
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(Into::into)
 }
 
+/// What the layers of an image hold together, topmost first; nothing of it can be changed or executed.
+pub fn mount_layers(path: &Path, layers: &[PathBuf]) -> io::Result<()> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    match layers {
+        [] => Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has no layers")),
+        // An overlay has two directories at least.
+        [layer] => {
+            mount(Some(layer), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            mount(None::<&str>, path, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, None::<&str>)?;
+            Ok(())
+        }
+        layers => {
+            let layers: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
+            let options = format!("lowerdir={}", layers.join(":"));
+            mount(Some("overlay"), path, Some("overlay"), flags, Some(options.as_str())).map_err(Into::into)
+        }
+    }
+}
+
+/// Whether something is mounted at that very path, which is canonical.
+pub fn is_mounted(path: &Path) -> io::Result<bool> {
+    Ok(all()?.iter().any(|mounted| mounted.at == path))
+}
+
 /// The kernel writes blanks and such as three octal digits.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
@@ -98,5 +122,28 @@ mod tests {
         assert_eq!(of(&mounts, Path::new("/d/a b/c")), mounts.last());
         assert_eq!(of(&mounts, Path::new("/d/a")), mounts.first());
         assert_eq!(unescape(b"a\\9b\\04"), PathBuf::from("a\\9b\\04"));
+    }
+
+    #[test]
+    fn layers_lie_over_each_other_and_go_with_what_is_below_a_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().canonicalize().expect("its path");
+        let layer = |name: &str, files: &[(&str, &str)]| {
+            let layer = dir.join(name);
+            std::fs::create_dir(&layer).expect("a layer");
+            files.iter().for_each(|(file, text)| std::fs::write(layer.join(file), text).expect("a file"));
+            layer
+        };
+        let layers = [layer("top", &[("a", "top")]), layer("bottom", &[("a", "bottom"), ("b", "bottom")])];
+        for (name, count) in [("both", 2), ("one", 1)] {
+            let at = layer(name, &[]);
+            mount_layers(&at, &layers[..count]).expect("mounted; this needs root");
+            assert_eq!(std::fs::read_to_string(at.join("a")).expect("shown"), "top");
+            assert_eq!(at.join("b").exists(), count == 2);
+            assert!(std::fs::write(at.join("c"), "").is_err() && is_mounted(&at).expect("known"));
+        }
+        assert!(mount_layers(&dir, &[]).is_err());
+        unmount_below(&dir).expect("unmounted");
+        assert!(!is_mounted(&dir.join("both")).expect("known") && layers[0].join("a").exists());
     }
 }

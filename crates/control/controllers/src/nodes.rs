@@ -22,6 +22,10 @@ pub struct NodeFacts {
     pub pod_cidrs: Vec<String>,
     /// By kind (`InternalIP`).
     pub addresses: Vec<(String, String)>,
+    /// Below which directory it has its local volumes.
+    pub local_directory: Option<String>,
+    /// Volumes whose directories it is to remove, and whether it has.
+    pub removals: BTreeMap<String, bool>,
 }
 
 /// The Ready condition.
@@ -38,7 +42,10 @@ impl NodeFacts {
     pub fn of(node: Node) -> Self {
         let (spec, status) = (node.spec.unwrap_or_default(), node.status.unwrap_or_default());
         let labels = node.metadata.labels.unwrap_or_default();
+        let (local_directory, removals) = crate::local_path::said(node.metadata.annotations.as_ref());
         Self {
+            local_directory,
+            removals,
             name: node.metadata.name.unwrap_or_default(),
             uid: node.metadata.uid.unwrap_or_default(),
             resource_version: node.metadata.resource_version.unwrap_or_default(),

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::volume::{Claim, Class, Volume};
 use base_tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount, Toleration};
+use k8s_openapi::api::core::v1::{
+    Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount, Toleration,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{Api, Client};
@@ -42,6 +46,8 @@ pub struct PodFacts {
     pub ports: Vec<(String, String, i32)>,
     /// Names of the claims it uses.
     pub claims: Vec<String>,
+    /// Whether some of them are made for it.
+    pub own_claims: bool,
     pub tolerations: Vec<Toleration>,
     /// Since when something else than the pod itself is about to end it; not what its own node does.
     pub disrupted_since: Option<Timestamp>,
@@ -72,12 +78,9 @@ impl PodFacts {
         let key = ObjectKey::of(&pod);
         let controller = controller_of(&pod.metadata);
         let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
-        let claims = spec.volumes.iter().flatten().filter_map(|volume| {
-            let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
-            // The claim that is made for it.
-            named.or_else(|| volume.ephemeral.as_ref().map(|_| format!("{}-{}", key.name, volume.name)))
-        });
-        let claims = claims.collect();
+        let uses = api::volume::uses(&key.name, &spec);
+        let own_claims = uses.iter().any(|used| used.own);
+        let claims = uses.into_iter().map(|used| used.claim).collect();
         let ready_since = status
             .conditions
             .iter()
@@ -135,6 +138,7 @@ impl PodFacts {
             subdomain: spec.subdomain,
             ports,
             claims,
+            own_claims,
             tolerations: spec.tolerations.unwrap_or_default(),
             disrupted_since,
             evicted: status.reason.as_deref() == Some("Evicted"),
@@ -210,6 +214,9 @@ pub struct World {
     pub service_accounts: Informer<ServiceAccountFacts>,
     pub nodes: Informer<NodeFacts>,
     pub node_leases: Informer<LeaseFacts>,
+    pub claims: Informer<Claim>,
+    pub volumes: Informer<Volume>,
+    pub classes: Informer<Class>,
 }
 
 /// That a ServiceAccount exists is all the controllers need.
@@ -234,6 +241,13 @@ impl World {
             node_leases: informer(tasks, Api::namespaced(client.clone(), nodes::LEASES), all(), |lease: Lease| {
                 Some(LeaseFacts::of(&lease))
             }),
+            claims: informer(tasks, Api::all(client.clone()), all(), |claim: PersistentVolumeClaim| {
+                Some(Claim::of(claim))
+            }),
+            volumes: informer(tasks, Api::all(client.clone()), all(), |volume: PersistentVolume| {
+                Some(Volume::of(volume))
+            }),
+            classes: informer(tasks, Api::all(client.clone()), all(), |class: StorageClass| Some(Class::of(class))),
         }
     }
 

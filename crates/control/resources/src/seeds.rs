@@ -1,5 +1,5 @@
 //! Objects of the API's own machinery that every cluster has: priority classes, priority levels and flow schemas, the
-//! service range, and an APIService per group version. Written at every start, all at once, so that the store groups
+//! service range, a StorageClass, and an APIService per group version. Written at every start, all at once, so that the store groups
 //! them in few commits; what is right already costs a read from memory.
 
 use std::sync::Arc;
@@ -49,6 +49,7 @@ pub(crate) async fn write(resources: &[Arc<dyn Resource>], ranges: &[String]) ->
     let mut seeds = flow_control();
     seeds.extend(priority_classes());
     seeds.push(service_range(ranges));
+    seeds.push(local_path());
     seeds.extend(api_services(resources));
     let mut writes = FuturesUnordered::new();
     for seed in seeds {
@@ -165,6 +166,15 @@ fn priority_classes() -> impl Iterator<Item = Seed> {
     })
 }
 
+/// The class of claims that name none: directories on the node of their first pod.
+fn local_path() -> Seed {
+    let object = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": api::volume::LOCAL_PATH, "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer"});
+    Seed::new("storage.k8s.io", "storageclasses", Keep::Theirs, object)
+}
+
 fn service_range(ranges: &[String]) -> Seed {
     let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
         "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}});
@@ -258,9 +268,13 @@ mod tests {
         for start in 0..2 {
             write(&resources.all(), &["10.43.0.0/16".to_owned()]).await.expect("written");
             let mut found = Vec::new();
-            for (plural, count) in
-                [("prioritylevelconfigurations", 8), ("flowschemas", 13), ("priorityclasses", 2), ("servicecidrs", 1)]
-            {
+            for (plural, count) in [
+                ("prioritylevelconfigurations", 8),
+                ("flowschemas", 13),
+                ("priorityclasses", 2),
+                ("servicecidrs", 1),
+                ("storageclasses", 1),
+            ] {
                 let listed = all(&resources, plural).await;
                 assert_eq!(listed.len(), count, "{plural}");
                 found.extend(listed);

@@ -1,11 +1,14 @@
 //! The loop: takes a pending pod, plans, reserves the room, and binds through the API.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::volume::{BOUND_BY_CONTROLLER, Claim, Class, SELECTED_NODE, Volume};
 use base_tasks::{Backoff, Tasks, WorkQueue};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use machinery_client::kube::api::{Patch, PatchParams};
 use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{self, Api, Client};
 use machinery_client::{Change, EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
@@ -14,14 +17,33 @@ use serde_json::json;
 use crate::facts::{NodeFacts, PodFacts, add};
 use crate::filter::{Candidate, reasons, summary};
 use crate::score::best;
+use crate::volumes::{Demand, Informers, Step, Storage as _};
 
 struct Scheduler {
     client: Client,
     pods: Informer<PodFacts>,
     nodes: Informer<NodeFacts>,
     recorder: Recorder,
-    /// Pods bound by us that the informer does not show as bound yet: uid → node.
-    reserved: Mutex<HashMap<String, String>>,
+    storage: Informers,
+    /// Pods whose nodes are chosen, and the informer does not show that yet, by uid.
+    reserved: Mutex<HashMap<String, Reservation>>,
+}
+
+/// The node that a pod goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reservation {
+    /// It is bound.
+    Bound(String),
+    /// Once its claims have their volumes there.
+    Awaiting(String),
+}
+
+impl Reservation {
+    fn node(&self) -> &str {
+        match self {
+            Self::Bound(node) | Self::Awaiting(node) => node,
+        }
+    }
 }
 
 /// Starts the scheduler under `tasks`. `client` carries the scheduler's own identity.
@@ -31,16 +53,30 @@ pub fn start(tasks: &Tasks, client: &Client) {
         pods: informer(tasks, Api::all(client.clone()), all(), |pod: Pod| Some(PodFacts::of(pod))),
         nodes: informer(tasks, Api::all(client.clone()), all(), |node: Node| Some(NodeFacts::of(node))),
         recorder: Recorder::new(tasks, client.clone(), "default-scheduler", None),
+        storage: Informers {
+            claims: informer(tasks, Api::all(client.clone()), all(), |claim: PersistentVolumeClaim| {
+                Some(Claim::of(claim))
+            }),
+            volumes: informer(tasks, Api::all(client.clone()), all(), |volume: PersistentVolume| {
+                Some(Volume::of(volume))
+            }),
+            classes: informer(tasks, Api::all(client.clone()), all(), |class: StorageClass| Some(Class::of(class))),
+        },
         client: client.clone(),
         reserved: Mutex::default(),
     });
     let queue = WorkQueue::new(Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10) });
     tasks.spawn("pods", watch_pods(Arc::clone(&scheduler), queue.clone()));
     tasks.spawn("nodes", watch_nodes(Arc::clone(&scheduler), queue.clone()));
+    let storage = scheduler.storage.clone();
+    tasks.spawn("claims", watch_storage(Arc::clone(&scheduler), storage.claims, queue.clone()));
+    tasks.spawn("volumes", watch_storage(Arc::clone(&scheduler), storage.volumes, queue.clone()));
+    tasks.spawn("classes", watch_storage(Arc::clone(&scheduler), storage.classes, queue.clone()));
     // One worker: each decision must see the one before.
     tasks.spawn("worker", async move {
         scheduler.pods.synced().await;
         scheduler.nodes.synced().await;
+        scheduler.storage.synced().await;
         while let Some(key) = queue.next().await {
             match scheduler.schedule(&key).await {
                 Ok(()) => queue.forget(&key),
@@ -94,8 +130,29 @@ async fn watch_nodes(scheduler: Arc<Scheduler>, queue: WorkQueue<ObjectKey>) {
     }
 }
 
+/// Any change may be what a pod with claims waits for.
+async fn watch_storage<P: PartialEq + Send + Sync + 'static>(
+    scheduler: Arc<Scheduler>,
+    informer: Informer<P>,
+    queue: WorkQueue<ObjectKey>,
+) {
+    let mut changes = informer.subscribe();
+    while let Some(change) = changes.recv().await {
+        if let Change::Applied { old: Some(old), new, .. } = &change
+            && old == new
+        {
+            continue;
+        }
+        for (key, pod) in scheduler.pods.select(|_, pod| !pod.claims.is_empty()) {
+            if pod.pending() {
+                queue.add(key);
+            }
+        }
+    }
+}
+
 impl Scheduler {
-    fn reserved(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn reserved(&self) -> MutexGuard<'_, HashMap<String, Reservation>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,7 +165,8 @@ impl Scheduler {
         }
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    /// With what is on each node, but for this pod itself.
+    fn candidates(&self, pod: &PodFacts) -> Vec<Candidate> {
         let mut candidates: HashMap<String, Candidate> = self
             .nodes
             .list()
@@ -116,8 +174,8 @@ impl Scheduler {
             .map(|(key, node)| (key.name, Candidate { node: (*node).clone(), ..Candidate::default() }))
             .collect();
         let reserved = self.reserved();
-        for (_, pod) in self.pods.list() {
-            let node = pod.node.as_ref().or_else(|| reserved.get(&pod.uid));
+        for (_, pod) in self.pods.select(|_, other| other.uid != pod.uid) {
+            let node = pod.node.as_deref().or_else(|| reserved.get(&pod.uid).map(Reservation::node));
             if let Some(candidate) = node.and_then(|node| candidates.get_mut(node))
                 && !pod.terminal
             {
@@ -130,25 +188,99 @@ impl Scheduler {
 
     async fn schedule(&self, key: &ObjectKey) -> kube::Result<()> {
         let Some(pod) = self.pods.get(key).filter(|pod| pod.pending()) else { return Ok(()) };
-        if self.reserved().contains_key(&pod.uid) {
-            return Ok(());
-        }
-        let candidates = self.candidates();
+        let meant = match self.reserved().get(&pod.uid) {
+            Some(Reservation::Bound(_)) => return Ok(()),
+            Some(Reservation::Awaiting(node)) => Some(node.clone()),
+            None => None,
+        };
+        let candidates = self.candidates(&pod);
+        let demand = match Demand::of(&pod, &self.storage) {
+            Ok(demand) => demand,
+            Err(why) => {
+                self.reserved().remove(&pod.uid);
+                return self.report(&pod, &format!("0/{} nodes are available: {why}.", candidates.len())).await;
+            }
+        };
+        let taken = self.claims_taken(&pod);
         let (mut fitting, mut refused) = (Vec::new(), Vec::new());
         for candidate in &candidates {
-            match reasons(&pod, candidate) {
+            let mut all = reasons(&pod, candidate);
+            if all.is_empty() && !pod.claims.is_empty() {
+                all = demand.reasons(&candidate.node, &taken);
+            }
+            match all {
                 reasons if reasons.is_empty() => fitting.push(candidate),
                 reasons => refused.push(reasons),
             }
         }
-        match best(&pod, &fitting) {
+        let still = fitting.iter().copied().find(|candidate| Some(&candidate.node.name) == meant.as_ref());
+        match still.or_else(|| best(&pod, &fitting)) {
+            Some(candidate) if demand.waits() => self.ready_volumes(&pod, &candidate.node, &demand).await,
             Some(candidate) => self.bind(&pod, &candidate.node.name).await,
-            None => self.report(&pod, &summary(candidates.len(), &refused)).await,
+            None => {
+                self.reserved().remove(&pod.uid);
+                self.report(&pod, &summary(candidates.len(), &refused)).await
+            }
         }
     }
 
+    /// Claims of the pod's namespace that are in use.
+    fn claims_taken(&self, pod: &PodFacts) -> HashSet<String> {
+        if pod.claims.is_empty() {
+            return HashSet::new();
+        }
+        let namespace = &pod.key.namespace;
+        let reserved = self.reserved();
+        let others = self.pods.select(|key, other| {
+            key.namespace == *namespace
+                && other.uid != pod.uid
+                && !other.terminal
+                && (other.node.is_some() || reserved.contains_key(&other.uid))
+        });
+        others
+            .into_iter()
+            .flat_map(|(_, other)| other.claims.iter().map(|used| used.claim.clone()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Writes what brings the pod's claims their volumes on the node; when they have them, the pod is looked at again.
+    async fn ready_volumes(&self, pod: &PodFacts, node: &NodeFacts, demand: &Demand) -> kube::Result<()> {
+        self.reserved().insert(pod.uid.clone(), Reservation::Awaiting(node.name.clone()));
+        for step in demand.steps(node).unwrap_or_default() {
+            let written = match &step {
+                Step::SetAside { volume, claim } => self.set_aside(&pod.key.namespace, volume, claim).await,
+                Step::Select { claim } => {
+                    let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &pod.key.namespace);
+                    let patch = json!({"metadata": {"annotations": {SELECTED_NODE: node.name}}});
+                    api.patch(claim, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+                }
+            };
+            match written {
+                // What it was is what it is not any more: the change wakes us.
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_aside(&self, namespace: &str, volume: &str, claim: &str) -> kube::Result<()> {
+        let Some(found) = self.storage.claim(namespace, claim) else { return Ok(()) };
+        let api = Api::<PersistentVolume>::all(self.client.clone());
+        let Some(current) = api.get_opt(volume).await? else { return Ok(()) };
+        if current.spec.as_ref().is_none_or(|spec| spec.claim_ref.is_some()) {
+            return Ok(()); // somebody was faster
+        }
+        let patch = json!({
+            "metadata": {"resourceVersion": current.metadata.resource_version, "annotations": {BOUND_BY_CONTROLLER: "yes"}},
+            "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "namespace": namespace, "name": claim, "uid": found.uid}},
+        });
+        api.patch(volume, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+    }
+
     async fn bind(&self, pod: &PodFacts, node: &str) -> kube::Result<()> {
-        self.reserved().insert(pod.uid.clone(), node.to_owned());
+        self.reserved().insert(pod.uid.clone(), Reservation::Bound(node.to_owned()));
         let binding = json!({
             "apiVersion": "v1",
             "kind": "Binding",
@@ -190,8 +322,8 @@ impl Scheduler {
             }] },
         });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.key.namespace);
-        let params = kube::api::PatchParams::default();
-        match api.patch_status(&pod.key.name, &params, &kube::api::Patch::Strategic(patch)).await {
+        let params = PatchParams::default();
+        match api.patch_status(&pod.key.name, &params, &Patch::Strategic(patch)).await {
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
             other => other.map(drop),
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::node_selector::NodeSelection;
+use api::volume::{self, Use};
 use base_meta::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
@@ -29,6 +30,7 @@ pub struct PodFacts {
     pub tolerations: Vec<Toleration>,
     /// (protocol, host address, port).
     pub host_ports: Vec<(String, String, i32)>,
+    pub claims: Vec<Use>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +47,7 @@ impl PodFacts {
         let key = ObjectKey::of(&pod);
         let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
         let nodes = NodeSelection::of(&spec);
+        let claims = volume::uses(&key.name, &spec);
         let mut requests = Amounts::new();
         for container in &spec.containers {
             add(&mut requests, &container_requests(container));
@@ -95,6 +98,7 @@ impl PodFacts {
             nodes,
             tolerations: spec.tolerations.unwrap_or_default(),
             host_ports,
+            claims,
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base_tasks::Tasks;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
 
@@ -37,6 +39,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn delete(&self, pod: &Pod) -> Result<(), ClusterError>;
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError>;
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError>;
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<PersistentVolumeClaim>, ClusterError>;
+    async fn volume(&self, name: &str) -> Result<Option<PersistentVolume>, ClusterError>;
+    /// This node's name and labels.
+    async fn node(&self) -> Result<(String, BTreeMap<String, String>), ClusterError>;
     /// Tells when the object changes from now on.
     async fn follow(&self, source: &Source) -> Following;
     /// A token of a service account.
@@ -54,6 +60,7 @@ pub trait Cluster: Send + Sync + 'static {
 /// The API server through the client.
 pub struct ApiServer {
     client: kube::Client,
+    node_name: String,
     recorder: Recorder,
     services: Informer<ServiceLinks>,
     followed: Followed,
@@ -64,7 +71,7 @@ impl ApiServer {
         let recorder = Recorder::new(tasks, client.clone(), "kubelet", Some(node_name.to_owned()));
         let services = informer(tasks, Api::<Service>::all(client.clone()), Default::default(), ServiceLinks::of);
         let followed = Followed::new(tasks, client.clone());
-        Self { client, recorder, services, followed }
+        Self { client, node_name: node_name.to_owned(), recorder, services, followed }
     }
 }
 
@@ -75,6 +82,10 @@ fn missing_is_none<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube:
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn unread(kind: &'static str, key: ObjectKey) -> impl FnOnce(kube::Error) -> ClusterError {
+    move |source| ClusterError::Request { operation: "get", kind, key, source: Box::new(source) }
 }
 
 /// resourceVersions of one API server are ordered integers.
@@ -116,22 +127,28 @@ impl Cluster for ApiServer {
 
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.map_err(|source| ClusterError::Request {
-            operation: "get",
-            kind: "configmap",
-            key: ObjectKey::new(namespace, name),
-            source: Box::new(source),
-        })
+        api.get_opt(name).await.map_err(unread("configmap", ObjectKey::new(namespace, name)))
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.map_err(|source| ClusterError::Request {
-            operation: "get",
-            kind: "secret",
-            key: ObjectKey::new(namespace, name),
-            source: Box::new(source),
-        })
+        api.get_opt(name).await.map_err(unread("secret", ObjectKey::new(namespace, name)))
+    }
+
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<PersistentVolumeClaim>, ClusterError> {
+        let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(unread("persistentvolumeclaim", ObjectKey::new(namespace, name)))
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<PersistentVolume>, ClusterError> {
+        let api = Api::<PersistentVolume>::all(self.client.clone());
+        api.get_opt(name).await.map_err(unread("persistentvolume", ObjectKey::new("", name)))
+    }
+
+    async fn node(&self) -> Result<(String, BTreeMap<String, String>), ClusterError> {
+        let api = Api::<Node>::all(self.client.clone());
+        let node = api.get(&self.node_name).await.map_err(unread("node", ObjectKey::new("", &*self.node_name)))?;
+        Ok((self.node_name.clone(), node.metadata.labels.unwrap_or_default()))
     }
 
     async fn follow(&self, source: &Source) -> Following {

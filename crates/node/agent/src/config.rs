@@ -44,6 +44,11 @@ impl AgentConfig {
         self.data_dir.join("pods").join(uid)
     }
 
+    /// Local volumes that outlive their pods.
+    pub(crate) fn storage_dir(&self) -> PathBuf {
+        self.data_dir.join("storage")
+    }
+
     /// Where the operator puts seccomp profiles of type Localhost.
     pub(crate) fn seccomp_dir(&self) -> PathBuf {
         self.data_dir.join("seccomp")

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -55,6 +55,8 @@ pub struct State {
     /// What the next pulls answer; an empty list pulls the image of that name.
     pub pulls: Vec<Result<Image, PullError>>,
     pub config_maps: BTreeMap<String, ConfigMap>,
+    pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    pub volumes: BTreeMap<String, PersistentVolume>,
     /// Objects that volumes follow.
     pub followed: BTreeMap<Source, FakeObject>,
     pub status: Value,
@@ -442,6 +444,18 @@ impl Cluster for World {
 
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Secret>, ClusterError> {
         Ok(None)
+    }
+
+    async fn claim(&self, _: &str, name: &str) -> Result<Option<PersistentVolumeClaim>, ClusterError> {
+        Ok(self.state.lock().unwrap().claims.get(name).cloned())
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<PersistentVolume>, ClusterError> {
+        Ok(self.state.lock().unwrap().volumes.get(name).cloned())
+    }
+
+    async fn node(&self) -> Result<(String, BTreeMap<String, String>), ClusterError> {
+        Ok(("one".into(), BTreeMap::from([("kubernetes.io/hostname".into(), "one".into())])))
     }
 
     async fn follow(&self, source: &Source) -> Following {

@@ -1,11 +1,12 @@
 //! PersistentVolumes.
 
+use api::volume::class;
 use base_meta::field;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeStatus};
 use machinery_registry::{Column, RequestContext, ResourceDef, Scope, Strategy};
 use serde_json::{Value, json};
 
-use super::persistent_volume_claim::{access_modes, class, storage};
+use super::persistent_volume_claim::{access_modes, storage};
 use crate::columns::{self, AGE, NAME};
 use crate::define;
 

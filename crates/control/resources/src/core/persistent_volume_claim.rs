@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use api::volume::class;
 use base_meta::field;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, TypedLocalObjectReference, TypedObjectReference};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery_registry::{Column, RequestContext, ResourceDef, Strategy};
 use serde_json::{Value, json};
 
@@ -131,12 +131,6 @@ pub(super) fn access_modes(modes: Option<&[String]>) -> String {
         [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let given = |mode: &str| modes.unwrap_or_default().iter().any(|given| given == mode);
     SHORT.iter().filter(|(mode, _)| given(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
-}
-
-/// The annotation is from before there was a field.
-pub(super) fn class<'a>(metadata: &'a ObjectMeta, class: Option<&'a str>) -> &'a str {
-    let annotation = metadata.annotations.as_ref().and_then(|all| all.get("volume.beta.kubernetes.io/storage-class"));
-    annotation.map(String::as_str).or(class).unwrap_or("")
 }
 
 pub(super) fn storage(amounts: Option<&BTreeMap<String, Quantity>>) -> String {

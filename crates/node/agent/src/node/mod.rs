@@ -3,6 +3,7 @@
 mod facts;
 mod lease;
 mod object;
+mod storage;
 
 use std::time::Duration;
 
@@ -70,10 +71,11 @@ pub fn start(
         beside.spawn("lease", heartbeat.run());
         let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
         let known = trouble.clone();
-        let own = informer(&beside, api.clone(), own, move |node: Node| {
-            Some(object::agrees(&node, known.borrow().as_deref()))
-        });
+        let own = informer(&beside, api.clone(), own, move |node: Node| Some(Own::of(&node, known.borrow().as_deref())));
         let mut changes = own.subscribe();
+        let (node, directory) = (config.node_name.clone(), config.storage_dir());
+        let storage = storage::Storage { api: api.clone(), node, directory };
+        beside.spawn("storage", storage.run(own.subscribe()));
         loop {
             tokio::select! {
                 () = contradiction(&mut changes, REPORT) => {}
@@ -136,12 +138,24 @@ fn blocks(node: Option<&Node>) -> Vec<String> {
     all.unwrap_or_else(|| spec.and_then(|spec| spec.pod_cidr.clone()).into_iter().collect())
 }
 
+/// What the agent reads of its own node.
+struct Own {
+    agrees: bool,
+    removals: Vec<String>,
+}
+
+impl Own {
+    fn of(node: &Node, trouble: Option<&str>) -> Self {
+        Self { agrees: object::agrees(node, trouble), removals: object::removals(node) }
+    }
+}
+
 /// Until somebody says of the node what is not so (that it is gone, after it was cut off), or that long.
-async fn contradiction(changes: &mut UnboundedReceiver<Change<bool>>, at_most: Duration) {
+async fn contradiction(changes: &mut UnboundedReceiver<Change<Own>>, at_most: Duration) {
     let said = async {
         loop {
             match changes.recv().await {
-                Some(Change::Applied { new, .. }) if !*new => return,
+                Some(Change::Applied { new, .. }) if !new.agrees => return,
                 Some(_) => {}
                 None => std::future::pending().await,
             }

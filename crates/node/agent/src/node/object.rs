@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::volume::{LOCAL_DIRECTORY, REMOVAL, REMOVAL_WANTED};
 use base_meta::quantity::{Format, Quantity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -48,9 +49,25 @@ fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
     .collect()
 }
 
+/// Where its local volumes are.
+fn annotations(config: &AgentConfig) -> BTreeMap<String, String> {
+    let directory = config.storage_dir().to_string_lossy().into_owned();
+    BTreeMap::from([(LOCAL_DIRECTORY.to_owned(), directory)])
+}
+
+/// The volumes whose directories it is asked to remove.
+pub(super) fn removals(node: &Node) -> Vec<String> {
+    let all = node.metadata.annotations.iter().flatten().filter(|(_, value)| *value == REMOVAL_WANTED);
+    all.filter_map(|(key, _)| key.strip_prefix(REMOVAL).map(ToOwned::to_owned)).collect()
+}
+
 pub(super) fn new(config: &AgentConfig, facts: &Facts, trouble: Option<&str>, now: Timestamp) -> Node {
-    let metadata =
-        ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(config)), ..ObjectMeta::default() };
+    let metadata = ObjectMeta {
+        name: Some(config.node_name.clone()),
+        labels: Some(labels(config)),
+        annotations: Some(annotations(config)),
+        ..ObjectMeta::default()
+    };
     // A node that is known anew keeps the addresses of its pods.
     let spec = NodeSpec {
         pod_cidr: config.node_cidrs.first().cloned(),
@@ -66,14 +83,16 @@ pub(super) fn agrees(node: &Node, trouble: Option<&str>) -> bool {
     said(trouble).all(|(kind, status, ..)| there.iter().any(|one| one.type_ == kind && one.status == status))
 }
 
-/// What an existing node lacks of our labels.
+/// What an existing node lacks of our labels and annotations.
 pub(super) fn metadata_patch(node: &Node, config: &AgentConfig) -> Option<serde_json::Value> {
-    let known = node.metadata.labels.as_ref();
-    let missing: BTreeMap<_, _> = labels(config)
-        .into_iter()
-        .filter(|(key, value)| known.and_then(|known| known.get(key)) != Some(value))
-        .collect();
-    (!missing.is_empty()).then(|| serde_json::json!({ "metadata": { "labels": missing } }))
+    let lacks = |known: &Option<BTreeMap<String, String>>, wanted: BTreeMap<String, String>| {
+        let has = |key: &String| known.as_ref().and_then(|known| known.get(key));
+        wanted.into_iter().filter(|(key, value)| has(key) != Some(value)).collect::<BTreeMap<_, _>>()
+    };
+    let labels = lacks(&node.metadata.labels, labels(config));
+    let annotations = lacks(&node.metadata.annotations, annotations(config));
+    let complete = labels.is_empty() && annotations.is_empty();
+    (!complete).then(|| serde_json::json!({ "metadata": { "labels": labels, "annotations": annotations } }))
 }
 
 pub(super) fn status(

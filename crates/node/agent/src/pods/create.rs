@@ -87,7 +87,7 @@ impl Worker {
         env.extend(image.env.iter().cloned());
         let env = environment(container, &env, &view, &sources)?;
         let dir = self.pod_dir();
-        let mut mounts = volumes::mounts(pod, container, &env, &dir.join("volumes"))?;
+        let mut mounts = volumes::mounts(container, &env, &self.volumes)?;
         self.write_pod_files(&dir)?;
         let taken: Vec<_> = mounts.iter().map(|mount| mount.target.clone()).collect();
         for name in ["hosts", "resolv.conf"] {
@@ -234,7 +234,7 @@ pub(super) fn remove_pod_files(machine: &Machine, uid: &str, log_dir: &Path) {
 }
 
 /// What is mounted there is not removed along with it: it may be somebody's data.
-pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
+pub fn remove_dir(dir: &Path) -> io::Result<()> {
     base_sys::mounts::unmount_below(dir)?;
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

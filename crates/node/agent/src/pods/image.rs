@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod};
 use machinery_client::EventKind::{self, Normal, Warning};
 use node_images::Name;
 
@@ -14,21 +14,33 @@ use crate::state::ERR_IMAGE_PULL;
 
 /// Looks the image up and pulls it as the policy says.
 pub(super) async fn ensure(machine: Arc<Machine>, pod: Arc<Pod>, container: Container) -> ImageOutcome {
-    let attempt = Attempt { machine: &machine, pod: &pod, container: &container };
+    let name = container.image.as_deref().unwrap_or_default();
+    let policy = policy(name, container.image_pull_policy.as_deref());
+    let attempt = Attempt { machine: &machine, pod: &pod, container: Some(&container.name), name, policy };
     ImageOutcome { result: attempt.run().await.map(Box::new) }
+}
+
+/// The same for a volume.
+pub(super) async fn of_volume(machine: &Machine, pod: &Pod, source: &ImageVolumeSource) -> Result<Image, String> {
+    let name = source.reference.as_deref().unwrap_or_default();
+    let policy = policy(name, source.pull_policy.as_deref());
+    let attempt = Attempt { machine, pod, container: None, name, policy };
+    attempt.run().await.map_err(|(reason, message)| format!("{reason}: {message}"))
 }
 
 struct Attempt<'a> {
     machine: &'a Machine,
     pod: &'a Pod,
-    container: &'a Container,
+    container: Option<&'a str>,
+    name: &'a str,
+    policy: &'a str,
 }
 
 type Failed = (&'static str, String);
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<Image, Failed> {
-        let name = self.container.image.as_deref().unwrap_or_default();
+        let name = self.name;
         let present = match self.machine.images.get(name).await {
             Ok(present) => present,
             Err(PullError::InvalidReference(cause)) => return Err(self.invalid(name, &cause)),
@@ -39,7 +51,7 @@ impl Attempt<'_> {
                 return Err(("ImageInspectError", message));
             }
         };
-        match (policy(self.container), present) {
+        match (self.policy, present) {
             ("Never", None) => {
                 let message = format!("Container image {name:?} is not present with pull policy of Never");
                 self.event(Warning, "ErrImageNeverPull", &message);
@@ -144,17 +156,16 @@ impl Attempt<'_> {
     }
 
     fn event(&self, kind: EventKind, reason: &str, message: &str) {
-        let container = Some(self.container.name.as_str());
+        let container = self.container;
         self.machine.cluster.report(self.pod, &Report { container, kind, reason, message });
     }
 }
 
 /// The API server defaults the policy; without one, upstream's rule by tag.
-fn policy(container: &Container) -> &str {
-    match container.image_pull_policy.as_deref() {
+fn policy<'a>(image: &str, given: Option<&'a str>) -> &'a str {
+    match given {
         Some(policy) if !policy.is_empty() => policy,
         _ => {
-            let image = container.image.as_deref().unwrap_or_default();
             let last = image.rsplit('/').next().unwrap_or_default();
             let untagged = !last.contains(':') && !last.contains('@');
             if untagged || last.ends_with(":latest") { "Always" } else { "IfNotPresent" }
@@ -187,8 +198,7 @@ mod tests {
 
     #[test]
     fn the_default_policy_goes_by_the_tag() {
-        let policy_of =
-            |image: &str| policy(&Container { image: Some(image.into()), ..Container::default() }).to_owned();
+        let policy_of = |image: &str| policy(image, None);
         assert_eq!(policy_of("nginx"), "Always");
         assert_eq!(policy_of("reg.test:5000/nginx:latest"), "Always");
         assert_eq!(policy_of("reg.test:5000/nginx"), "Always");

@@ -34,6 +34,7 @@ use crate::server::ReadLogs;
 use crate::state::ProbeKind;
 use crate::stats::Stats;
 
+pub use create::remove_dir;
 pub use supervisor::{Supervisor, project};
 pub use view::{ContainerView, Pods, View};
 

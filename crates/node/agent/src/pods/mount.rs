@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use crate::cluster::Report;
 use crate::followed::Following;
-use crate::pods::room;
 use crate::pods::worker::Worker;
 use crate::pods::{Machine, View};
+use crate::pods::{image, room};
 use crate::seams::chain;
 use crate::state::{Failure, RETRY_INITIAL, RETRY_MAX, Volumes};
-use crate::volumes::{self, VolumeError};
+use crate::volumes::{self, Made, VolumeError};
 
 /// After a renewal that failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
@@ -31,8 +31,11 @@ impl Worker {
         for volume in volumes {
             let path = self.pod_dir().join("volumes").join(&volume.name);
             rooms.extend(room::watch(&volume, path, self.outbox.clone()));
-            match self.mount(volume).await {
-                Ok(keeper) => kept.extend(keeper),
+            match Box::pin(self.mount(volume)).await {
+                Ok((name, made, keeper)) => {
+                    self.volumes.insert(name, made);
+                    kept.extend(keeper);
+                }
                 Err((name, error)) => return self.not_mounted(failed(&name, &error)),
             }
         }
@@ -56,7 +59,15 @@ impl Worker {
     }
 
     /// Makes one volume; answers who keeps it up to date, if anything of it can change.
-    async fn mount(&self, volume: Volume) -> Result<Option<Keeper>, (String, VolumeError)> {
+    async fn mount(&self, volume: Volume) -> Result<(String, Made, Option<Keeper>), (String, VolumeError)> {
+        if let Some(source) = &volume.image {
+            let path = self.pod_dir().join("volumes").join(&volume.name);
+            let image = image::of_volume(&self.machine, &self.pod, source).await.map_err(VolumeError::Image);
+            return match image.and_then(|image| volumes::mount_image(&image, &path)) {
+                Ok(made) => Ok((volume.name, made, None)),
+                Err(error) => Err((volume.name, error)),
+            };
+        }
         let mut keeper = Keeper {
             path: self.pod_dir().join("volumes").join(&volume.name),
             follows_pod: volumes::follows_pod(&volume),
@@ -72,11 +83,12 @@ impl Worker {
         for source in volumes::sources(&keeper.volume, namespace) {
             keeper.sources.push(self.machine.cluster.follow(&source).await);
         }
-        if let Err(error) = keeper.set_up().await {
-            return Err((keeper.volume.name, error));
-        }
+        let made = match keeper.set_up().await {
+            Ok(made) => made,
+            Err(error) => return Err((keeper.volume.name, error)),
+        };
         let changes = keeper.follows_pod || keeper.due.is_some() || !keeper.sources.is_empty();
-        Ok(changes.then_some(keeper))
+        Ok((keeper.volume.name.clone(), made, changes.then_some(keeper)))
     }
 }
 
@@ -98,11 +110,12 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn set_up(&mut self) -> Result<(), VolumeError> {
+    async fn set_up(&mut self) -> Result<Made, VolumeError> {
         let (cluster, allocatable) = (&*self.machine.cluster, self.machine.allocatable);
         let context = volumes::Context { pod: &self.pod, cluster, allocatable };
-        self.due = volumes::set_up(&self.volume, &self.path, context).await?;
-        Ok(())
+        let made = volumes::set_up(&self.volume, &self.path, context).await?;
+        self.due = made.due;
+        Ok(made)
     }
 
     async fn run(mut self) {

@@ -19,6 +19,7 @@ use crate::restart;
 use crate::seams::Sandbox;
 use crate::state::{PodFailure, PodState};
 use crate::status;
+use crate::volumes::Made;
 
 /// As upstream's of an eviction that cannot wait.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ pub struct Worker {
     pub(super) tasks: JoinSet<()>,
     /// Probes and drains of the running instance, by container.
     pub(super) attached: BTreeMap<String, Vec<AbortHandle>>,
+    /// The pod's volumes as they were made, by name.
+    pub(super) volumes: BTreeMap<String, Made>,
     /// Who keep volumes up to date.
     pub(super) keepers: Vec<AbortHandle>,
     pub(super) status: StatusWriter,
@@ -59,7 +62,8 @@ impl Worker {
         let status = StatusWriter::new(&pod);
         let state = PodState { full_name, started_at, ..PodState::default() };
         let (tasks, attached, keepers) = (JoinSet::new(), BTreeMap::new(), Vec::new());
-        Self { machine, pod, state, inbox, outbox, tasks, attached, keepers, status, view }
+        let volumes = BTreeMap::new();
+        Self { machine, pod, state, inbox, outbox, tasks, attached, volumes, keepers, status, view }
     }
 
     /// Lives as long as anything of the pod does. `sandboxes` are what an earlier agent left of it.

@@ -6,7 +6,7 @@ use std::path::Path;
 use base_sys::mounts;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, Volume};
 
-use super::{VolumeError, own};
+use super::{VolumeError, is_mounted, own};
 use crate::container::resources::parse;
 
 /// `memory` is what the node's pods may use, in bytes.
@@ -33,12 +33,6 @@ pub(super) fn set_up(
     own(path, group)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(VolumeError::io("set the mode of", path))
-}
-
-fn is_mounted(path: &Path) -> Result<bool, VolumeError> {
-    let known = mounts::all().map_err(VolumeError::io("read the mounts at", path))?;
-    let path = path.canonicalize().map_err(VolumeError::io("resolve", path))?;
-    Ok(known.iter().any(|mounted| mounted.at == path))
 }
 
 /// The least of what the volume may take, what the pod's containers may (where each has a limit), and what the node has.

@@ -5,7 +5,9 @@
 
 mod empty_dir;
 mod files;
+mod image;
 mod mounts;
+mod persistent;
 mod projected;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::env::EnvError;
 
 pub use empty_dir::{limit_on_disk, used};
+pub use image::mount as mount_image;
 pub use mounts::mounts;
 pub use projected::{follows_pod, sources};
 
@@ -42,6 +45,21 @@ pub enum VolumeError {
     Undefined(String),
     #[error("cannot {operation} {path}", path = path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("persistentvolumeclaim {0:?} not found")]
+    NoClaim(String),
+    #[error("PVC is not bound")]
+    NotBound,
+    #[error("persistentvolume {0:?} not found")]
+    NoVolume(String),
+    #[error("persistentvolume {volume:?} is not bound to claim {claim:?}")]
+    OtherClaim { volume: String, claim: String },
+    #[error("no matching NodeSelectorTerms of persistentvolume {0:?}")]
+    OtherNode(String),
+    #[error("path {0:?} does not exist")]
+    NoPath(String),
+    /// As its pull tells.
+    #[error("{0}")]
+    Image(String),
     #[error("cannot read its source")]
     Cluster(#[from] ClusterError),
 }
@@ -74,15 +92,41 @@ impl Context<'_> {
     }
 }
 
-/// Makes the volume at `path`, or brings it up to date. Answers after how long to do it again: tokens age.
-pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Result<Option<Duration>, VolumeError> {
+/// A volume that is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Where what it holds is.
+    pub root: PathBuf,
+    /// Also where a container would write.
+    pub read_only: bool,
+    /// After how long to make it again: tokens age.
+    pub due: Option<Duration>,
+}
+
+impl Made {
+    fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), read_only: false, due: None }
+    }
+}
+
+/// Makes the volume, at `path` where it is the pod's own, or brings it up to date.
+pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Result<Made, VolumeError> {
     let group = context.group();
     if let Some(source) = &volume.empty_dir {
         let spec = context.pod.spec.as_ref();
-        return empty_dir::set_up(source, path, spec, group, context.allocatable.1).map(|()| None);
+        return empty_dir::set_up(source, path, spec, group, context.allocatable.1).map(|()| Made::at(path));
     }
     if let Some(source) = &volume.host_path {
-        return host_path(source).map(|()| None);
+        return host_path(source).map(|()| Made::at(&source.path));
+    }
+    if let Some(source) = &volume.persistent_volume_claim {
+        let made = Box::pin(persistent::set_up(&source.claim_name, context)).await?;
+        return Ok(Made { read_only: source.read_only == Some(true), ..made });
+    }
+    if volume.ephemeral.is_some() {
+        let pod = context.pod.metadata.name.as_deref().unwrap_or_default();
+        let claim = api::volume::own_claim(pod, &volume.name);
+        return Box::pin(persistent::set_up(&claim, context)).await;
     }
     let (files, due) = match projected::single(volume) {
         Some((projection, mode)) => (projected::of(&projection, mode, context).await?.0, None),
@@ -91,7 +135,13 @@ pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Resul
             None => return Err(VolumeError::Unsupported(kind(volume))),
         },
     };
-    files::write(path, &files, group).map(|()| due)
+    // What the API server wrote is not the container's to change.
+    files::write(path, &files, group).map(|()| Made { root: path.to_owned(), read_only: true, due })
+}
+
+fn is_mounted(path: &Path) -> Result<bool, VolumeError> {
+    let path = path.canonicalize().map_err(VolumeError::io("resolve", path))?;
+    base_sys::mounts::is_mounted(&path).map_err(VolumeError::io("read the mounts at", &path))
 }
 
 fn own(path: &Path, group: Option<u32>) -> Result<(), VolumeError> {

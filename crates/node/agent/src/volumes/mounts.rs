@@ -1,46 +1,35 @@
 //! What of a pod's volumes a container has mounted, and where.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
-use super::VolumeError;
+use super::{Made, VolumeError};
 use crate::env::expand;
 use crate::seams::{Access, Mount, Propagation};
 
 /// The mounts of one container, in the order of its volumeMounts.
 pub fn mounts(
-    pod: &Pod,
     container: &Container,
     env: &[(String, String)],
-    dir: &Path,
+    made: &BTreeMap<String, Made>,
 ) -> Result<Vec<Mount>, VolumeError> {
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
-        let volume = volumes.iter().find(|volume| volume.name == mount.name);
-        let volume = volume.ok_or_else(|| VolumeError::Undefined(mount.name.clone()))?;
-        let root = match &volume.host_path {
-            Some(source) => PathBuf::from(&source.path),
-            None => dir.join(&volume.name),
-        };
+        let volume = made.get(&mount.name).ok_or_else(|| VolumeError::Undefined(mount.name.clone()))?;
+        let root = volume.root.clone();
         let source = match within(mount, env)? {
             Some(path) => sub_path(&root, &path)?,
             None => root,
         };
-        // What the API server wrote is not the container's to change.
-        let managed = volume.config_map.is_some()
-            || volume.secret.is_some()
-            || volume.projected.is_some()
-            || volume.downward_api.is_some();
         mounts.push(Mount {
             source,
             target: PathBuf::from(&mount.mount_path),
             access: match mount.recursive_read_only.as_deref() {
                 // Every kernel that this runs on can.
                 Some("Enabled" | "IfPossible") if mount.read_only == Some(true) => Access::ReadOnlyRecursive,
-                _ if mount.read_only == Some(true) || managed => Access::ReadOnly,
+                _ if mount.read_only == Some(true) || volume.read_only => Access::ReadOnly,
                 _ => Access::ReadWrite,
             },
             propagation: match mount.mount_propagation.as_deref() {

@@ -29,7 +29,7 @@ async fn set(volume: Value, dir: &Path) -> Result<Option<Duration>, String> {
     let pod = pod(volume, mount());
     let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
     let context = Context { pod: &pod, cluster: &*world, allocatable: (2000, 1 << 30) };
-    set_up(volume, &dir.join(&volume.name), context).await.map_err(|error| chain(&error))
+    set_up(volume, &dir.join(&volume.name), context).await.map(|made| made.due).map_err(|error| chain(&error))
 }
 
 #[tokio::test]
@@ -99,18 +99,51 @@ async fn resources_of_a_container_become_files() {
 
 #[test]
 fn mounts_point_into_the_volumes() {
-    let dir = tempfile::tempdir().unwrap();
-    let one = |volume, mount| {
-        let pod = pod(volume, mount);
-        mounts(&pod, &pod.spec.as_ref().unwrap().containers[0], &[], dir.path())
+    let one = |made: Made, mount| {
+        let pod = pod(json!({"emptyDir": {}}), mount);
+        let made = std::collections::BTreeMap::from([("v".to_owned(), made)]);
+        mounts(&pod.spec.as_ref().unwrap().containers[0], &[], &made)
     };
-    let plain = &one(json!({"emptyDir": {}}), mount()).unwrap()[0];
-    assert_eq!((plain.source.clone(), plain.access), (dir.path().join("v"), Access::ReadWrite));
-    let host = &one(json!({"hostPath": {"path": "/srv"}}), mount()).unwrap()[0];
-    assert_eq!(host.source, Path::new("/srv"));
-    assert_eq!(one(json!({"secret": {"secretName": "s"}}), mount()).unwrap()[0].access, Access::ReadOnly);
-    let unknown = one(json!({"emptyDir": {}}), json!({"name": "w", "mountPath": "/x"})).unwrap_err();
+    let plain = &one(Made::at("/v"), mount()).unwrap()[0];
+    assert_eq!((plain.source.clone(), plain.access), (PathBuf::from("/v"), Access::ReadWrite));
+    let managed = Made { read_only: true, ..Made::at("/v") };
+    assert_eq!(one(managed, mount()).unwrap()[0].access, Access::ReadOnly);
+    let unknown = one(Made::at("/v"), json!({"name": "w", "mountPath": "/x"})).unwrap_err();
     assert_eq!(unknown.to_string(), "volume \"w\" is not defined in the pod");
+}
+
+#[tokio::test]
+async fn a_claim_is_the_directory_of_its_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let path = dir.path().join("storage/pvc-1");
+    let add = |phase: &str, uid: &str, node: &str| {
+        let host = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [node]});
+        let claim = json!({"metadata": {"uid": "u"}, "spec": {"volumeName": "pvc-1"}, "status": {"phase": phase}});
+        let volume = json!({"metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": "sampan.io/local-path"}},
+            "spec": {"claimRef": {"uid": uid}, "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}}}});
+        let mut state = world.state.lock().unwrap();
+        state.claims.insert("c".into(), serde_json::from_value(claim).unwrap());
+        state.volumes.insert("pvc-1".into(), serde_json::from_value(volume).unwrap());
+    };
+    let set = async |name: &str| {
+        let pod = pod(json!({"persistentVolumeClaim": {"claimName": name, "readOnly": true}}), mount());
+        let volume = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0].clone();
+        let context = Context { pod: &pod, cluster: &*world, allocatable: (0, 0) };
+        set_up(&volume, &dir.path().join("v"), context).await.map_err(|error| chain(&error))
+    };
+    assert_eq!(set("c").await, Err("persistentvolumeclaim \"c\" not found".into()));
+    add("Pending", "u", "one");
+    assert_eq!(set("c").await, Err("PVC is not bound".into()));
+    add("Bound", "other", "one");
+    assert_eq!(set("c").await, Err("persistentvolume \"pvc-1\" is not bound to claim \"c\"".into()));
+    add("Bound", "u", "two");
+    assert_eq!(set("c").await, Err("no matching NodeSelectorTerms of persistentvolume \"pvc-1\"".into()));
+    assert!(!path.exists());
+    add("Bound", "u", "one");
+    assert_eq!(set("c").await, Ok(Made { read_only: true, ..Made::at(&path) }));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o777);
 }
 
 #[tokio::test]

@@ -128,7 +128,8 @@ async fn bad_requests_are_errors() {
     assert!(error.contains("mount the image's layers: No such file"), "{error}");
 
     let mut volume = host.container("volume", "true");
-    volume.mounts = vec![node_oci::Mount { source: "/does/not/exist".into(), target: "/v".into(), readonly: false }];
+    volume.mounts =
+        vec![node_oci::Mount { source: "/does/not/exist".into(), target: "/v".into(), ..node_oci::Mount::default() }];
     runtime.create_container("s", volume).await.unwrap();
     let error = runtime.start_container("volume").await.unwrap_err().to_string();
     assert!(error.contains("/does/not/exist") && error.contains("No such file"), "{error}");

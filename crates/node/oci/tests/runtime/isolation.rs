@@ -125,7 +125,7 @@ async fn users_capabilities_and_paths_are_restricted() {
     let volume = host.directory.path().join("volume");
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("given"), "given\n").unwrap();
-    spec.mounts = vec![Mount { source: volume.clone(), target: "/tmp/volume".into(), readonly: false }];
+    spec.mounts = vec![Mount { source: volume.clone(), target: "/tmp/volume".into(), ..Mount::default() }];
     run(&runtime, &mut events, "s", spec).await;
     assert_eq!(
         host.logged("root", "stdout"),
@@ -136,7 +136,7 @@ async fn users_capabilities_and_paths_are_restricted() {
     assert_eq!(std::fs::read_to_string(volume.join("file")).unwrap(), "x\n");
 
     let mut spec = host.container("reader", "echo x > /v/file; echo $?");
-    spec.mounts = vec![Mount { source: volume, target: "/v".into(), readonly: true }];
+    spec.mounts = vec![Mount { source: volume, target: "/v".into(), readonly: true, ..Mount::default() }];
     run(&runtime, &mut events, "s", spec).await;
     assert_eq!(host.logged("reader", "stdout"), ["1"]);
 }
