@@ -74,6 +74,14 @@ pub(crate) fn forwarding(route: &mut Route, addresses: &[IpAddr]) -> Result<Vec<
     Ok(parameters)
 }
 
+/// Connection tracking that does not take a packet outside of the window it expects for one of no connection: such a
+/// packet of a translated connection would keep its untranslated address, and whoever gets it resets the connection. A
+/// kernel that tracks nothing has no such parameter.
+pub(crate) fn liberal() -> Option<Parameter> {
+    const NAME: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
+    sysctl::read(NAME).is_ok().then(|| (NAME.to_owned(), "1".to_owned()))
+}
+
 /// Sets the parameters for `user`, beside those of before. Idempotent.
 pub(crate) fn acquire(directory: &Path, user: &str, parameters: &[Parameter]) -> Result<(), Error> {
     change(directory, |record| {

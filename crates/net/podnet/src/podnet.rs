@@ -215,7 +215,9 @@ impl PodNetConfig {
     pub fn prepare_node(&self) -> Result<(), Error> {
         let mut route = Route::open()?;
         let families: Vec<IpAddr> = self.networks.iter().map(|network| network.node_ip).collect();
-        host::acquire(&self.host_state_dir, &self.interface_prefix, &host::forwarding(&mut route, &families)?)?;
+        let mut parameters = host::forwarding(&mut route, &families)?;
+        parameters.extend(host::liberal());
+        host::acquire(&self.host_state_dir, &self.interface_prefix, &parameters)?;
         for network in &self.networks {
             host::add_service_route(&mut route, network)?;
         }

@@ -59,7 +59,12 @@ fn state_of_this_namespace() -> String {
     let run = |program: &str, arguments: &[&str]| {
         String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()
     };
-    let parameters = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/uplink/accept_ra"];
+    let parameters = [
+        "ipv4/ip_forward",
+        "ipv6/conf/all/forwarding",
+        "ipv6/conf/uplink/accept_ra",
+        "netfilter/nf_conntrack_tcp_be_liberal",
+    ];
     let parameters = parameters.map(|name| std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap());
     [
         run("ip", &["-j", "link"]),
@@ -180,6 +185,7 @@ fn teardown_leaves_nothing() {
         };
         PodNet::open(other.clone()).unwrap();
         assert_ne!(state_of_this_namespace(), before);
+        assert_eq!(base_sys::sysctl::read("net/netfilter/nf_conntrack_tcp_be_liberal").unwrap(), "1");
 
         PodNet::remove_all(&other).unwrap();
         assert_eq!(base_sys::sysctl::read("net/ipv4/ip_forward").unwrap(), "1", "the first still needs it");
