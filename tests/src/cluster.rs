@@ -36,6 +36,8 @@ pub struct Options {
     pub nodes: usize,
     /// Of [`Options::nodes`]: `--ip-family`.
     pub ip_family: Option<&'static str>,
+    /// What is done to the node's host before Sampan comes; the test takes it back.
+    pub prepare: Option<fn(&Namespace) -> Result<()>>,
 }
 
 impl Options {
@@ -94,6 +96,9 @@ impl Cluster {
             let size = format!("size={size}m");
             mount(Some("disk"), &disk, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
                 .context("mounting a disk")?;
+        }
+        if let Some(prepare) = cluster.options.prepare {
+            prepare(&cluster.namespace)?;
         }
         for name in cluster.options.images.clone() {
             cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok();
@@ -180,6 +185,30 @@ impl Cluster {
     pub fn node_process(&self, name: &str) -> Result<Pid> {
         let text = std::fs::read_to_string(self.data_dir().join(format!("{name}.pid")))?;
         Ok(Pid::from_raw(text.trim().parse().context("a process id")?))
+    }
+
+    /// Kills the process of a node of [`Options::nodes`], does something, and starts it again as it was.
+    pub fn restart_node(&self, node: &Node, meanwhile: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let pid = self.node_process(&node.name)?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).context("reading a node's command line")?;
+        let line = String::from_utf8(line).context("a node's command line")?;
+        let arguments = line.trim_end_matches('\0').split('\0').skip(1);
+        kill(pid, Signal::SIGKILL).context("killing a node's process")?;
+        let gone = || {
+            ensure!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "process {pid} is still there");
+            Ok(())
+        };
+        crate::eventually("the end of a node's process", gone);
+        meanwhile(&self.data_dir().join(&node.name))?;
+        let log = File::options().append(true).open(self.data_dir().join(format!("{}.log", node.name)))?;
+        let mut command = Namespace::command_in(&node.namespace, self.binary());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut child = command.spawn().context("starting a node's process")?;
+        std::fs::write(self.data_dir().join(format!("{}.pid", node.name)), child.id().to_string())?;
+        // It outlives this call; who waits for it lets it go when it ends.
+        std::thread::spawn(move || child.wait());
+        Ok(())
     }
 
     fn binary(&self) -> PathBuf {

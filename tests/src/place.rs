@@ -30,6 +30,11 @@ impl Place {
         Self::open(Path::new("/run/netns").join(&cluster.namespace.outside).as_path())
     }
 
+    /// By the name of the namespace.
+    pub fn named(name: &str) -> Result<Self> {
+        Self::open(&Path::new("/run/netns").join(name))
+    }
+
     /// The network namespace of a running pod of the default namespace.
     pub fn pod(cluster: &Cluster, pod: &str) -> Result<Self> {
         let processes = processes(cluster, pod)?;

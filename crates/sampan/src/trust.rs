@@ -68,7 +68,11 @@ impl Trust {
 
     /// TLS of a client of servers of this authority, that shows `own` to whoever asks.
     pub fn client(&self, own: Arc<dyn ResolvesClientCert>) -> Result<rustls::ClientConfig> {
-        Ok(rustls::ClientConfig::builder().with_root_certificates(self.roots()?).with_client_cert_resolver(own))
+        let mut config =
+            rustls::ClientConfig::builder().with_root_certificates(self.roots()?).with_client_cert_resolver(own);
+        // A resumed session shows the certificate that it began with: after that one's end the node would be nobody.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(config)
     }
 }
 

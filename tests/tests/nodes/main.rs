@@ -1,6 +1,7 @@
 //! Several nodes on one machine, each in a network namespace of its own: what crosses nodes.
 
 mod balancers;
+mod certificates;
 mod gone;
 mod joining;
 mod matrix;
