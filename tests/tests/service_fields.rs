@@ -115,6 +115,46 @@ fn endpoints_made_by_hand_are_mirrored_and_served() {
 }
 
 #[test]
+fn endpoints_of_many_slices_made_by_hand_are_all_served() {
+    on_a_cluster(Options::default(), |cluster| {
+        cluster.apply(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: many}\nspec: {ports: [{name: http, port: 80, targetPort: 8080}]}",
+        )?;
+        let mut wanted = BTreeSet::new();
+        // The last one of the second slice does not serve.
+        for (slice, count) in [(1_u8, 100_u8), (2, 51)] {
+            let endpoint = |last: u8| {
+                let ready = (slice, last) != (2, 51);
+                serde_json::json!({"addresses": [format!("10.99.{slice}.{last}")], "conditions": {"ready": ready}})
+            };
+            let ips = (1..=count).filter(|last| (slice, *last) != (2, 51));
+            wanted.extend(ips.map(|last| SocketAddr::new([10, 99, slice, last].into(), 8080)));
+            let object = serde_json::json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {"name": format!("many-{slice}"), "labels": {"kubernetes.io/service-name": "many"}},
+                "ports": [{"name": "http", "port": 8080}],
+                "endpoints": (1..=count).map(endpoint).collect::<Vec<_>>(),
+            });
+            cluster.apply(&object.to_string())?;
+        }
+        let address = cluster.service("many")?;
+        eventually("a hundred and fifty", || {
+            let programmed = cluster.programmed(address)?.context("not there")?;
+            ensure!(programmed == wanted, "{} of {}", programmed.len(), wanted.len());
+            Ok(())
+        });
+        cluster.kubectl(&["delete", "endpointslice", "many-1"])?.ok();
+        wanted.retain(|one| one.ip() >= IpAddr::from([10, 99, 2, 0]));
+        eventually("those of the other", || {
+            let programmed = cluster.programmed(address)?.context("not there")?;
+            ensure!(programmed == wanted, "{} of {}", programmed.len(), wanted.len());
+            Ok(())
+        });
+        Ok(())
+    });
+}
+
+#[test]
 fn of_two_services_with_one_external_address_the_older_has_it_and_the_other_is_told() {
     on_a_cluster(Options::tutorial(), |cluster| {
         // The first by name, where both are made within one second.

@@ -24,14 +24,14 @@ fn with_services(arguments: &[&str], names: &[&str]) -> Result<Cluster> {
     Ok(cluster)
 }
 
-fn addresses(cluster: &Cluster, service: &str) -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses(cluster: &Cluster, service: &str) -> Result<Vec<IpAddr>> {
     let service = cluster.object(&["service", service])?;
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten();
     ingress.map(|one| one["ip"].as_str().context("an ip")?.parse().context("an address")).collect()
 }
 
 /// The nodes that have an address on their link.
-fn holders(cluster: &Cluster, address: IpAddr) -> Result<Vec<Node>> {
+pub(crate) fn holders(cluster: &Cluster, address: IpAddr) -> Result<Vec<Node>> {
     let mut holders = Vec::new();
     for node in cluster.nodes()? {
         let shown = run("ip", &["-n", &node.namespace, "-o", "address", "show", "to", &address.to_string()])?;

@@ -2,6 +2,8 @@
 
 mod balancers;
 mod certificates;
+mod distribution;
+mod families;
 mod gone;
 mod joining;
 mod matrix;

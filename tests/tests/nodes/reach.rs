@@ -8,14 +8,14 @@ use tests::{Cluster, Place, eventually, get, must};
 use crate::{one_on_each, three, three_of};
 
 /// Who answered, and whom it saw.
-fn ask(place: &Place, address: SocketAddr) -> Result<(String, IpAddr)> {
+pub(crate) fn ask(place: &Place, address: SocketAddr) -> Result<(String, IpAddr)> {
     let answer = place.run(|| get(address, "/"))?;
     let (name, seen) = answer.body.trim().split_once(' ').with_context(|| format!("{:?}", answer.body))?;
     Ok((name.to_owned(), seen.parse().context("an address")?))
 }
 
 /// Everybody reaches every address of every pod; pods are seen by their own addresses.
-fn everybody_reaches_every_pod(cluster: &Cluster) -> Result<()> {
+pub(crate) fn everybody_reaches_every_pod(cluster: &Cluster) -> Result<()> {
     let mut pods = Vec::new();
     for (name, _) in one_on_each(cluster)?.into_values() {
         let ips = cluster.pod_ips(&name)?;
