@@ -8,6 +8,7 @@ use base_sys::route::IpCidr;
 use clap::{Args, Parser, Subcommand};
 use control_controllers::Pool;
 use control_resources::NodePortRange;
+use node_agent::Reserved;
 
 /// Kubernetes for connecting applications with services, in one binary.
 ///
@@ -176,6 +177,18 @@ pub struct NodeOptions {
     /// Addresses of this node for the outside, such as a NAT router's in front of it [default: none].
     #[arg(long, env = "SAMPAN_NODE_EXTERNAL_IP", value_name = "IPS", value_delimiter = ',')]
     pub node_external_ip: Vec<IpAddr>,
+
+    /// What of this machine is kept for the system: cpu=…,memory=…,ephemeral-storage=…,pid=… [default: nothing].
+    #[arg(long, env = "SAMPAN_SYSTEM_RESERVED", default_value = "", hide_default_value = true, value_name = "AMOUNTS", value_parser = Reserved::parse)]
+    pub system_reserved: Reserved,
+
+    /// What is kept for this program, likewise [default: nothing].
+    #[arg(long, env = "SAMPAN_KUBE_RESERVED", default_value = "", hide_default_value = true, value_name = "AMOUNTS", value_parser = Reserved::parse)]
+    pub kube_reserved: Reserved,
+
+    /// How many processes one pod may have [default: as many as there may be].
+    #[arg(long, env = "SAMPAN_POD_MAX_PIDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pod_max_pids: Option<u32>,
 
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]

@@ -12,7 +12,7 @@ use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
 use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig};
-use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Providers, Versions, seams};
+use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
@@ -34,6 +34,9 @@ pub struct Node {
     /// The node's addresses for the outside.
     pub external_ips: Vec<IpAddr>,
     pub registries: PathBuf,
+    /// What of the machine is not for pods.
+    pub reserved: Reserved,
+    pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
@@ -186,6 +189,8 @@ impl Node {
             tls: Arc::clone(&self.tls),
             kubelet_port: self.kubelet_port,
             max_pods: 110,
+            reserved: self.reserved.clone(),
+            pod_max_pids: self.pod_max_pids,
             credential_providers: Arc::clone(&self.credential_providers),
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),

@@ -154,6 +154,8 @@ impl Plan {
             node_ips: self.node_ips,
             facts,
             registries: options.node.private_registry.clone(),
+            reserved: options.node.system_reserved.and(&options.node.kube_reserved),
+            pod_max_pids: options.node.pod_max_pids,
             credential_providers: node::credential_providers(&options.node)?,
             cni: PlugIns::of(&options.node.cni)?,
             tls: Arc::new(authority.trust.server(leaf.shown()?)?),

@@ -1,14 +1,18 @@
 //! The quality-of-service class: who is evicted last.
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 
 use super::{containers, requests};
 
 /// Upstream's `ComputePodQOS`, from cpu and memory alone.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
-    for container in containers::all(spec) {
-        let resources = container.resources.as_ref();
+    // What is said for the pod as a whole goes before what its containers say.
+    let said: Vec<Option<&ResourceRequirements>> = match requests::set_for_pod(spec) {
+        true => vec![spec.resources.as_ref()],
+        false => containers::all(spec).map(|container| container.resources.as_ref()).collect(),
+    };
+    for resources in said {
         let asked = requests::amounts(resources.and_then(|resources| resources.requests.as_ref()));
         let most = requests::amounts(resources.and_then(|resources| resources.limits.as_ref()));
         for name in ["cpu", "memory"] {
@@ -34,6 +38,20 @@ mod tests {
 
     fn class(containers: Value) -> &'static str {
         qos_class(&serde_json::from_value(json!({"containers": containers})).expect("a pod spec"))
+    }
+
+    #[test]
+    fn the_pods_own_resources_decide() {
+        let whole = |resources: Value| {
+            let best_effort = json!([{"name": "a"}]);
+            qos_class(
+                &serde_json::from_value(json!({"containers": best_effort, "resources": resources})).expect("a spec"),
+            )
+        };
+        assert_eq!(whole(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+        assert_eq!(whole(json!({"limits": {"cpu": "1"}})), "Burstable");
+        assert_eq!(whole(json!({"requests": {"cpu": "1", "memory": "1Gi"}})), "Burstable");
+        assert_eq!(whole(json!({})), "BestEffort");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::node_selector::NodeSelection;
 use api::volume::{self, Use};
 use base_meta::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery_client::ObjectKey;
 
@@ -48,26 +48,9 @@ impl PodFacts {
         let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
         let nodes = NodeSelection::of(&spec);
         let claims = volume::uses(&key.name, &spec);
-        let mut requests = Amounts::new();
-        for container in &spec.containers {
-            add(&mut requests, &container_requests(container));
-        }
-        // Init containers run one at a time before the others, so the largest counts; sidecars go on running.
-        let mut sidecars = Amounts::new();
-        let mut peak = Amounts::new();
-        for container in spec.init_containers.iter().flatten() {
-            let mut own = container_requests(container);
-            if container.restart_policy.as_deref() == Some("Always") {
-                add(&mut sidecars, &own);
-                own.clone_from(&sidecars);
-            } else {
-                add(&mut own, &sidecars);
-            }
-            raise(&mut peak, &own);
-        }
-        add(&mut requests, &sidecars);
-        raise(&mut requests, &peak);
-        add(&mut requests, &amounts(spec.overhead.as_ref()));
+        let requests = api::pod::requests::requests(&spec);
+        let mut requests: Amounts =
+            requests.into_iter().map(|(name, amount)| (name, amount.milli_value().into())).collect();
         *requests.entry("pods".into()).or_default() += 1000;
         let host_network = spec.host_network == Some(true);
         let host_ports = spec
@@ -121,10 +104,6 @@ impl NodeFacts {
     }
 }
 
-fn container_requests(container: &Container) -> Amounts {
-    amounts(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
-}
-
 fn amounts(list: Option<&BTreeMap<String, Text>>) -> Amounts {
     // Validation lets no other text in.
     list.into_iter()
@@ -136,12 +115,5 @@ fn amounts(list: Option<&BTreeMap<String, Text>>) -> Amounts {
 pub fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         *to.entry(name.clone()).or_default() += amount;
-    }
-}
-
-fn raise(to: &mut Amounts, floor: &Amounts) {
-    for (name, amount) in floor {
-        let present = to.entry(name.clone()).or_default();
-        *present = (*present).max(*amount);
     }
 }

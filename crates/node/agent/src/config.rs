@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base_sys::ip::HostIps;
 
 use crate::credentials::Providers;
+use crate::node::Reserved;
 
 #[derive(Clone)]
 pub struct AgentConfig {
@@ -26,6 +27,10 @@ pub struct AgentConfig {
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
     pub max_pods: u32,
+    /// What of the machine is not for pods.
+    pub reserved: Reserved,
+    /// Processes of one pod; `None`: as many as there may be.
+    pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,
     pub versions: Versions,
 }

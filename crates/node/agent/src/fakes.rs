@@ -18,13 +18,16 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, Report};
 use crate::config::{AgentConfig, Versions};
+use crate::container::resources::Bounds;
 use crate::env::ServiceLinks;
 use crate::files::HostResolver;
 use crate::followed::{FakeObject, Following, Source};
+use crate::node::Reserved;
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
-    Policies, PullError, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Wiring, Withdrawals, label,
+    Policies, PullError, Resources, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Wiring,
+    Withdrawals, label,
 };
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -100,6 +103,7 @@ impl World {
             clock: self.clock.clone(),
             host_resolver: HostResolver::default(),
             allocatable: (2000, 1 << 30),
+            bounds: Bounds { memory: 1 << 30, ..Bounds::default() },
             pods: Pods::default(),
             routes: Routes::default(),
             sessions: base_tasks::Tasks::root("test"),
@@ -201,6 +205,8 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         tls: Arc::new(tls),
         kubelet_port: 0,
         max_pods: 110,
+        reserved: Reserved::default(),
+        pod_max_pids: None,
         credential_providers: Arc::default(),
         versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
     }
@@ -330,6 +336,11 @@ impl Runtime for World {
     async fn listens(&self, _: &str, ports: &[u16]) -> Result<bool, SeamError> {
         let state = self.state.lock().unwrap();
         Ok(ports.iter().all(|port| state.listeners.contains_key(port)))
+    }
+
+    async fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), SeamError> {
+        self.call(format!("limit {group} {}", resources.cpu_shares));
+        Ok(())
     }
 
     async fn usage(&self, _: bool) -> Result<Vec<SandboxUsage>, SeamError> {

@@ -53,9 +53,11 @@ pub use config::{AgentConfig, Versions};
 pub use credentials::{Providers, ProvidersError};
 pub use error::Error;
 pub use node::join as register;
+pub use node::{Reserved, ReservedError};
 
 use crate::clock::Clock;
 use crate::cluster::ApiServer;
+use crate::container::resources::Bounds;
 use crate::files::HostResolver;
 use crate::pods::{Machine, Pods, Routes, Supervisor};
 use crate::seams::{Images, Network, Policies, Runtime, RuntimeEvent, Withdrawals};
@@ -80,6 +82,13 @@ pub async fn run(
     let withdrawals = Arc::new(planes::Everywhere { local: withdrawals, planes: planes.clone() });
     // A host without the file resolves nothing; its pods then inherit nothing.
     let resolver = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    let allocatable = node::allocatable(&config, &facts);
+    let bounds = Bounds {
+        memory: facts.memory,
+        page_sizes: facts.huge_pages.keys().copied().collect(),
+        pod_pids: config.pod_max_pids.map(i64::from),
+    };
+    let all_pods = node::of_all_pods(&config, &facts);
     let machine = Arc::new(Machine {
         runtime,
         images,
@@ -89,7 +98,8 @@ pub async fn run(
         cluster: Arc::new(ApiServer::new(&tasks, client.clone(), &config.node_name)),
         clock: Clock::wall(),
         host_resolver: HostResolver::parse(&resolver),
-        allocatable: (facts.cpu_milli, facts.memory),
+        allocatable,
+        bounds,
         pods: Pods::default(),
         routes: Routes::default(),
         sessions: tasks.child("sessions"),
@@ -101,6 +111,6 @@ pub async fn run(
     node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), machine.network.trouble());
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client), selector, pods::project);
-    Supervisor::new(&tasks, machine).run(pods, events).await?;
+    Supervisor::new(&tasks, machine, all_pods).run(pods, events).await?;
     Ok(())
 }

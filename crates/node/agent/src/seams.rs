@@ -86,6 +86,10 @@ pub struct SandboxSpec {
     /// In a user namespace of its own.
     pub own_users: bool,
     pub sysctls: BTreeMap<String, String>,
+    /// The cgroup that holds the pod's; see [`Runtime::limit_group`].
+    pub cgroup_parent: String,
+    /// Of the pod's own cgroup.
+    pub resources: Resources,
 }
 
 /// Which processes the containers see.
@@ -174,6 +178,11 @@ pub struct Resources {
     pub cpu_period: u64,
     /// Bytes; `None` is unlimited.
     pub memory_limit: Option<i64>,
+    /// Processes; `None` is unlimited.
+    pub pids_limit: Option<i64>,
+    /// Bytes by the size of the page in bytes.
+    pub huge_pages: BTreeMap<u64, u64>,
+    /// Of containers.
     pub oom_score_adj: i32,
 }
 
@@ -350,6 +359,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn dial(&self, sandbox: &str, port: u16) -> Result<Connection, SeamError>;
     /// Whether every one of the TCP ports has a listener in the sandbox; found out without a connection.
     async fn listens(&self, sandbox: &str, ports: &[u16]) -> Result<bool, SeamError>;
+    /// Bounds a cgroup that pods share, which it makes; by its path below our own.
+    async fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), SeamError>;
     /// What every sandbox uses; `disk`: also what its containers have written, which takes a walk.
     async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError>;
 }

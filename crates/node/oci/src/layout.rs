@@ -29,6 +29,12 @@ pub(crate) struct SandboxRecord {
     pub(crate) cgroup_root: String,
 }
 
+impl SandboxRecord {
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        crate::cgroup::pod(&self.cgroup_root, &self.spec.cgroup_parent, &self.spec.uid)
+    }
+}
+
 /// `spec.json` of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {

@@ -33,6 +33,8 @@ pub struct SandboxSpec {
     pub id: String,
     pub namespace: String,
     pub name: String,
+    /// The cgroup below the data directory's that holds the pod's, e.g. `kubepods/burstable`; empty: the data directory's own.
+    pub cgroup_parent: String,
     /// The pod's uid; names its cgroup `pod<uid>`.
     pub uid: String,
     pub attempt: u32,
@@ -79,6 +81,8 @@ pub struct Resources {
     /// Bytes.
     pub memory_limit: Option<i64>,
     pub pids_limit: Option<i64>,
+    /// Bytes by the size of the page in bytes. A size that the host cannot bound is an error only where it is more than 0.
+    pub huge_pages: BTreeMap<u64, u64>,
     /// −1000 to 1000; of containers only. Clamped, with a warning, where the kernel refuses to lower it.
     pub oom_score_adj: Option<i32>,
 }

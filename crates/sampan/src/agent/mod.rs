@@ -68,6 +68,8 @@ pub async fn run(options: Agent) -> Result<()> {
         facts,
         external_ips: options.node.node_external_ip.clone(),
         registries: options.node.private_registry.clone(),
+        reserved: options.node.system_reserved.and(&options.node.kube_reserved),
+        pod_max_pids: options.node.pod_max_pids,
         credential_providers: node::credential_providers(&options.node)?,
         cni: PlugIns::of(&options.node.cni)?,
         tls: Arc::new(joined.trust.server(serving.clone())?),

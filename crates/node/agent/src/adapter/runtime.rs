@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use crate::adapter::{dial, listening};
 use crate::seams::{
     Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Exit, Processes,
-    Propagation, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, TerminalSize,
-    Usage, label,
+    Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams,
+    TerminalSize, Usage, label,
 };
 use crate::stats;
 
@@ -113,7 +113,21 @@ fn sandbox_spec(spec: SandboxSpec) -> node_oci::SandboxSpec {
         },
         labels: spec.labels,
         sysctls: spec.sysctls,
+        cgroup_parent: spec.cgroup_parent,
+        resources: limits(spec.resources),
         ..node_oci::SandboxSpec::default()
+    }
+}
+
+fn limits(resources: Resources) -> node_oci::Resources {
+    node_oci::Resources {
+        cpu_shares: Some(resources.cpu_shares),
+        cpu_quota: resources.cpu_quota,
+        cpu_period: Some(resources.cpu_period).filter(|period| *period > 0),
+        memory_limit: resources.memory_limit,
+        pids_limit: resources.pids_limit,
+        huge_pages: resources.huge_pages,
+        oom_score_adj: Some(resources.oom_score_adj),
     }
 }
 
@@ -149,14 +163,7 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
         mounts: spec.mounts.into_iter().map(mount).collect(),
-        resources: node_oci::Resources {
-            cpu_shares: Some(resources.cpu_shares),
-            cpu_quota: resources.cpu_quota,
-            cpu_period: Some(resources.cpu_period),
-            memory_limit: resources.memory_limit,
-            oom_score_adj: Some(resources.oom_score_adj),
-            ..node_oci::Resources::default()
-        },
+        resources: limits(resources),
         log_path: Some(spec.log_path),
         log_limit: Some(node_oci::LogLimit { bytes: LOG_BYTES, files: LOG_FILES }),
         stop_signal: spec.labels.get(label::STOP_SIGNAL).filter(|signal| !signal.is_empty()).cloned(),
@@ -321,6 +328,11 @@ impl Runtime for OciRuntime {
     async fn listens(&self, id: &str, ports: &[u16]) -> Result<bool, SeamError> {
         let status = self.0.sandbox(id).await.map_err(|error| SeamError::new("find sandbox", id, error))?;
         listening::all(status.netns, id, ports).await
+    }
+
+    async fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), SeamError> {
+        let limited = self.0.limit_group(group, limits(resources.clone())).await;
+        limited.map_err(|error| SeamError::new("limit cgroup", group, error))
     }
 
     async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError> {

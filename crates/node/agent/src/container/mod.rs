@@ -14,6 +14,7 @@ use crate::env::expand;
 use crate::plan::spec_hash;
 use crate::seams::{ContainerSpec, Image, Mount, Seccomp, label};
 
+use resources::Bounds;
 pub use security::{SecurityError, seccomp_profile};
 
 /// All that one instance is made of.
@@ -29,8 +30,7 @@ pub struct Ingredients<'a> {
     pub log_path: PathBuf,
     pub seccomp: Option<Seccomp>,
     pub processes_of: Option<String>,
-    /// The node's memory in bytes, for the OOM score.
-    pub node_memory: i64,
+    pub bounds: &'a Bounds,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +75,7 @@ pub fn spec(ingredients: Ingredients<'_>) -> Result<ContainerSpec, ConfigError> 
         stdin_once: container.stdin_once == Some(true),
         log_path,
         security: security::security(spec, container, image, ingredients.seccomp)?,
-        resources: resources::resources(spec, container, ingredients.node_memory),
+        resources: resources::resources(spec, container, ingredients.bounds),
         processes_of: ingredients.processes_of,
     })
 }

@@ -26,7 +26,7 @@ fn make(pod_spec: Value, container: Value, image: &Image) -> Result<ContainerSpe
         log_path: "/logs/2.log".into(),
         seccomp: None,
         processes_of: None,
-        node_memory: 1000 << 20,
+        bounds: &resources::Bounds { memory: 1000 << 20, ..Default::default() },
     })
 }
 
@@ -69,8 +69,7 @@ fn labels_say_what_an_adopting_agent_needs() {
 #[test]
 fn resources_follow_upstreams_formulas() {
     let of = |resources: Value| make(json!({}), json!({"resources": resources}), &image()).unwrap().resources;
-    let best_effort =
-        Resources { cpu_shares: 2, cpu_quota: None, cpu_period: 100_000, memory_limit: None, oom_score_adj: 1000 };
+    let best_effort = Resources { cpu_shares: 2, cpu_period: 100_000, oom_score_adj: 1000, ..Resources::default() };
     assert_eq!(of(json!({})), best_effort);
     let limits = json!({"cpu": "500m", "memory": "100Mi"});
     let guaranteed = Resources {
@@ -79,6 +78,7 @@ fn resources_follow_upstreams_formulas() {
         cpu_period: 100_000,
         memory_limit: Some(100 << 20),
         oom_score_adj: -997,
+        ..Resources::default()
     };
     assert_eq!(of(json!({"limits": limits, "requests": limits})), guaranteed);
     let burstable = of(json!({"requests": {"cpu": "2", "memory": "250Mi"}}));

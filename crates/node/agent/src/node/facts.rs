@@ -1,5 +1,6 @@
 //! What this machine is and has, read once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -10,8 +11,12 @@ pub struct Facts {
     pub cpu_milli: i64,
     /// Bytes.
     pub memory: i64,
+    /// Bytes set aside as huge pages, by the size of the page in bytes; every size that the kernel has.
+    pub huge_pages: BTreeMap<u64, i64>,
     /// Bytes of the file system that holds the data directory.
     pub storage: i64,
+    /// How many processes there may be at once.
+    pub pid_max: i64,
     pub kernel: String,
     pub os_image: String,
     pub machine_id: String,
@@ -34,7 +39,9 @@ impl Facts {
         Ok(Self {
             cpu_milli: i64::try_from(cpus.get()).unwrap_or(1) * 1000,
             memory,
+            huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
             storage: i64::try_from(storage.blocks() * storage.fragment_size()).unwrap_or(i64::MAX),
+            pid_max: line("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX),
             kernel: line("/proc/sys/kernel/osrelease"),
             os_image: os_image(&release),
             machine_id: line("/etc/machine-id"),
@@ -51,6 +58,21 @@ impl Facts {
             other => other,
         }
     }
+}
+
+/// Of directories such as `hugepages-2048kB`.
+fn huge_pages(directory: &Path) -> BTreeMap<u64, i64> {
+    // A kernel without huge pages has no such directory.
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        let kibibytes: u64 = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let pages = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+        let pages: i64 = pages.trim().parse().ok()?;
+        let size = kibibytes.checked_mul(1024)?;
+        Some((size, pages.checked_mul(i64::try_from(size).ok()?)?))
+    };
+    entries.filter_map(size).collect()
 }
 
 /// `MemTotal` in bytes.
@@ -78,6 +100,19 @@ mod tests {
             "Debian GNU/Linux 12 (bookworm)"
         );
         assert_eq!(os_image(""), "Linux");
+    }
+
+    #[test]
+    fn huge_pages_are_counted_by_size() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, pages) in
+            [("hugepages-2048kB", "3\n"), ("hugepages-1048576kB", "0\n"), ("other", "9"), ("hugepages-4kB", "x")]
+        {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("nr_hugepages"), pages).unwrap();
+        }
+        assert_eq!(huge_pages(dir.path()), BTreeMap::from([(2 << 20, 6 << 20), (1 << 30, 0)]));
+        assert_eq!(huge_pages(&dir.path().join("none")), BTreeMap::new());
     }
 
     #[test]

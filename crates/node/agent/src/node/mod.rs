@@ -3,6 +3,7 @@
 mod facts;
 mod lease;
 mod object;
+mod reserved;
 mod storage;
 
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::planes::Planes;
 use crate::seams::chain;
 
 pub use facts::Facts;
+pub(crate) use object::{allocatable, of_all_pods};
+pub use reserved::{Reserved, ReservedError};
 
 /// Upstream's interval of a status report without news.
 const REPORT: Duration = Duration::from_secs(300);

@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::config::AgentConfig;
+use crate::container::resources;
 use crate::node::Facts;
+use crate::seams::Resources;
 
 /// In upstream's words.
 const HEALTHY: [(&str, &str, &str, &str); 3] = [
@@ -105,7 +107,7 @@ pub(super) fn status(
     let capacity = capacity(config, facts);
     NodeStatus {
         addresses: Some(addresses(config)),
-        allocatable: Some(capacity.clone()),
+        allocatable: Some(for_pods(config, facts)),
         capacity: Some(capacity),
         conditions: Some(conditions(old, trouble, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -135,14 +137,63 @@ fn addresses(config: &AgentConfig) -> Vec<NodeAddress> {
     internal.chain(external).chain([address("Hostname", config.node_name.clone())]).collect()
 }
 
+/// What is left for pods of an amount.
+fn less(capacity: Quantity, reserved: Option<Quantity>) -> Quantity {
+    let left = reserved.map_or(capacity, |reserved| capacity - reserved);
+    if left.is_negative() { Quantity::from_value(0, capacity.format()) } else { left }
+}
+
+/// CPU in thousandths and memory in bytes that pods may use.
+pub(crate) fn allocatable(config: &AgentConfig, facts: &Facts) -> (i64, i64) {
+    let all = for_pods(config, facts);
+    let of = |name: &str| all.get(name).and_then(|text| Quantity::parse(&text.0).ok()).unwrap_or_default();
+    (of("cpu").milli_value(), of("memory").value())
+}
+
+/// What bounds all pods together: the machine without what is reserved, where something is.
+pub(crate) fn of_all_pods(config: &AgentConfig, facts: &Facts) -> Resources {
+    let reserved = |name: &str| config.reserved.get(name);
+    let cpu = less(Quantity::from_milli(facts.cpu_milli, Format::DecimalSi), reserved("cpu"));
+    let memory =
+        reserved("memory").map(|memory| less(Quantity::from_value(facts.memory, Format::BinarySi), Some(memory)));
+    let pids = reserved("pid").map(|pids| less(Quantity::from_value(facts.pid_max, Format::DecimalSi), Some(pids)));
+    Resources {
+        cpu_shares: resources::shares(cpu.milli_value()),
+        memory_limit: memory.map(Quantity::value),
+        pids_limit: pids.map(Quantity::value),
+        ..Resources::default()
+    }
+}
+
+fn for_pods(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
+    let mut all = capacity(config, facts);
+    let pages = facts.huge_pages.values().sum();
+    for (name, text) in &mut all {
+        let Ok(amount) = Quantity::parse(&text.0) else { continue };
+        let mut left = less(amount, config.reserved.get(name));
+        if name == "memory" {
+            // Huge pages are no memory for anything else.
+            left = less(left, Some(Quantity::from_value(pages, Format::BinarySi)));
+        }
+        *text = Text(left.to_string());
+    }
+    all
+}
+
 fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
     let amount = |value, format| Text(Quantity::from_value(value, format).to_string());
-    BTreeMap::from([
+    let pages = facts.huge_pages.iter().map(|(size, bytes)| {
+        let size = Quantity::from_value(i64::try_from(*size).unwrap_or(i64::MAX), Format::BinarySi);
+        (format!("hugepages-{size}"), amount(*bytes, Format::BinarySi))
+    });
+    let mut all = BTreeMap::from([
         ("cpu".to_owned(), Text(Quantity::from_milli(facts.cpu_milli, Format::DecimalSi).to_string())),
         ("memory".to_owned(), amount(facts.memory, Format::BinarySi)),
         ("ephemeral-storage".to_owned(), amount(facts.storage, Format::BinarySi)),
         ("pods".to_owned(), amount(i64::from(config.max_pods), Format::DecimalSi)),
-    ])
+    ]);
+    all.extend(pages);
+    all
 }
 
 fn conditions(old: Option<&NodeStatus>, trouble: Option<&str>, now: Timestamp) -> Vec<NodeCondition> {

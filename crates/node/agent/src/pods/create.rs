@@ -111,7 +111,6 @@ impl Worker {
         if let Some(parent) = log_path.parent() {
             std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         }
-        let node_memory = machine.allocatable.1;
         let (seccomp, processes_of) = (self.seccomp(container)?, self.target_of(container)?);
         let ingredients = Ingredients {
             pod,
@@ -125,7 +124,7 @@ impl Worker {
             log_path,
             seccomp,
             processes_of,
-            node_memory,
+            bounds: &machine.bounds,
         };
         Ok(container::spec(ingredients)?)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use machinery_client::EventKind::Warning;
 
-use crate::container::{identifier, pod_labels};
+use crate::container::{identifier, pod_labels, resources};
 use crate::files;
 use crate::plan::Action;
 use crate::pods::create::remove_pod_files;
@@ -98,6 +98,8 @@ impl Worker {
 
     async fn make_sandbox(&self, id: &str, hostname: String) -> Result<Vec<IpAddr>, (SeamError, Left)> {
         let spec = self.pod.spec.clone().unwrap_or_default();
+        let cgroup_parent = resources::parent(&spec).to_owned();
+        let resources = resources::of_pod(&spec, &self.machine.bounds);
         let sysctls = spec.security_context.and_then(|security| security.sysctls).unwrap_or_default();
         let request = SandboxSpec {
             id: id.to_owned(),
@@ -111,6 +113,8 @@ impl Worker {
                 _ => Processes::Own,
             },
             own_users: spec.host_users == Some(false),
+            cgroup_parent,
+            resources,
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
         let sandbox = self.machine.runtime.create_sandbox(request).await.map_err(|error| (error, Left::Nothing))?;

@@ -1,6 +1,7 @@
 //! The pods of this node: one worker per pod, and the table that the node's API reads.
 
 mod adopt;
+mod classes;
 mod create;
 mod execute;
 mod fold;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::AgentConfig;
+use crate::container::resources::Bounds;
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
 use crate::seams::{Exit, Image, Images, Network, Policies, Runtime, Withdrawals};
@@ -51,6 +53,7 @@ pub struct Machine {
     pub host_resolver: HostResolver,
     /// CPU in thousandths and memory in bytes that pods may use.
     pub allocatable: (i64, i64),
+    pub bounds: Bounds,
     pub pods: Pods,
     /// Which worker hears of which sandbox.
     pub routes: Routes,

@@ -8,14 +8,16 @@ use k8s_openapi::api::core::v1::Pod;
 use machinery_client::{Change, Informer};
 use tokio::sync::mpsc;
 
+use crate::pods::classes::Classes;
 use crate::pods::create::remove_dir;
 use crate::pods::worker::Worker;
 use crate::pods::{Machine, Message};
-use crate::seams::{RuntimeEvent, Sandbox, SeamError, chain, label};
+use crate::seams::{Resources, RuntimeEvent, Sandbox, SeamError, chain, label};
 
 pub struct Supervisor {
     tasks: Tasks,
     machine: Arc<Machine>,
+    classes: Classes,
     workers: HashMap<String, mpsc::UnboundedSender<Message>>,
     ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
 }
@@ -28,9 +30,11 @@ pub fn project(mut pod: Pod) -> Option<Arc<Pod>> {
 }
 
 impl Supervisor {
-    pub fn new(tasks: &Tasks, machine: Arc<Machine>) -> Self {
+    /// `all`: what bounds all pods together.
+    pub fn new(tasks: &Tasks, machine: Arc<Machine>, all: Resources) -> Self {
         let tasks = tasks.child("pods");
-        Self { tasks, machine, workers: HashMap::new(), ended: mpsc::unbounded_channel() }
+        let classes = Classes::start(&tasks, Arc::clone(&machine.runtime), all);
+        Self { tasks, machine, classes, workers: HashMap::new(), ended: mpsc::unbounded_channel() }
     }
 
     /// Adopts what runs, removes what no pod owns any more, then follows both worlds.
@@ -71,6 +75,7 @@ impl Supervisor {
                 Some(event) = events.recv() => self.happened(event),
                 Some(uid) = self.ended.1.recv() => {
                     self.workers.remove(&uid);
+                    self.classes.ended(&uid);
                 }
                 else => return Ok(()),
             }
@@ -92,6 +97,7 @@ impl Supervisor {
 
     fn updated(&mut self, pod: Arc<Pod>, left: &mut HashMap<String, Vec<Sandbox>>) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
+        self.classes.seen(&uid, &pod);
         if let Some(worker) = self.workers.get(&uid) {
             // It may just have ended: then the pod is gone, too.
             let _ = worker.send(Message::Updated(pod));

@@ -1,4 +1,4 @@
-//! The cgroups of one data directory: `<cgroup root>/shims` and `<cgroup root>/pod<uid>/<container>`, in every
+//! The cgroups of one data directory: `<cgroup root>/shims` and `<cgroup root>/<parent>/pod<uid>/<container>`, in every
 //! mounted hierarchy (so that a service manager that tracks us in one of them does not count pods as ours).
 //! Works on v1, hybrid and v2 hosts.
 
@@ -27,8 +27,9 @@ pub(crate) fn shims(root: &str) -> PathBuf {
     Path::new(root).join("shims")
 }
 
-pub(crate) fn pod(root: &str, uid: &str) -> PathBuf {
-    Path::new(root).join(format!("pod{uid}"))
+/// Of one pod, below the cgroup that it shares with others (empty: none).
+pub(crate) fn pod(root: &str, parent: &str, uid: &str) -> PathBuf {
+    Path::new(root).join(parent).join(format!("pod{uid}"))
 }
 
 impl Cgroups {
@@ -92,18 +93,17 @@ impl Cgroups {
 
     /// Sets the limits; a controller that the host lacks is an error only when a limit of it is asked for.
     pub(crate) fn limit(&self, cgroup: &Path, resources: &Resources) -> Result<(), Error> {
-        let v2 = self.is_v2();
-        for setting in limits::settings(resources, v2) {
-            let hierarchy = self.hierarchies.iter().find(|h| match h.version {
-                Version::V1 => h.controllers.iter().any(|c| c == setting.controller),
-                Version::V2 => v2,
-            });
-            let Some(hierarchy) = hierarchy else {
+        let version = |controller: &str| self.controlling(controller).map(|hierarchy| hierarchy.version);
+        for setting in limits::settings(resources, &version) {
+            let Some(hierarchy) = self.controlling(setting.controller) else {
+                if setting.optional {
+                    continue;
+                }
                 let source = io::Error::new(ErrorKind::Unsupported, "the host has no such controller");
                 let path = PathBuf::from(setting.controller);
                 return Err(Error::Cgroup { operation: "limit", path, source });
             };
-            let path = hierarchy.mount.join(cgroup).join(setting.file);
+            let path = hierarchy.mount.join(cgroup).join(&*setting.file);
             match fs::write(&path, &setting.value) {
                 Ok(()) => {}
                 Err(_) if setting.optional => {}
@@ -111,6 +111,16 @@ impl Cgroups {
             }
         }
         Ok(())
+    }
+
+    /// The hierarchy that has the controller: on a hybrid host v2 may have those that no v1 hierarchy has.
+    fn controlling(&self, controller: &str) -> Option<&Hierarchy> {
+        let v1 =
+            self.hierarchies.iter().find(|h| h.version == Version::V1 && h.controllers.iter().any(|c| c == controller));
+        v1.or_else(|| {
+            let mut v2 = self.hierarchies.iter().filter(|h| h.version == Version::V2);
+            v2.find(|h| self.is_v2() || h.offers(controller))
+        })
     }
 
     /// The file whose `oom_kill` line counts the processes the kernel killed here for memory.

@@ -51,6 +51,12 @@ fn is_controller(option: &str) -> bool {
 }
 
 impl Hierarchy {
+    /// Of v2: whether it has the controller.
+    pub(super) fn offers(&self, controller: &str) -> bool {
+        let all = fs::read_to_string(self.mount.join("cgroup.controllers")).unwrap_or_default();
+        all.split_whitespace().any(|one| one == controller)
+    }
+
     /// Makes a new cgroup usable: v1 cpusets start empty and accept nobody; v2 children get only the controllers
     /// their parent passes on.
     pub(super) fn prepare(&self, parent: &Path, child: &Path) -> io::Result<()> {
@@ -68,7 +74,7 @@ impl Hierarchy {
                 let available = fs::read_to_string(parent.join("cgroup.controllers"))?;
                 let wanted: Vec<String> = available
                     .split_whitespace()
-                    .filter(|c| matches!(*c, "cpu" | "cpuset" | "memory" | "pids" | "io"))
+                    .filter(|c| matches!(*c, "cpu" | "cpuset" | "memory" | "pids" | "io" | "hugetlb"))
                     .map(|c| format!("+{c}"))
                     .collect();
                 match fs::write(parent.join("cgroup.subtree_control"), wanted.join(" ")) {

@@ -96,7 +96,7 @@ impl Job {
     }
 
     fn cgroup(&self) -> PathBuf {
-        cgroup::pod(&self.sandbox.cgroup_root, &self.sandbox.spec.uid).join(&self.container.spec.id)
+        self.sandbox.cgroup().join(&self.container.spec.id)
     }
 
     fn pid_namespace(&self) -> Result<PidNamespace, HelperError> {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::connection::{self, CallError, Connection, Receiver};
 use super::sandbox::Sandbox;
 use super::{blocking, teardown};
-use crate::cgroup::{self, Cgroups};
+use crate::cgroup::Cgroups;
 use crate::executable::{Executable, Role};
 use crate::layout::{self, SandboxDir, SandboxRecord, ShimRecord};
 use crate::status::{Event, SandboxState};
@@ -100,7 +100,7 @@ fn write_files(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Err
     }
     layout::save(&directory.record(), record).map_err(Error::io("write", directory.record()))?;
     let cgroups = Cgroups::discover()?;
-    let pod = cgroup::pod(&record.cgroup_root, &spec.uid);
+    let pod = record.cgroup();
     cgroups.create(&pod)?;
     cgroups.limit(&pod, &spec.resources)
 }

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::Error;
 use crate::cgroup::Cgroups;
 use crate::layout::{self, ContainerRecord, SandboxDir, is_valid_id};
-use crate::spec::{ContainerSpec, ExecSpec, RuntimeConfig, SandboxSpec};
+use crate::spec::{ContainerSpec, ExecSpec, Resources, RuntimeConfig, SandboxSpec};
 use crate::status::{ContainerState, ContainerStatus, Event, SandboxState, SandboxStatus};
 use crate::wire::{Operation, Reply, StreamKind};
 use connection::CallError;
@@ -91,9 +91,11 @@ impl Runtime {
 
     /// Starts the pod's shim and makes its namespaces. On an error nothing is left behind.
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxStatus, Error> {
-        for (what, id) in [("sandbox", &spec.id), ("pod uid", &spec.uid)] {
+        let parents = spec.cgroup_parent.split('/').filter(|part| !part.is_empty());
+        let ids = [("sandbox", spec.id.as_str()), ("pod uid", &spec.uid)].into_iter();
+        for (what, id) in ids.chain(parents.map(|part| ("cgroup", part))) {
             if !is_valid_id(id) {
-                return Err(Error::InvalidId { what, id: id.clone() });
+                return Err(Error::InvalidId { what, id: id.to_owned() });
             }
         }
         let sandbox = launch::create(Arc::clone(&self.0.config), spec, self.0.events.clone()).await?;
@@ -130,6 +132,20 @@ impl Runtime {
             .await?;
         self.sandboxes().remove(id);
         Ok(())
+    }
+
+    /// Makes a cgroup that pods can share ([`SandboxSpec::cgroup_parent`]), or finds it, and limits it.
+    pub async fn limit_group(&self, parent: &str, resources: Resources) -> Result<(), Error> {
+        if parent.split('/').any(|part| !is_valid_id(part)) {
+            return Err(Error::InvalidId { what: "cgroup", id: parent.to_owned() });
+        }
+        let group = Path::new(&self.0.config.cgroup_root).join(parent);
+        blocking(move || {
+            let cgroups = Cgroups::discover()?;
+            cgroups.create(&group)?;
+            cgroups.limit(&group, &resources)
+        })
+        .await
     }
 
     /// Records the container; nothing runs yet.

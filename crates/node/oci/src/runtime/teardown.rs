@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::Error;
-use crate::cgroup::{self, Cgroups};
+use crate::cgroup::Cgroups;
 use crate::executable::Role;
 use crate::kernel;
 use crate::layout::{self, ContainerDir, SandboxDir, SandboxRecord};
@@ -46,7 +46,7 @@ pub(super) fn write_off(
 ) -> Result<Vec<(String, ExitStatus)>, Error> {
     let mut ended = Vec::new();
     for (id, container) in containers(directory)? {
-        cgroups.kill(&cgroup::pod(&record.cgroup_root, &record.spec.uid).join(&id))?;
+        cgroups.kill(&record.cgroup().join(&id))?;
         let started_at = match layout::load(&container.state()) {
             Ok(ContainerState::Exited(_)) => continue,
             Ok(ContainerState::Running { started_at, .. }) => Some(started_at),
@@ -74,7 +74,7 @@ pub(super) fn remove_container(
     id: &str,
     cgroups: &Cgroups,
 ) -> Result<(), Error> {
-    let group = cgroup::pod(&record.cgroup_root, &record.spec.uid).join(id);
+    let group = record.cgroup().join(id);
     cgroups.kill(&group)?;
     cgroups.remove(&group)?;
     remove_tree(&directory.0)
@@ -91,7 +91,7 @@ pub(super) fn remove_sandbox(
             remove_container(&container, record, &id, cgroups)?;
         }
         // Another attempt at the same pod may live in it.
-        cgroups.remove_if_empty(&cgroup::pod(&record.cgroup_root, &record.spec.uid));
+        cgroups.remove_if_empty(&record.cgroup());
     }
     for mounted in [directory.netns(), directory.shm()] {
         unmount(&mounted)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Runtime, blocking};
-use crate::cgroup::{self, Cgroups, Usage};
+use crate::cgroup::{Cgroups, Usage};
 use crate::{ContainerState, Error};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Runtime {
         blocking(move || {
             let cgroups = Cgroups::discover()?;
             let of = |sandbox: Arc<super::Sandbox>| {
-                let pod = cgroup::pod(&sandbox.record.cgroup_root, &sandbox.record.spec.uid);
+                let pod = sandbox.record.cgroup();
                 let usage = cgroups.usage(&pod)?;
                 let status = sandbox.status();
                 let containers = status.containers.into_iter().filter_map(|container| {

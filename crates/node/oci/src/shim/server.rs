@@ -13,7 +13,6 @@ use super::exec::{self, Exec};
 use super::helper::Outcome;
 use super::output::Stream;
 use super::setup::Prepared;
-use crate::cgroup;
 use crate::layout::{self, ContainerRecord};
 use crate::spec::Processes;
 use crate::wire::{self, Failure, Message, Operation, Reply, Request};
@@ -364,7 +363,7 @@ impl Server {
         let record: ContainerRecord =
             layout::load(&directory.record()).map_err(|e| format!("cannot read its record: {e}"))?;
         let sandbox = &self.prepared.record;
-        let group = cgroup::pod(&sandbox.cgroup_root, &sandbox.spec.uid).join(id);
+        let group = sandbox.cgroup().join(id);
         let oom_counter = self.prepared.cgroups.oom_counter(&group);
         let container = Container::start(directory, &record.spec, oom_counter, client, request)
             .map_err(|e| format!("cannot prepare its streams and helper: {e}"))?;

@@ -1,6 +1,6 @@
 //! What a container can see and change.
 
-use node_oci::{Mount, Resources};
+use node_oci::{Mount, Resources, SandboxSpec};
 
 use crate::support::{Host, run, sandbox};
 
@@ -207,4 +207,38 @@ async fn sysctls_are_the_pods_own() {
     let error = runtime.create_sandbox(wrong).await.unwrap_err().to_string();
     assert!(error.contains("sandbox wrong: the shim did not start: cannot set a sysctl: net.no.such"), "{error}");
     assert!(!host.root().join("wrong").exists(), "nothing is left of it");
+}
+
+#[tokio::test]
+async fn a_pod_lies_in_the_cgroup_of_its_class_within_its_own_bounds() {
+    let host = Host::new();
+    let (runtime, mut events) = host.open().await;
+    let group = Resources { cpu_shares: Some(512), pids_limit: Some(99), ..Resources::default() };
+    runtime.limit_group("kubepods/burstable", group).await.unwrap();
+    let huge_pages = [(2 << 20, 0), (1 << 50, 0)].into();
+    let bounds = Resources { memory_limit: Some(48 << 20), pids_limit: Some(33), huge_pages, ..Resources::default() };
+    let spec = SandboxSpec { cgroup_parent: "kubepods/burstable".into(), resources: bounds, ..sandbox("s") };
+    let uid = spec.uid.clone();
+    runtime.create_sandbox(spec).await.unwrap();
+    run(&runtime, &mut events, "s", host.container("c", "grep -E 'memory|^0' /proc/self/cgroup")).await;
+    let wanted = format!("kubepods/burstable/pod{uid}/c");
+    let groups = host.cgroups();
+    let of = |below: &str, file: &str| {
+        let files = groups.iter().map(|group| group.join(below).join(file));
+        files.into_iter().find_map(|file| std::fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
+    };
+    let pod = format!("kubepods/burstable/pod{uid}");
+    assert!(groups.iter().any(|group| group.join(&wanted).exists()), "{groups:?}");
+    let memory = of(&pod, "memory.limit_in_bytes").or(of(&pod, "memory.max"));
+    assert_eq!((memory, of(&pod, "pids.max")), (Some((48 << 20).to_string()), Some("33".into())));
+    assert_eq!(of("kubepods/burstable", "pids.max"), Some("99".into()));
+    let shares = of("kubepods/burstable", "cpu.shares").or(of("kubepods/burstable", "cpu.weight"));
+    assert!(shares == Some("512".into()) || shares == Some("20".into()), "{shares:?}");
+    runtime.remove_sandbox("s").await.unwrap();
+    assert!(groups.iter().all(|group| !group.join(&pod).exists()));
+    for bad in ["", "..", "a//b", "a/../b"] {
+        assert!(runtime.limit_group(bad, Resources::default()).await.is_err(), "{bad:?}");
+    }
+    let outside = SandboxSpec { cgroup_parent: "../other".into(), ..sandbox("t") };
+    assert!(runtime.create_sandbox(outside).await.is_err());
 }
