@@ -317,3 +317,43 @@ fn provider(directory: &Path) -> Result<String> {
     std::fs::write(&path, config.to_string()).context("the configuration")?;
     Ok(path.to_string_lossy().into_owned())
 }
+
+/// Any disk is fuller than this node wants it: what no pod needs goes, and what the operator imported stays.
+#[test]
+fn unused_images_go_when_the_disk_fills() {
+    must((|| {
+        let mut registry = Registry::new()?;
+        let mut arguments = vec!["--private-registry".to_owned(), registry.settings()];
+        let marks = ["--image-gc-high-threshold=1", "--image-gc-low-threshold=0", "--minimum-image-ttl-duration=0"];
+        arguments.extend(marks.map(str::to_owned));
+        let cluster = Cluster::start(Options { arguments, images: vec!["curl"], ..Options::default() })?;
+        registry.start(&cluster)?;
+        registry.push(&cluster, &image("busybox"), "library/first", "1")?;
+        registry.push(&cluster, &image("nginx"), "library/second", "1")?;
+        let listed = || Ok::<_, anyhow::Error>(cluster.sampan(&["image", "ls"])?.ok());
+        run(&cluster, "first", "first:1", "IfNotPresent", &["sleep", "infinity"])?;
+        reaches(&cluster, "first", "status.phase", "Running")?;
+        assert!(listed()?.contains("library/first:1"));
+        // Another image comes while the first is in use.
+        run(&cluster, "second", "second:1", "IfNotPresent", &["sleep", "infinity"])?;
+        reaches(&cluster, "second", "status.phase", "Running")?;
+        assert!(listed()?.contains("library/first:1") && listed()?.contains("library/second:1"));
+        cluster.kubectl(&["delete", "pod", "second", "--grace-period=0", "--force"])?.ok();
+        eventually("the second image's end", || {
+            let listed = listed()?;
+            ensure!(!listed.contains("library/second:1"), "{listed}");
+            Ok(())
+        });
+        let listed = listed()?;
+        assert!(listed.contains("library/first:1") && listed.contains("curl"), "{listed}");
+        cluster.finish()
+    })());
+}
+
+#[test]
+fn marks_that_contradict_each_other_are_refused() {
+    let cluster =
+        Cluster::start(Options { arguments: vec!["--image-gc-high-threshold=50".to_owned()], ..Options::default() });
+    let error = format!("{:#}", cluster.err().expect("80 is not below 50"));
+    assert!(error.contains("--image-gc-low-threshold 80 must be below --image-gc-high-threshold 50"), "{error}");
+}

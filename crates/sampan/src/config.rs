@@ -190,6 +190,9 @@ pub struct NodeOptions {
     #[arg(long, env = "SAMPAN_POD_MAX_PIDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub pod_max_pids: Option<u32>,
 
+    #[command(flatten)]
+    pub images: ImageOptions,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,
@@ -228,6 +231,28 @@ pub struct CniOptions {
         default_value = "/opt/cni/bin,/usr/lib/cni"
     )]
     pub cni_bin_dir: Vec<PathBuf>,
+}
+
+/// When pulled images that no pod needs are removed; imported ones never are.
+#[derive(Args, Debug, Clone)]
+pub struct ImageOptions {
+    /// Percent of the disk in use from which on unused images are removed.
+    #[arg(long, env = "SAMPAN_IMAGE_GC_HIGH_THRESHOLD", default_value_t = 85, value_name = "PERCENT",
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_high_threshold: u8,
+
+    /// Down to which they are; below the other.
+    #[arg(long, env = "SAMPAN_IMAGE_GC_LOW_THRESHOLD", default_value_t = 80, value_name = "PERCENT",
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_low_threshold: u8,
+
+    /// How long an image is left alone after it came.
+    #[arg(long, env = "SAMPAN_MINIMUM_IMAGE_TTL_DURATION", default_value = "2m", value_name = "TIME", value_parser = crate::token::ttl)]
+    pub minimum_image_ttl_duration: jiff::SignedDuration,
+
+    /// How long an image may be unused before it is removed whatever room there is; 0: for ever.
+    #[arg(long, env = "SAMPAN_IMAGE_MAXIMUM_GC_AGE", default_value = "0", value_name = "TIME", value_parser = crate::token::ttl)]
+    pub image_maximum_gc_age: jiff::SignedDuration,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base_sys::ip::HostIps;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
@@ -12,13 +12,13 @@ use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
 use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig};
-use node_agent::{AgentConfig, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, Versions, seams};
+use node_agent::{AgentConfig, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, Versions, seams};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
 use crate::cluster_facts::ClusterFacts;
 use crate::cni::{CniNetwork, PlugIns};
-use crate::config::NodeOptions;
+use crate::config::{ImageOptions, NodeOptions};
 use crate::host::{self, Names};
 use crate::owned::Owned;
 
@@ -37,6 +37,7 @@ pub struct Node {
     /// What of the machine is not for pods.
     pub reserved: Reserved,
     pub pod_max_pids: Option<u32>,
+    pub images: ImagePolicy,
     pub credential_providers: Arc<Providers>,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
@@ -191,6 +192,7 @@ impl Node {
             max_pods: 110,
             reserved: self.reserved.clone(),
             pod_max_pids: self.pod_max_pids,
+            images: self.images,
             credential_providers: Arc::clone(&self.credential_providers),
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),
@@ -222,6 +224,14 @@ impl seams::Policies for Allowed {
     async fn programmed(&self, pod: &k8s_openapi::api::core::v1::Pod, ips: &[IpAddr]) {
         self.0.programmed(pod, ips).await;
     }
+}
+
+/// When unused images go, as the options say.
+pub fn image_policy(options: &ImageOptions) -> Result<ImagePolicy> {
+    let (high, low) = (options.image_gc_high_threshold, options.image_gc_low_threshold);
+    ensure!(low < high, "--image-gc-low-threshold {low} must be below --image-gc-high-threshold {high}");
+    let (min_age, max_age) = (options.minimum_image_ttl_duration, options.image_maximum_gc_age);
+    Ok(ImagePolicy { high, low, min_age, max_age })
 }
 
 /// The programs that the options name.

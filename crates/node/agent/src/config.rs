@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base_sys::ip::HostIps;
 
+use crate::collect::ImagePolicy;
 use crate::credentials::Providers;
 use crate::node::Reserved;
 
@@ -29,6 +30,8 @@ pub struct AgentConfig {
     pub max_pods: u32,
     /// What of the machine is not for pods.
     pub reserved: Reserved,
+    /// When unused images go.
+    pub images: ImagePolicy,
     /// Processes of one pod; `None`: as many as there may be.
     pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,

@@ -92,8 +92,12 @@ impl World {
     }
 
     pub fn machine(self: &Arc<Self>, data_dir: &Path) -> Arc<Machine> {
+        self.machine_of(config(data_dir))
+    }
+
+    pub fn machine_of(self: &Arc<Self>, config: AgentConfig) -> Arc<Machine> {
         let machine = Arc::new(Machine {
-            config: config(data_dir),
+            config,
             runtime: self.clone(),
             images: self.clone(),
             network: self.clone(),
@@ -109,6 +113,7 @@ impl World {
             sessions: base_tasks::Tasks::root("test"),
             read_logs: Default::default(),
             stats: Default::default(),
+            collector: Default::default(),
         });
         *self.machine.lock().unwrap() = Some(Arc::downgrade(&machine));
         machine
@@ -206,6 +211,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         kubelet_port: 0,
         max_pods: 110,
         reserved: Reserved::default(),
+        images: crate::collect::ImagePolicy::default(),
         pod_max_pids: None,
         credential_providers: Arc::default(),
         versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
@@ -351,6 +357,18 @@ impl Runtime for World {
 
 #[async_trait]
 impl Images for World {
+    async fn list(&self) -> Vec<Image> {
+        self.state.lock().unwrap().images.values().cloned().collect()
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), SeamError> {
+        self.change(|state| {
+            state.calls.push(format!("remove image {id}"));
+            state.images.retain(|_, image| image.id != id);
+        });
+        Ok(())
+    }
+
     async fn get(&self, reference: &str) -> Result<Option<Image>, PullError> {
         if reference.contains("..") {
             return Err(PullError::InvalidReference(format!("couldn't parse image name {reference:?}: bad")));

@@ -11,6 +11,7 @@
 mod adapter;
 mod clock;
 mod cluster;
+mod collect;
 mod config;
 mod container;
 mod credentials;
@@ -49,6 +50,7 @@ use machinery_client::informer;
 use tokio::sync::mpsc;
 
 pub use adapter::{LocalImages, OciRuntime, PodNetwork};
+pub use collect::ImagePolicy;
 pub use config::{AgentConfig, Versions};
 pub use credentials::{Providers, ProvidersError};
 pub use error::Error;
@@ -105,10 +107,12 @@ pub async fn run(
         sessions: tasks.child("sessions"),
         read_logs: Default::default(),
         stats: Default::default(),
+        collector: Default::default(),
         config,
     });
     server::start(&tasks, Arc::clone(&machine)).await?;
     node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), machine.network.trouble());
+    collect::start(&tasks, Arc::clone(&machine));
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client), selector, pods::project);
     Supervisor::new(&tasks, machine, all_pods).run(pods, events).await?;

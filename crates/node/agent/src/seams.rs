@@ -411,6 +411,10 @@ pub enum PullError {
 
 #[async_trait]
 pub trait Images: Send + Sync + 'static {
+    /// Every image on this node.
+    async fn list(&self) -> Vec<Image>;
+    /// Removes an image by its id, under whatever names. No container may run from it.
+    async fn remove(&self, id: &str) -> Result<(), SeamError>;
     /// The image of that reference, if it is on this node. `Err` when the reference cannot be parsed.
     async fn get(&self, reference: &str) -> Result<Option<Image>, PullError>;
     /// `credentials` are tried in order, after anonymous configuration of the node's own. With a `stand_in`, a registry

@@ -70,6 +70,7 @@ pub async fn run(options: Agent) -> Result<()> {
         registries: options.node.private_registry.clone(),
         reserved: options.node.system_reserved.and(&options.node.kube_reserved),
         pod_max_pids: options.node.pod_max_pids,
+        images: crate::node::image_policy(&options.node.images)?,
         credential_providers: node::credential_providers(&options.node)?,
         cni: PlugIns::of(&options.node.cni)?,
         tls: Arc::new(joined.trust.server(serving.clone())?),

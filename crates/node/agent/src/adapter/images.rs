@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use node_images::{Auth, ImageStore, Name, Origin, silent};
 
-use crate::seams::{Credentials, Image, Images, PullError};
+use crate::seams::{Credentials, Image, Images, PullError, SeamError};
 
 pub struct LocalImages(pub ImageStore);
 
@@ -25,6 +25,14 @@ fn image(image: node_images::Image) -> Image {
 
 #[async_trait]
 impl Images for LocalImages {
+    async fn list(&self) -> Vec<Image> {
+        self.0.list().into_iter().map(image).collect()
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), SeamError> {
+        self.0.remove(id).await.map_err(|error| SeamError::new("remove image", id, error))
+    }
+
     async fn get(&self, reference: &str) -> Result<Option<Image>, PullError> {
         let found = self.0.get(reference);
         if found.is_none()

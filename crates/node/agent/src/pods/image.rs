@@ -81,6 +81,7 @@ impl Attempt<'_> {
                     image.size
                 );
                 self.event(Normal, "Pulled", &message);
+                self.machine.collector.look();
                 Ok(image)
             }
             Err(PullError::InvalidReference(cause)) => Err(self.invalid(name, &cause)),

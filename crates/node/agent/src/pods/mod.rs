@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
+use crate::collect::Collector;
 use crate::config::AgentConfig;
 use crate::container::resources::Bounds;
 use crate::files::HostResolver;
@@ -61,6 +62,7 @@ pub struct Machine {
     pub sessions: base_tasks::Tasks,
     pub read_logs: ReadLogs,
     pub stats: Stats,
+    pub collector: Collector,
 }
 
 /// What wakes a pod's worker.

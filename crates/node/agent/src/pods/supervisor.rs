@@ -76,6 +76,7 @@ impl Supervisor {
                 Some(uid) = self.ended.1.recv() => {
                     self.workers.remove(&uid);
                     self.classes.ended(&uid);
+                    self.machine.collector.look();
                 }
                 else => return Ok(()),
             }

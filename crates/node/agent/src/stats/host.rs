@@ -38,7 +38,7 @@ pub(super) fn read(data_dir: &Path) -> NodeSample {
     }
 }
 
-fn file_system(path: &Path) -> nix::Result<FileSystem> {
+pub(crate) fn file_system(path: &Path) -> nix::Result<FileSystem> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     let size = stat.fragment_size();
     Ok(FileSystem {

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use crate::pods::Machine;
 use crate::seams::SeamError;
 
-pub(crate) use host::interfaces;
+pub(crate) use host::{file_system, interfaces};
 use sample::Sample;
 use window::{Basis, Window};
 

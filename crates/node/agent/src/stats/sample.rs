@@ -27,12 +27,12 @@ pub(super) struct NodeSample {
 
 /// Bytes and inodes of the file system that holds the data directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FileSystem {
-    pub(super) capacity: u64,
-    pub(super) used: u64,
-    pub(super) available: u64,
-    pub(super) inodes: u64,
-    pub(super) inodes_free: u64,
+pub(crate) struct FileSystem {
+    pub(crate) capacity: u64,
+    pub(crate) used: u64,
+    pub(crate) available: u64,
+    pub(crate) inodes: u64,
+    pub(crate) inodes_free: u64,
 }
 
 #[derive(Debug)]
