@@ -198,7 +198,7 @@ impl Server {
             let sandbox = &self.prepared.record;
             if sandbox.spec.processes != Processes::Own || container.joined {
                 // Its pid namespace goes on, and would its other processes.
-                let group = cgroup::pod(&sandbox.cgroup_root, &sandbox.spec.uid).join(&container.id);
+                let group = sandbox.cgroup().join(&container.id);
                 let _ = self.prepared.cgroups.kill(&group);
             }
         }

@@ -1,6 +1,7 @@
 //! Starting, ending, logging.
 
 use node_oci::{ContainerState, Error, Event, LogLimit, Resources, SandboxState};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{Host, exited, patiently, run, sandbox};
 
@@ -173,10 +174,15 @@ async fn what_a_container_uses_can_be_read() {
     let (runtime, _events) = host.open().await;
     runtime.create_sandbox(sandbox("s")).await.unwrap();
     assert_eq!(runtime.usage(true).await.unwrap()[0].containers, []);
-    let script =
-        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; head -c 100000 /dev/zero > /kept; echo done; sleep 1000";
-    runtime.create_container("s", host.container("c", script)).await.unwrap();
-    let mut attached = runtime.start_container("c").await.map(|_| runtime.attach("c")).unwrap().await.unwrap();
+    // It begins when we listen.
+    let script = "read x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; head -c 100000 /dev/zero > /kept; echo done; \
+                  sleep 1000";
+    let mut spec = host.container("c", script);
+    spec.stdin = true;
+    runtime.create_container("s", spec).await.unwrap();
+    runtime.start_container("c").await.unwrap();
+    let mut attached = runtime.attach("c").await.unwrap();
+    attached.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     crate::support::read_until(attached.stdout.as_mut().unwrap(), "done").await;
     let used = runtime.usage(true).await.unwrap();
     let [sandbox] = used.as_slice() else { panic!("{used:?}") };
