@@ -36,6 +36,8 @@ pub struct Options {
     pub nodes: usize,
     /// Of [`Options::nodes`]: `--ip-family`.
     pub ip_family: Option<&'static str>,
+    /// Of [`Options::nodes`]: more of `sampan up`'s own.
+    pub up: Vec<String>,
     /// What is done to the node's host before Sampan comes; the test takes it back.
     pub prepare: Option<fn(&Namespace) -> Result<()>>,
 }
@@ -150,7 +152,7 @@ impl Cluster {
         };
         command.args(["up", "--nodes", &self.options.nodes.to_string()]);
         command.args(["--ip-family", family, "--network", &networks, "--data-dir"]).arg(self.data_dir());
-        command.arg("--").args(&self.options.arguments);
+        command.args(&self.options.up).arg("--").args(&self.options.arguments);
         let started = Instant::now();
         let answer = kubectl::answer(command, "")?;
         ensure!(answer.success, "sampan up: {}\n{}", answer.stderr, self.log());

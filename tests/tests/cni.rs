@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Cluster, NODE_IP, NODE_IP6, OUTSIDE_IP, OUTSIDE_IP6, Options, Place, eventually, get, must};
+use tests::{Cluster, NODE_IP, NODE_IP6, OUTSIDE_IP, OUTSIDE_IP6, Options, Place, eventually, get, must, run};
 
 /// Folders of configurations, of programs and of what plug-ins remember.
 struct PlugIns(TempDir);
@@ -288,5 +288,51 @@ fn a_pod_is_gone_once_its_plug_ins_have_let_go_and_uninstall_makes_them() {
         let leases = plug_ins.leases("pods")?;
         ensure!(leases.is_empty(), "uninstall left {leases:?}");
         Ok(())
+    })());
+}
+
+#[test]
+fn nodes_of_up_have_plug_ins_of_their_own_and_services_lead_across() {
+    must((|| {
+        let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp"}]});
+        let plug_ins = PlugIns::new(&list)?;
+        for (number, node) in ["n1", "n2"].iter().enumerate() {
+            let mut own = list.clone();
+            let (leases, subnet) = (plug_ins.path("leases").join(node), format!("10.42.{number}.0/24"));
+            own["plugins"][0]["ipam"] = host_local(&leases, &[&subnet]);
+            std::fs::create_dir(plug_ins.path("conf").join(node)).context("a node's folder")?;
+            let path = plug_ins.path("conf").join(node).join("10-pods.conflist");
+            std::fs::write(path, own.to_string()).context("writing a node's configuration")?;
+        }
+        let up = ["--cni-conf-dir".to_owned(), plug_ins.path("conf").display().to_string()].to_vec();
+        let cluster = Cluster::start(Options { nodes: 2, up, ..Options::tutorial() })?;
+        let nodes = cluster.nodes()?;
+        // Ways between nodes are the plug-ins' business, or here the operator's.
+        for (own, other, number) in [(0, 1, 1), (1, 0, 0)] {
+            let (subnet, via) = (format!("10.42.{number}.0/24"), nodes[other].address().to_string());
+            run("ip", &["-n", &nodes[own].namespace, "route", "add", &subnet, "via", &via])?;
+        }
+        for node in ["n1", "n2"] {
+            let mut pod: Value = serde_json::from_str(&nginx(&format!("on-{node}"), &json!([])))?;
+            pod["spec"]["nodeName"] = node.into();
+            cluster.apply(&pod.to_string())?;
+        }
+        cluster.kubectl(&["wait", "--for=condition=Ready", "pod/on-n1", "pod/on-n2", "--timeout=60s"])?.ok();
+        let seen_by_its_own = |what: &str, from: &str, to: &str| -> Result<()> {
+            let own = cluster.pod_ips(from)?[0];
+            cluster.apply(&service(to, &json!({ "run": to }), &json!({})))?;
+            eventually(what, || {
+                ask(&cluster, from, &format!("http://{to}"))?;
+                let client = last_client(&cluster, to)?;
+                ensure!(client == own, "{client} is not {own}");
+                Ok(())
+            });
+            Ok(())
+        };
+        seen_by_its_own("a Service of another node's pod", "on-n1", "on-n2")?;
+        seen_by_its_own("and back", "on-n2", "on-n1")?;
+        let service = cluster.service("on-n2")?;
+        eventually("the other node", || Place::of(&nodes[0])?.run(|| get(service, "/")).map(drop));
+        cluster.finish()
     })());
 }

@@ -155,6 +155,38 @@ fn endpoints_of_many_slices_made_by_hand_are_all_served() {
 }
 
 #[test]
+fn a_balancer_may_do_without_node_ports_and_protocols_are_passed_on() {
+    let options = Options { arguments: vec!["--disable-agent".into()], ..Options::default() };
+    on_a_cluster(options, |cluster| {
+        let balancer = |name: &str, more: &str| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, selector: {{app: web}}, \
+                 {more}ports: [{{port: 80, appProtocol: kubernetes.io/h2c}}]}}\n"
+            )
+        };
+        cluster.apply(&balancer("with", ""))?;
+        cluster.apply(&balancer("without", "allocateLoadBalancerNodePorts: false, "))?;
+        let node_port = |name: &str| -> Result<Option<u64>> {
+            Ok(cluster.object(&["service", name])?["spec"]["ports"][0]["nodePort"].as_u64())
+        };
+        assert!(node_port("with")?.is_some() && node_port("without")?.is_none());
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\n\
+                   spec: {containers: [{name: web, image: web}]}\n";
+        cluster.apply(pod)?;
+        let status = r#"{"status":{"podIP":"10.42.0.9","podIPs":[{"ip":"10.42.0.9"}],
+            "conditions":[{"type":"Ready","status":"True"}]}}"#;
+        cluster.kubectl(&["patch", "pod", "web", "--subresource=status", "--type=merge", "-p", status])?.ok();
+        eventually("the protocol in the slice", || {
+            let slices = cluster.object(&["endpointslices", "-l", "kubernetes.io/service-name=with"])?;
+            let port = &slices["items"][0]["ports"][0];
+            ensure!(port["appProtocol"] == "kubernetes.io/h2c", "{slices:#}");
+            Ok(())
+        });
+        Ok(())
+    });
+}
+
+#[test]
 fn of_two_services_with_one_external_address_the_older_has_it_and_the_other_is_told() {
     on_a_cluster(Options::tutorial(), |cluster| {
         // The first by name, where both are made within one second.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::{Dig, Place, eventually, must};
+use tests::{Dig, Place, eventually, must, run};
 
 use super::{one_on_each, three};
 
@@ -23,6 +23,12 @@ fn every_node_keeps_its_pods_traffic_to_the_policies_and_answers_names() {
         let places = [first, second, third].map(|pod| Place::pod(&cluster, pod));
         let [first, second, third] = places;
         let (first, second, third) = (first?, second?, third?);
+        // A question that left its node would not be answered.
+        for node in cluster.nodes()? {
+            let rules = "add table inet quiet; add chain inet quiet out { type filter hook postrouting priority 0; }; \
+                add rule inet quiet out oifname eth0 meta l4proto { tcp, udp } th dport 53 drop";
+            run("nsenter", &[&format!("--net=/run/netns/{}", node.namespace), "nft", rules])?;
+        }
         for place in [&first, &second, &third] {
             let dig = Dig::ask(place, &["kubernetes.default.svc.cluster.local", "A"])?;
             ensure!(dig.status == "NOERROR" && dig.answer.len() == 1, "{dig:?}");
