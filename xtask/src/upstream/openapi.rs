@@ -156,7 +156,8 @@ fn prose(schema: &Value) -> BTreeMap<&str, String> {
 }
 
 fn kinds(schema: &Value) -> BTreeSet<String> {
-    schema["x-kubernetes-group-version-kind"].as_array().into_iter().flatten().map(Value::to_string).collect()
+    let kinds = schema["x-kubernetes-group-version-kind"].as_array().into_iter().flatten();
+    kinds.filter(|kind| kind["group"] != exceptions::OUR_GROUP).map(Value::to_string).collect()
 }
 
 /// Of each method: what it does, to which kind, what it takes and what it answers with.
