@@ -193,6 +193,10 @@ pub struct NodeOptions {
     #[command(flatten)]
     pub images: ImageOptions,
 
+    /// Files of pods that this node runs by itself, whether or not there is an API server [default: none].
+    #[arg(long, env = "SAMPAN_POD_MANIFEST_PATH", value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,

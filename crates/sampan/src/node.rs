@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base_sys::ip::HostIps;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
@@ -39,6 +39,8 @@ pub struct Node {
     pub pod_max_pids: Option<u32>,
     pub images: ImagePolicy,
     pub credential_providers: Arc<Providers>,
+    /// Where static pods' files are.
+    pub pod_manifest_path: Option<PathBuf>,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
     pub tls: Arc<rustls::ServerConfig>,
@@ -188,6 +190,7 @@ impl Node {
             cluster_domain: self.facts.cluster_domain.clone(),
             resolv_conf: host::resolv_conf(),
             tls: Arc::clone(&self.tls),
+            pod_manifest_path: self.pod_manifest_path.clone(),
             kubelet_port: self.kubelet_port,
             max_pods: 110,
             reserved: self.reserved.clone(),
@@ -239,6 +242,15 @@ pub fn credential_providers(options: &NodeOptions) -> Result<Arc<Providers>> {
     let (config, programs) = (&options.image_credential_provider_config, &options.image_credential_provider_bin_dir);
     let (Some(config), Some(programs)) = (config, programs) else { return Ok(Arc::default()) };
     Ok(Arc::new(Providers::load(config, programs).context("--image-credential-provider-config")?))
+}
+
+/// Static pods' directory, which must be one.
+pub fn pod_manifest_path(options: &NodeOptions) -> Result<Option<PathBuf>> {
+    let Some(path) = &options.pod_manifest_path else { return Ok(None) };
+    if !path.is_dir() {
+        bail!("--pod-manifest-path {} is not a directory", path.display());
+    }
+    Ok(Some(path.canonicalize().with_context(|| format!("--pod-manifest-path {}", path.display()))?))
 }
 
 /// The node's own addresses that its serving certificate names.

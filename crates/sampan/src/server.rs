@@ -158,6 +158,7 @@ impl Plan {
             pod_max_pids: options.node.pod_max_pids,
             images: crate::node::image_policy(&options.node.images)?,
             credential_providers: node::credential_providers(&options.node)?,
+            pod_manifest_path: node::pod_manifest_path(&options.node)?,
             cni: PlugIns::of(&options.node.cni)?,
             tls: Arc::new(authority.trust.server(leaf.shown()?)?),
             external_ips: options.node.node_external_ip.clone(),

@@ -9,6 +9,7 @@ mod probes;
 mod resources;
 mod security;
 mod sharing;
+mod statics;
 mod top;
 mod volumes;
 

@@ -15,6 +15,7 @@ use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, info
 use crate::env::ServiceLinks;
 use crate::followed::{Followed, Following, Source};
 use crate::restart::{Role, role};
+use crate::static_pods::{hash, is_static, mirrored};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -101,8 +102,16 @@ fn key(pod: &Pod) -> ObjectKey {
 impl Cluster for ApiServer {
     async fn patch_status(&self, pod: &Pod, status: serde_json::Value) -> Result<Option<u64>, ClusterError> {
         let key = key(pod);
-        let patch = serde_json::json!({ "metadata": { "uid": pod.metadata.uid }, "status": status });
         let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
+        let mut uid = pod.metadata.uid.clone();
+        if is_static(pod) {
+            // Shown by another object; without one, nobody is told, until there is.
+            let shown = api.get_opt(&key.name).await.map_err(unread("pod", key.clone()))?;
+            let shown = shown.filter(|shown| mirrored(shown).is_some() && mirrored(shown) == hash(pod));
+            let Some(shown) = shown else { return Ok(None) };
+            uid = shown.metadata.uid;
+        }
+        let patch = serde_json::json!({ "metadata": { "uid": uid }, "status": status });
         let result = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         match missing_is_none(result) {
             Ok(pod) => Ok(pod.as_ref().and_then(version)),
@@ -113,6 +122,9 @@ impl Cluster for ApiServer {
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), ClusterError> {
+        if is_static(pod) {
+            return Ok(()); // what shows it goes with its file
+        }
         let key = key(pod);
         let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams::default().grace_period(0).preconditions(preconditions);

@@ -26,6 +26,8 @@ pub struct AgentConfig {
     pub resolv_conf: PathBuf,
     /// Serving TLS of the node API; it must require and verify client certificates.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Where static pods' files are, if anywhere.
+    pub pod_manifest_path: Option<PathBuf>,
     pub kubelet_port: u16,
     pub max_pods: u32,
     /// What of the machine is not for pods.

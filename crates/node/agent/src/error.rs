@@ -13,6 +13,8 @@ pub enum Error {
     Adopt(#[from] SeamError),
     #[error("read this machine's {what}")]
     Machine { what: &'static str, source: io::Error },
+    #[error("follow the static pods in {path}", path = path.display())]
+    StaticPods { path: std::path::PathBuf, source: io::Error },
     #[error("create {path}", path = path.display())]
     Directory { path: std::path::PathBuf, source: io::Error },
 }

@@ -208,6 +208,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         cluster_domain: "cluster.local".into(),
         resolv_conf: "/nonexistent".into(),
         tls: Arc::new(tls),
+        pod_manifest_path: None,
         kubelet_port: 0,
         max_pods: 110,
         reserved: Reserved::default(),

@@ -34,6 +34,7 @@ mod restart;
 pub mod seams;
 mod server;
 mod state;
+mod static_pods;
 mod stats;
 mod status;
 mod streams;
@@ -114,7 +115,12 @@ pub async fn run(
     node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), machine.network.trouble());
     collect::start(&tasks, Arc::clone(&machine));
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
-    let pods = informer(&tasks, Api::<Pod>::all(client), selector, pods::project);
-    Supervisor::new(&tasks, machine, all_pods).run(pods, events).await?;
+    let pods = informer(&tasks, Api::<Pod>::all(client.clone()), selector, pods::project);
+    let directory = machine.config.pod_manifest_path.clone();
+    let manifests = static_pods::follow(&tasks, directory.as_deref(), &machine.config.node_name);
+    let manifests = manifests.map_err(|source| Error::StaticPods { path: directory.unwrap_or_default(), source })?;
+    let node = machine.config.node_name.clone();
+    static_pods::Mirror { client, node, pods: pods.clone(), manifests: manifests.clone() }.start(&tasks);
+    Supervisor::new(&tasks, machine, all_pods).run(pods, manifests, events).await?;
     Ok(())
 }

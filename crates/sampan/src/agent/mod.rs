@@ -72,6 +72,7 @@ pub async fn run(options: Agent) -> Result<()> {
         pod_max_pids: options.node.pod_max_pids,
         images: crate::node::image_policy(&options.node.images)?,
         credential_providers: node::credential_providers(&options.node)?,
+        pod_manifest_path: node::pod_manifest_path(&options.node)?,
         cni: PlugIns::of(&options.node.cni)?,
         tls: Arc::new(joined.trust.server(serving.clone())?),
         kubelet_port: KUBELET_PORT,

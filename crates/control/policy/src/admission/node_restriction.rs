@@ -11,7 +11,7 @@ use super::{Late, forbidden, items, text};
 use crate::authorization::node::{LEASE_NAMESPACE, name_of};
 use crate::pod_references::{Kind, References};
 
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Labels of this domain are for administrators to fence nodes off with.
 const FENCES: &str = "node-restriction.kubernetes.io";
 /// Of Kubernetes' own domains these, and those below [`OWN_DOMAINS`], are a node's to say.

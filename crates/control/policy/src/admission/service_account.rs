@@ -6,6 +6,7 @@ use base_meta::{Gvr, Status};
 use machinery_registry::{Admission, Attributes, Operation};
 use serde_json::{Map, Value, json};
 
+use super::node_restriction::MIRROR_ANNOTATION;
 use super::{Late, forbidden, is, text};
 
 const DEFAULT: &str = "default";
@@ -36,6 +37,13 @@ impl Admission for ServiceAccount {
 
     async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         let asked = text(object, "/spec/serviceAccountName");
+        if object.pointer("/metadata/annotations").and_then(|all| all.get(MIRROR_ANNOTATION)).is_some() {
+            // It shows a pod that runs by itself.
+            return match asked {
+                "" => Ok(()),
+                _ => Err(forbidden(attributes, Some(object), "a mirror pod may not reference service accounts")),
+            };
+        }
         let name = if asked.is_empty() { DEFAULT.to_owned() } else { asked.to_owned() };
         let namespace = attributes.ctx.namespace.as_deref().unwrap_or("");
         let Some(account) = self.accounts.find(attributes.ctx, Some(namespace), &name).await? else {

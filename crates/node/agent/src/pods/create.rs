@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use machinery_client::EventKind::Warning;
@@ -14,7 +15,11 @@ use crate::pods::Machine;
 use crate::pods::worker::Worker;
 use crate::seams::{Access, ContainerSpec, Image, Mount, Propagation, Seccomp, chain};
 use crate::state::Instance;
+use crate::static_pods::is_static;
 use crate::volumes;
+
+/// How long a static pod waits for the API's Services.
+const FOR_SERVICES: Duration = Duration::from_secs(1);
 
 /// What an exit message may hold, in bytes.
 const TERMINATION_MESSAGE_LIMIT: usize = 4096;
@@ -68,7 +73,12 @@ impl Worker {
         let pod: &Pod = &self.pod;
         let spec = pod.spec.as_ref().ok_or_else(|| EnvError::Container(container.name.clone()))?;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let services = machine.cluster.services(namespace).await;
+        let services = machine.cluster.services(namespace);
+        // Without the API a static pod has what is known.
+        let services = match is_static(pod) {
+            true => tokio::time::timeout(FOR_SERVICES, services).await.unwrap_or_default(),
+            false => services.await,
+        };
         let sources = Sources::of_environment(container, namespace, &*machine.cluster).await?;
         let host_ips: Vec<_> = machine.config.node_ips.iter().collect();
         let pod_ips = if spec.host_network == Some(true) { &host_ips[..] } else { self.state.sandbox.ips() };

@@ -13,6 +13,7 @@ use crate::state::{
     BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, ImageState, Instance, PostStart, ProbeKind,
     RETRY_INITIAL, RETRY_MAX, Removal, Running, SandboxState, Stage,
 };
+use crate::static_pods::is_static;
 
 impl Worker {
     pub(super) fn fold(&mut self, message: Message) {
@@ -25,6 +26,7 @@ impl Worker {
                 let now = self.now();
                 self.state.termination = crate::plan::deleted(&self.pod, self.state.termination.as_ref(), true, now);
             }
+            Message::Mirrored => self.status.forget(),
             Message::Exited { container, exit } => self.exited(&container, exit),
             Message::SandboxLost => self.sandbox_lost(),
             Message::NetworkReady => {
@@ -54,6 +56,8 @@ impl Worker {
                 let failure = Failure::after(previous, (RETRY_INITIAL, RETRY_MAX), "Delete", error, self.now());
                 self.state.removal = Removal::Failed(failure);
             }
+            // There is no object whose deletion would be reported.
+            Message::Deleted(Ok(())) if is_static(&self.pod) => self.fold(Message::Gone),
             Message::Deleted(Ok(())) => {}
         }
     }

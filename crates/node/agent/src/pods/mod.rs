@@ -71,6 +71,8 @@ pub enum Message {
     Updated(Arc<Pod>),
     /// The API no longer has this object.
     Gone,
+    /// It has another object that shows this static pod, and knows nothing of it yet.
+    Mirrored,
     Exited {
         container: String,
         exit: Exit,

@@ -47,6 +47,11 @@ impl StatusWriter {
         self.failing = Some((delay, later(now, delay)));
     }
 
+    /// The next patch states everything.
+    pub(super) fn forget(&mut self) {
+        self.base = None;
+    }
+
     /// When a failed write is due again.
     pub(super) fn retry_at(&self) -> Option<Timestamp> {
         self.failing.filter(|_| !self.writing).map(|(_, at)| at)

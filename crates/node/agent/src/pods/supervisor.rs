@@ -1,18 +1,21 @@
 //! Which pods have a worker: follows the node's pods in the API, and carries runtime events to the workers.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Pod;
-use machinery_client::{Change, Informer};
-use tokio::sync::mpsc;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use machinery_client::{Change, Informer, ObjectKey};
+use tokio::sync::{mpsc, watch};
 
 use crate::pods::classes::Classes;
 use crate::pods::create::remove_dir;
 use crate::pods::worker::Worker;
 use crate::pods::{Machine, Message};
 use crate::seams::{Resources, RuntimeEvent, Sandbox, SeamError, chain, label};
+use crate::static_pods::{self, Manifests, mirrored};
 
 pub struct Supervisor {
     tasks: Tasks,
@@ -20,6 +23,62 @@ pub struct Supervisor {
     classes: Classes,
     workers: HashMap<String, mpsc::UnboundedSender<Message>>,
     ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    statics: HashMap<ObjectKey, Running>,
+}
+
+/// A static pod that has a worker.
+struct Running {
+    pod: Arc<Pod>,
+    /// Its file is gone, or has another pod by now.
+    ending: bool,
+}
+
+/// What happens on this node alone.
+struct Local {
+    manifests: watch::Receiver<Manifests>,
+    events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    trouble: watch::Receiver<Option<String>>,
+}
+
+enum Happened {
+    Runtime(RuntimeEvent),
+    NetworkReady,
+    Manifests,
+    /// The worker of that uid.
+    Ended(String),
+}
+
+impl Local {
+    /// `None` when nothing will happen any more.
+    async fn next(&mut self, ended: &mut mpsc::UnboundedReceiver<String>) -> Option<Happened> {
+        loop {
+            let happened = tokio::select! {
+                Some(event) = self.events.recv() => Happened::Runtime(event),
+                Some(uid) = ended.recv() => Happened::Ended(uid),
+                Ok(()) = self.manifests.changed() => Happened::Manifests,
+                Ok(()) = self.trouble.changed() => Happened::NetworkReady,
+                else => return None,
+            };
+            match happened {
+                Happened::NetworkReady if self.trouble.borrow_and_update().is_some() => {}
+                Happened::Manifests => {
+                    self.manifests.mark_unchanged();
+                    return Some(happened);
+                }
+                _ => return Some(happened),
+            }
+        }
+    }
+}
+
+/// As if the API had been asked to delete it, with the time that it gives itself.
+fn deleted(pod: &Pod, now: jiff::Timestamp) -> Pod {
+    let mut pod = pod.clone();
+    let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+    let seconds = std::time::Duration::from_secs(u64::try_from(grace).unwrap_or_default());
+    pod.metadata.deletion_grace_period_seconds = Some(grace);
+    pod.metadata.deletion_timestamp = Some(Time(crate::state::later(now, seconds)));
+    pod
 }
 
 /// What is kept of a pod: all but the managed fields.
@@ -34,51 +93,100 @@ impl Supervisor {
     pub fn new(tasks: &Tasks, machine: Arc<Machine>, all: Resources) -> Self {
         let tasks = tasks.child("pods");
         let classes = Classes::start(&tasks, Arc::clone(&machine.runtime), all);
-        Self { tasks, machine, classes, workers: HashMap::new(), ended: mpsc::unbounded_channel() }
+        let (workers, statics) = (HashMap::new(), HashMap::new());
+        Self { tasks, machine, classes, workers, ended: mpsc::unbounded_channel(), statics }
     }
 
-    /// Adopts what runs, removes what no pod owns any more, then follows both worlds.
+    /// Adopts what runs, removes what no pod owns any more, then follows both worlds. Static pods wait for no API.
     pub async fn run(
         mut self,
         pods: Informer<Arc<Pod>>,
-        mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
+        mut manifests: watch::Receiver<Manifests>,
+        events: mpsc::UnboundedReceiver<RuntimeEvent>,
     ) -> Result<(), SeamError> {
-        pods.synced().await;
-        let mut changes = pods.subscribe();
         let mut left: HashMap<String, Vec<Sandbox>> = HashMap::new();
+        let mut live = Vec::new();
         for sandbox in self.machine.runtime.list().await? {
+            live.push(sandbox.id.clone());
             let uid = sandbox.labels.get(label::POD_UID).cloned().unwrap_or_default();
             left.entry(uid).or_default().push(sandbox);
         }
-        let known = pods.list();
-        let uids: HashSet<_> = known.iter().filter_map(|(_, pod)| pod.metadata.uid.clone()).collect();
-        let strangers: Vec<_> = left.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
-        let strangers = strangers.iter().filter_map(|uid| left.remove(uid)).flatten().collect();
-        self.remove_strangers(strangers, &uids).await;
         // Before the first worker runs: what it attaches from here on is not in the list.
-        let live: Vec<_> = left.values().flatten().map(|sandbox| sandbox.id.clone()).collect();
         if let Err(error) = self.machine.network.reconcile(&live).await {
             tracing::error!(error = %chain(&error), "addresses of removed sandboxes not freed");
         }
+        let first = manifests.borrow_and_update().clone();
+        self.manifests(first, &mut left);
+        let mut local = Local { manifests, events, trouble: self.machine.network.trouble() };
+        let synced = pods.clone();
+        let synced = async move { synced.synced().await };
+        tokio::pin!(synced);
+        loop {
+            tokio::select! {
+                () = &mut synced => break,
+                happened = local.next(&mut self.ended.1) => {
+                    let Some(happened) = happened else { return Ok(()) };
+                    self.locally(happened, &local, &mut left);
+                }
+            }
+        }
+        let mut changes = pods.subscribe();
+        let known = pods.list();
+        let mut uids: HashSet<_> = known.iter().filter_map(|(_, pod)| pod.metadata.uid.clone()).collect();
+        uids.extend(self.workers.keys().cloned());
+        let strangers: Vec<_> = left.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
+        let strangers = strangers.iter().filter_map(|uid| left.remove(uid)).flatten().collect();
+        self.remove_strangers(strangers, &uids).await;
         for (_, pod) in known {
             self.updated(Arc::clone(&pod), &mut left);
         }
-        let mut trouble = self.machine.network.trouble();
         loop {
             tokio::select! {
-                Ok(()) = trouble.changed() => {
-                    if trouble.borrow_and_update().is_none() {
-                        self.network_ready();
-                    }
-                }
                 Some(change) = changes.recv() => self.changed(change),
-                Some(event) = events.recv() => self.happened(event),
-                Some(uid) = self.ended.1.recv() => {
-                    self.workers.remove(&uid);
-                    self.classes.ended(&uid);
-                    self.machine.collector.look();
+                happened = local.next(&mut self.ended.1) => {
+                    let Some(happened) = happened else { return Ok(()) };
+                    self.locally(happened, &local, &mut left);
                 }
-                else => return Ok(()),
+            }
+        }
+    }
+
+    fn locally(&mut self, happened: Happened, local: &Local, left: &mut HashMap<String, Vec<Sandbox>>) {
+        match happened {
+            Happened::Runtime(event) => self.happened(event),
+            Happened::NetworkReady => self.network_ready(),
+            Happened::Manifests => {
+                let wanted = local.manifests.borrow().clone();
+                self.manifests(wanted, left);
+            }
+            Happened::Ended(uid) => {
+                self.workers.remove(&uid);
+                self.classes.ended(&uid);
+                self.machine.collector.look();
+                // The next version of a static pod comes when the one before is gone.
+                let wanted = local.manifests.borrow().clone();
+                self.manifests(wanted, left);
+            }
+        }
+    }
+
+    /// Starts the static pods that there are to be, and ends the others.
+    fn manifests(&mut self, wanted: Manifests, left: &mut HashMap<String, Vec<Sandbox>>) {
+        self.statics.retain(|key, running| {
+            let uid = running.pod.metadata.uid.clone().unwrap_or_default();
+            let Some(worker) = self.workers.get(&uid) else { return false };
+            let same = wanted.get(key).is_some_and(|pod| pod.metadata.uid == running.pod.metadata.uid);
+            if !same && !running.ending {
+                let _ = worker.send(Message::Updated(Arc::new(deleted(&running.pod, self.machine.clock.now()))));
+                running.ending = true;
+            }
+            true
+        });
+        for (key, pod) in wanted {
+            // The version before must be gone.
+            if let Entry::Vacant(entry) = self.statics.entry(key) {
+                entry.insert(Running { pod: Arc::clone(&pod), ending: false });
+                self.updated(pod, left);
             }
         }
     }
@@ -86,6 +194,16 @@ impl Supervisor {
     fn changed(&mut self, change: Change<Arc<Pod>>) {
         match change {
             Change::Applied { old, new, .. } => {
+                if let Some(hash) = mirrored(&new) {
+                    // What it shows must be told to it, once.
+                    let before = old.is_some_and(|old| old.metadata.uid == new.metadata.uid);
+                    let shown = self.statics.values().find(|running| static_pods::hash(&running.pod) == Some(hash));
+                    let worker = shown.and_then(|running| self.workers.get(running.pod.metadata.uid.as_deref()?));
+                    if let Some(worker) = worker.filter(|_| !before) {
+                        let _ = worker.send(Message::Mirrored);
+                    }
+                    return;
+                }
                 // Deleted and created again between two looks.
                 if let Some(old) = old.filter(|old| old.metadata.uid != new.metadata.uid) {
                     self.gone(&old);
@@ -97,6 +215,9 @@ impl Supervisor {
     }
 
     fn updated(&mut self, pod: Arc<Pod>, left: &mut HashMap<String, Vec<Sandbox>>) {
+        if mirrored(&pod).is_some() {
+            return;
+        }
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         self.classes.seen(&uid, &pod);
         if let Some(worker) = self.workers.get(&uid) {

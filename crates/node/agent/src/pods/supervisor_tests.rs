@@ -60,14 +60,15 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
     let pods = informer(&tasks, Api::<Pod>::all(client()), watcher::Config::default(), project);
     let (events, receiver) = mpsc::unbounded_channel();
     let supervisor = Supervisor::new(&tasks, Arc::clone(&machine), crate::seams::Resources::default());
-    let running = tokio::spawn(supervisor.run(pods, receiver));
+    let (_manifests, none) = tokio::sync::watch::channel(Default::default());
+    let running = tokio::spawn(supervisor.run(pods, none, receiver));
     world.until("pod runs", |state| state.calls.iter().any(|call| call == "start app")).await;
     {
         let state = world.state.lock().unwrap();
         assert!(!state.sandboxes.contains_key("stranger"));
         // The cgroups that pods share are made beside.
         let calls: Vec<_> = state.calls.iter().filter(|call| !call.starts_with("limit ")).collect();
-        assert_eq!(calls[1..4], ["detach network", "remove sandbox", "reconcile 0"]);
+        assert_eq!(calls[1..4], ["reconcile 1", "detach network", "remove sandbox"]);
     }
     assert!(!dir.path().join("pods/u0").exists() && !dir.path().join("logs/default_old_u0").exists());
     assert!(dir.path().join("logs/default_web_u1").exists());
