@@ -17,6 +17,7 @@ pub mod schema;
 pub mod service;
 pub mod service_env;
 pub mod signing_request;
+pub mod sysctl;
 pub mod taint;
 pub mod template_hash;
 pub mod validation;

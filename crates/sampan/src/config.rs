@@ -8,7 +8,7 @@ use base_sys::route::IpCidr;
 use clap::{Args, Parser, Subcommand};
 use control_controllers::Pool;
 use control_resources::NodePortRange;
-use node_agent::Reserved;
+use node_agent::{Reserved, SysctlPattern};
 
 /// Kubernetes for connecting applications with services, in one binary.
 ///
@@ -213,6 +213,10 @@ pub struct NodeOptions {
     /// Where those programs are.
     #[arg(long, env = "SAMPAN_IMAGE_CREDENTIAL_PROVIDER_BIN_DIR", value_name = "DIR")]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
+
+    /// Kernel settings that pods may have beyond the safe ones: names, or beginnings of names and a `*` [default: none].
+    #[arg(long, env = "SAMPAN_ALLOWED_UNSAFE_SYSCTLS", value_name = "NAMES", value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<SysctlPattern>,
 
     #[command(flatten)]
     pub cni: CniOptions,

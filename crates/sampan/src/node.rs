@@ -12,7 +12,9 @@ use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::FabricConfig;
 use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig};
-use node_agent::{AgentConfig, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, Versions, seams};
+use node_agent::{
+    AgentConfig, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, UnsafeSysctls, Versions, seams,
+};
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
@@ -41,6 +43,7 @@ pub struct Node {
     pub credential_providers: Arc<Providers>,
     /// Where static pods' files are.
     pub pod_manifest_path: Option<PathBuf>,
+    pub unsafe_sysctls: UnsafeSysctls,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
     pub tls: Arc<rustls::ServerConfig>,
@@ -197,6 +200,7 @@ impl Node {
             pod_max_pids: self.pod_max_pids,
             images: self.images,
             credential_providers: Arc::clone(&self.credential_providers),
+            unsafe_sysctls: self.unsafe_sysctls.clone(),
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),
                 container_runtime: format!("sampan://{build}"),

@@ -159,6 +159,7 @@ impl Plan {
             images: crate::node::image_policy(&options.node.images)?,
             credential_providers: node::credential_providers(&options.node)?,
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
+            unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
             cni: PlugIns::of(&options.node.cni)?,
             tls: Arc::new(authority.trust.server(leaf.shown()?)?),
             external_ips: options.node.node_external_ip.clone(),

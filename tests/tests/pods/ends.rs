@@ -11,7 +11,9 @@ fn pods_and_containers_end_as_their_spec_says() {
     on_a_cluster(|cluster| {
         deadline(cluster)?;
         policies_of_containers(cluster)?;
-        gates(cluster)
+        gates(cluster)?;
+        last_words(cluster)?;
+        signals_and_names(cluster)
     });
 }
 
@@ -76,5 +78,41 @@ fn gates(cluster: &Cluster) -> Result<()> {
     let condition = json!({"status": {"conditions": [{"type": "example.test/open", "status": "True"}]}});
     cluster.kubectl(&["patch", "pod", "gated", "--subresource=status", "-p", &condition.to_string()])?.ok();
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/gated", "--timeout=60s"])?.ok();
+    Ok(())
+}
+
+/// What an ended container leaves behind: its file, else by its policy the end of its log where it failed.
+fn last_words(cluster: &Cluster) -> Result<()> {
+    let fallback = json!({"terminationMessagePolicy": "FallbackToLogsOnError"});
+    let elsewhere = json!({"terminationMessagePath": "/tmp/words"});
+    let table: [(&str, &str, Value, Value); 5] = [
+        ("file", "echo -n kept > /dev/termination-log; echo logged; exit 1", json!({}), json!("kept")),
+        ("path", "echo -n kept > /tmp/words; exit 0", elsewhere, json!("kept")),
+        ("nothing", "echo logged; exit 1", json!({}), Value::Null),
+        ("log", "echo one; echo two; exit 1", fallback.clone(), json!("one\ntwo\n")),
+        ("well", "echo logged; exit 0", fallback, Value::Null),
+    ];
+    for (name, run, fields, _) in &table {
+        create(cluster, name, &with(script(run), fields), &json!({}))?;
+    }
+    for (name, _, _, message) in &table {
+        eventually(name, || {
+            let ended =
+                cluster.object(&["pod", name])?["status"]["containerStatuses"][0]["state"]["terminated"].clone();
+            ensure!(ended["exitCode"].is_number(), "{ended}");
+            ensure!(ended["message"] == *message, "{ended}");
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+/// The signal that asks it to end, and the name that it sees itself by.
+fn signals_and_names(cluster: &Cluster) -> Result<()> {
+    let traps = "trap 'echo usr1; exit 0' USR1; trap 'echo term; exit 0' TERM; hostname; while :; do sleep 0.1; done";
+    let spec = json!({"os": {"name": "linux"}, "hostnameOverride": "other.example.com", "activeDeadlineSeconds": 3});
+    create(cluster, "signalled", &with(script(traps), &json!({"lifecycle": {"stopSignal": "SIGUSR1"}})), &spec)?;
+    reaches(cluster, "signalled", "status.phase", "Failed")?;
+    assert_eq!(super::log(cluster, "signalled")?, "other.example.com\nusr1\n");
     Ok(())
 }

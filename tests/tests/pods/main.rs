@@ -6,6 +6,7 @@ mod ends;
 mod hooks;
 mod logs;
 mod probes;
+mod refusals;
 mod resources;
 mod security;
 mod sharing;

@@ -37,7 +37,48 @@ pub struct AgentConfig {
     /// Processes of one pod; `None`: as many as there may be.
     pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,
+    pub unsafe_sysctls: UnsafeSysctls,
     pub versions: Versions,
+}
+
+/// The kernel's settings that pods may have beyond the safe ones.
+#[derive(Clone, Debug, Default)]
+pub struct UnsafeSysctls(Vec<SysctlPattern>);
+
+/// A name, or the beginning of names before a `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SysctlPattern {
+    name: String,
+    longer: bool,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither the name of a sysctl nor the beginning of one and a *")]
+pub struct BadSysctl(String);
+
+impl UnsafeSysctls {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| name == pattern.name || (pattern.longer && name.starts_with(&pattern.name)))
+    }
+}
+
+impl FromIterator<SysctlPattern> for UnsafeSysctls {
+    fn from_iter<I: IntoIterator<Item = SysctlPattern>>(patterns: I) -> Self {
+        Self(patterns.into_iter().collect())
+    }
+}
+
+impl std::str::FromStr for SysctlPattern {
+    type Err = BadSysctl;
+
+    fn from_str(text: &str) -> Result<Self, BadSysctl> {
+        let (name, longer) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+        if (name.is_empty() && !longer) || !name.chars().all(plain) {
+            return Err(BadSysctl(text.to_owned()));
+        }
+        Ok(Self { name: api::sysctl::with_dots(name), longer })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,5 +107,21 @@ impl AgentConfig {
 
     pub(crate) fn logs_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_settings_are_names_or_beginnings() {
+        let allowed: UnsafeSysctls =
+            ["kernel.msg*", "net/core/somaxconn"].map(|text| text.parse().unwrap()).into_iter().collect();
+        assert!(allowed.has("kernel.msgmax") && allowed.has("net.core.somaxconn"));
+        assert!(!allowed.has("kernel.shmmax") && !allowed.has("net.core.somaxconn2"));
+        for bad in ["", "a b", "kernel.*.x", "net.*,kernel"] {
+            assert_eq!(bad.parse::<SysctlPattern>(), Err(BadSysctl(bad.to_owned())));
+        }
     }
 }

@@ -215,6 +215,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         images: crate::collect::ImagePolicy::default(),
         pod_max_pids: None,
         credential_providers: Arc::default(),
+        unsafe_sysctls: Default::default(),
         versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
     }
 }

@@ -52,7 +52,7 @@ use tokio::sync::mpsc;
 
 pub use adapter::{LocalImages, OciRuntime, PodNetwork};
 pub use collect::ImagePolicy;
-pub use config::{AgentConfig, Versions};
+pub use config::{AgentConfig, SysctlPattern, UnsafeSysctls, Versions};
 pub use credentials::{Providers, ProvidersError};
 pub use error::Error;
 pub use node::join as register;

@@ -195,6 +195,8 @@ pub struct Security {
     pub user: Option<u32>,
     pub group: Option<u32>,
     pub supplemental_groups: Vec<u32>,
+    /// Not those that the image's /etc/group gives the user.
+    pub only_these_groups: bool,
     pub privileged: bool,
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,

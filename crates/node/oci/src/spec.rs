@@ -98,6 +98,8 @@ pub struct User {
     pub gid: Option<u32>,
     /// Added to the groups that `/etc/group` gives the user.
     pub additional_gids: Vec<u32>,
+    /// Its `/etc/group` gives the user no groups beyond the primary one.
+    pub only_these_groups: bool,
 }
 
 /// A bind mount from the host (volumes, the termination log).

@@ -73,6 +73,7 @@ pub async fn run(options: Agent) -> Result<()> {
         images: crate::node::image_policy(&options.node.images)?,
         credential_providers: node::credential_providers(&options.node)?,
         pod_manifest_path: node::pod_manifest_path(&options.node)?,
+        unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
         cni: PlugIns::of(&options.node.cni)?,
         tls: Arc::new(joined.trust.server(serving.clone())?),
         kubelet_port: KUBELET_PORT,

@@ -158,6 +158,7 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
             uid: security.user,
             gid: security.group,
             additional_gids: security.supplemental_groups,
+            only_these_groups: security.only_these_groups,
         },
         tty: spec.tty,
         stdin: spec.stdin,

@@ -37,6 +37,7 @@ pub(super) fn security(
         user: user.and_then(|user| u32::try_from(user).ok()),
         group: group.and_then(|group| u32::try_from(group).ok()),
         supplemental_groups: groups.into_iter().chain(fs_group).filter_map(|gid| u32::try_from(gid).ok()).collect(),
+        only_these_groups: pod.and_then(|pod| pod.supplemental_groups_policy.as_deref()) == Some("Strict"),
         privileged,
         capabilities_add: capabilities.and_then(|c| c.add.clone()).unwrap_or_default(),
         capabilities_drop: capabilities.and_then(|c| c.drop.clone()).unwrap_or_default(),

@@ -92,6 +92,11 @@ fn resources_follow_upstreams_formulas() {
 fn security_context_of_pod_and_container_combine() {
     let pod =
         json!({"securityContext": {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4]}});
+    let of_policy = |policy: &str| {
+        let pod = json!({"securityContext": {"supplementalGroupsPolicy": policy}});
+        make(pod, json!({}), &image()).unwrap().security.only_these_groups
+    };
+    assert!(of_policy("Strict") && !of_policy("Merge"));
     let own = json!({"securityContext": {"runAsUser": 7, "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true, "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}});
     let security = make(pod, own, &image()).unwrap().security;

@@ -1,5 +1,6 @@
 //! The pods of this node: one worker per pod, and the table that the node's API reads.
 
+mod admit;
 mod adopt;
 mod classes;
 mod create;

@@ -572,3 +572,26 @@ async fn a_quiet_pod_writes_no_status() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(bench.world.state.lock().unwrap().writes, before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_node_does_not_take_fails_and_nothing_is_made() {
+    let bench = Bench::new(pod(|pod| pod["spec"]["nodeSelector"] = json!({"disk": "hdd"})), |_| {}).await;
+    bench.world.until("its end", |state| state.status["phase"] == "Failed").await;
+    let status = bench.world.state.lock().unwrap().status.clone();
+    let why = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+    assert_eq!(
+        (&status["reason"], &status["message"]),
+        (&json!("NodeAffinity"), &json!(format!("Pod was rejected: {why}")))
+    );
+    assert!(bench.has_event(&format!("NodeAffinity {why}")));
+    assert_eq!(bench.calls(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_started_is_not_refused_any_more() {
+    let started = |pod: &mut Value| {
+        pod["spec"]["nodeSelector"] = json!({"disk": "hdd"});
+        pod["status"]["startTime"] = json!("2026-01-01T00:00:00Z");
+    };
+    Bench::new(pod(started), |_| {}).await.ready().await;
+}

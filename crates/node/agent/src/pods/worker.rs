@@ -69,6 +69,7 @@ impl Worker {
     /// Lives as long as anything of the pod does. `sandboxes` are what an earlier agent left of it.
     pub async fn run(mut self, sandboxes: Vec<Sandbox>) {
         self.adopt(sandboxes).await;
+        self.admit().await;
         loop {
             while let Ok(message) = self.inbox.try_recv() {
                 self.fold(message);
@@ -127,6 +128,13 @@ impl Worker {
             self.event(None, kind, reason, message);
             self.state.failure = Some(PodFailure { reason: reason.to_owned(), message: message.to_owned(), grace });
         }
+    }
+
+    /// Fails a pod of which nothing has been made.
+    pub(super) fn reject(&mut self, reason: &str, message: &str) {
+        self.event(None, EventKind::Warning, reason, message);
+        let message = format!("Pod was rejected: {message}");
+        self.state.failure = Some(PodFailure { reason: reason.to_owned(), message, grace: None });
     }
 
     async fn wait(&mut self, wake_at: Option<Timestamp>) {

@@ -52,7 +52,7 @@ pub(super) fn resolve(user: &User, passwd: &str, group: &str) -> Result<Identity
         (None, None) => account.as_ref().map_or(0, |a| a.gid),
     };
     let mut additional_gids = vec![gid];
-    if let Some(account) = &account {
+    if let Some(account) = account.as_ref().filter(|_| !user.only_these_groups) {
         let member = |members: &str| members.split(',').any(|m| m == account.name);
         additional_gids.extend(groups(group).filter(|g| member(g.2)).map(|g| g.1));
     }
@@ -115,10 +115,17 @@ mod tests {
 
     #[test]
     fn the_pods_numbers_win() {
-        let user = User { name: "nginx:ssl".to_owned(), uid: Some(7), gid: None, additional_gids: vec![9, 0] };
+        let user = User { name: "nginx:ssl".to_owned(), uid: Some(7), additional_gids: vec![9, 0], ..User::default() };
         let identity = resolve(&user, PASSWD, GROUP).unwrap();
         assert_eq!((identity.uid, identity.gid), (7, 0));
         assert_eq!(identity.additional_gids, [0, 9]);
+    }
+
+    #[test]
+    fn the_images_groups_can_be_left_out() {
+        let user =
+            User { name: "nginx".to_owned(), additional_gids: vec![9], only_these_groups: true, ..User::default() };
+        assert_eq!(resolve(&user, PASSWD, GROUP).unwrap().additional_gids, [102, 9]);
     }
 
     #[test]

@@ -22,23 +22,6 @@ const CAPABILITIES: [&str; 13] = [
     "SETUID",
     "SYS_CHROOT",
 ];
-
-/// By the version that allowed them.
-const SYSCTLS: [(&str, u32); 12] = [
-    ("kernel.shm_rmid_forced", 0),
-    ("net.ipv4.ip_local_port_range", 0),
-    ("net.ipv4.tcp_syncookies", 0),
-    ("net.ipv4.ping_group_range", 0),
-    ("net.ipv4.ip_unprivileged_port_start", 0),
-    ("net.ipv4.ip_local_reserved_ports", 27),
-    ("net.ipv4.tcp_keepalive_time", 29),
-    ("net.ipv4.tcp_fin_timeout", 29),
-    ("net.ipv4.tcp_keepalive_intvl", 29),
-    ("net.ipv4.tcp_keepalive_probes", 29),
-    ("net.ipv4.tcp_rmem", 32),
-    ("net.ipv4.tcp_wmem", 32),
-];
-
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -230,7 +213,7 @@ pub(super) fn set_seccomp(pod: &Subject<'_>) -> Option<Finding> {
 }
 
 pub(super) fn sysctls(pod: &Subject<'_>, version: u32) -> Option<Finding> {
-    let allowed = |name: &str| SYSCTLS.iter().any(|(known, since)| *known == name && version >= *since);
+    let allowed = |name: &str| api::sysctl::SAFE.iter().any(|(known, since)| *known == name && version >= *since);
     let all = items(pod.spec, "/securityContext/sysctls").map(|sysctl| text(sysctl, "/name"));
     let found: Vec<&str> = all.filter(|name| !allowed(name)).collect();
     if found.is_empty() { None } else { finding("forbidden sysctls", found.join(", ")) }
