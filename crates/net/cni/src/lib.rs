@@ -14,6 +14,7 @@ mod network;
 mod program;
 mod record;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod version;
 
