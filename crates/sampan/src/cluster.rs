@@ -22,6 +22,7 @@ use machinery_storage::embedded::Embedded;
 use crate::config::Server;
 use crate::front_proxy::FrontProxy;
 use crate::pki::Authority;
+use crate::renewing::Renewing;
 use crate::token_key;
 
 pub struct ControlPlane {
@@ -63,13 +64,16 @@ impl ControlPlane {
         let keys = Arc::new(token_key::open(&data_dir.join("tls"), issuer)?);
         let bearers = Arc::new(ServiceAccountTokens::new(keys.clone(), plugins.lookups.clone()));
         let bootstrap_tokens = Arc::new(BootstrapTokens(plugins.lookups.clone()));
-        let kubelet_client = authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
+        let kubelet_client = Renewing::new({
+            let authority = authority.clone();
+            move || authority.client("kube-apiserver-kubelet-client", &["system:masters"])?.certified(&[])
+        })?;
         let resources = control_resources::resources(Deps {
             storage: Arc::new(storage.clone()),
             admission: plugins.chain.clone(),
             service_ranges: ranges(options)?,
             node_ports: options.service_node_port_range,
-            kubelet_tls: Arc::new(authority.trust.client(kubelet_client.shown()?)?),
+            kubelet_tls: Arc::new(authority.trust.client(kubelet_client)?),
             tasks: tasks.child("node-streams"),
         })
         .await

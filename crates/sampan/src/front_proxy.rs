@@ -10,6 +10,7 @@ use rustls::client::ResolvesClientCert;
 
 use crate::config::RequestHeader;
 use crate::pki::Authority;
+use crate::renewing::Renewing;
 
 /// The name of this server as a proxy.
 const NAME: &str = "front-proxy-client";
@@ -25,7 +26,8 @@ pub struct FrontProxy {
 impl FrontProxy {
     pub fn open(tls_dir: &Path, options: &RequestHeader) -> Result<Self> {
         let authority = Authority::named(tls_dir, "request-header-ca")?;
-        let identity = authority.client(NAME, &[])?.shown()?;
+        let authority_pem = authority.trust.pem.clone();
+        let identity = Renewing::new(move || authority.client(NAME, &[])?.certified(&[]))?;
         let believed = match &options.requestheader_client_ca_file {
             None => None,
             Some(path) => Some(RequestHeaderOptions {
@@ -37,7 +39,7 @@ impl FrontProxy {
                 extra_headers_prefix: options.requestheader_extra_headers_prefix.clone(),
             }),
         };
-        Ok(Self { identity, believed, authority_pem: authority.trust.pem })
+        Ok(Self { identity, believed, authority_pem })
     }
 
     /// What aggregated servers are told: by which certificates clients and proxies prove themselves, and in which headers proxies

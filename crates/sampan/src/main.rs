@@ -16,6 +16,7 @@ mod logs;
 mod node;
 mod owned;
 mod pki;
+mod renewing;
 mod run;
 mod server;
 mod signer;

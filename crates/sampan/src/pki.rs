@@ -1,14 +1,14 @@
 //! The cluster's certificate authority and the certificates this process uses.
 //!
 //! Only authorities' keys live on disk (`<data-dir>/tls/ca.crt` and `ca.key`, mode 0600; beside them `request-header-ca`, which
-//! signs for this server as a proxy and for nobody else); leaves are made anew at each start, so that their names follow the flags.
+//! signs for this server as a proxy and for nobody else); leaves are made anew at each start, so that their names follow the flags, and
+//! replaced while they are in use ([`crate::renewing`]).
 
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -17,13 +17,14 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 
 use crate::trust::Trust;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_DAYS: u32 = 3650;
 const LEAF_DAYS: u32 = 365;
+pub const LEAF_LIFE: Duration = Duration::from_secs(DAY.as_secs() * LEAF_DAYS as u64);
 
 pub struct Authority {
     pub trust: Trust,
@@ -39,18 +40,13 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// For a client that shows it to whoever asks, and for a server.
-    pub fn shown(&self) -> Result<Arc<SingleCertAndKey>> {
-        self.shown_with(&[])
-    }
-
-    /// With the certificates of those who signed it, for clients that do not know them yet.
-    pub fn shown_with(&self, signers: &[CertificateDer<'static>]) -> Result<Arc<SingleCertAndKey>> {
+    /// As TLS takes it; with the certificates of those who signed it, for clients that do not know them yet.
+    pub fn certified(&self, signers: &[CertificateDer<'static>]) -> Result<CertifiedKey> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
         let key = rustls::crypto::ring::sign::any_supported_type(&key).context("using a certificate's key")?;
         let mut chain = vec![self.cert.clone()];
         chain.extend_from_slice(signers);
-        Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))))
+        Ok(CertifiedKey::new(chain, key))
     }
 }
 
@@ -167,7 +163,7 @@ mod tests {
         let second = Authority::open(dir.path()).expect("opened");
         assert_eq!(first.trust.pem, second.trust.pem);
         let leaf = second.client("admin", &["system:masters"]).expect("signed");
-        second.trust.client(leaf.shown().expect("a usable key")).expect("usable");
+        leaf.certified(&[]).expect("a usable key");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::host::{self, Names};
 use crate::kubeconfig;
 use crate::node::{self, Clients, KUBELET_PORT, Node};
 use crate::pki::{self, Authority};
+use crate::renewing::Renewing;
 use crate::run::{self, Signals};
 use crate::token;
 
@@ -51,10 +52,15 @@ pub async fn run(options: Server) -> Result<()> {
         let mut ips = host::addresses();
         ips.extend(plan.node_ips.iter().chain([plan.kubernetes]));
         ips.extend(&options.node.node_external_ip);
-        // Nodes that join know the authority by its hash alone: it is shown.
-        let leaf =
-            authority.server("kube-apiserver", &names, &ips)?.shown_with(std::slice::from_ref(&authority.trust.der))?;
-        Arc::new(authority.trust.open_server(leaf, front_proxy.authorities())?)
+        let own = Renewing::new({
+            let (authority, names) = (authority.clone(), names.map(str::to_owned));
+            move || {
+                let leaf = authority.server("kube-apiserver", &names.each_ref().map(String::as_str), &ips)?;
+                // Nodes that join know the authority by its hash alone: it is shown.
+                leaf.certified(std::slice::from_ref(&authority.trust.der))
+            }
+        })?;
+        Arc::new(authority.trust.open_server(own, front_proxy.authorities())?)
     };
     let (api, stop) = (control.api.clone(), tasks.cancelled());
     tasks.spawn_draining("api", async move { api.serve(listener, tls, stop).await });
@@ -144,9 +150,12 @@ impl Plan {
         ClusterFacts::new(pods, services, self.cluster_dns, &self.cluster_domain, authority.trust.network_id())
     }
 
-    fn node(&self, data_dir: &Path, options: &Server, authority: &Authority, facts: ClusterFacts) -> Result<Node> {
+    fn node(&self, data_dir: &Path, options: &Server, authority: &Arc<Authority>, facts: ClusterFacts) -> Result<Node> {
         let ips = node::addresses(self.node_ips);
-        let leaf = authority.server(&format!("system:node:{}", self.node_name), &[&self.node_name], &ips)?;
+        let own = Renewing::new({
+            let (authority, name) = (authority.clone(), self.node_name.clone());
+            move || authority.server(&format!("system:node:{name}"), &[&name], &ips)?.certified(&[])
+        })?;
         Ok(Node {
             data_dir: data_dir.to_owned(),
             names: Names::of(data_dir),
@@ -161,7 +170,7 @@ impl Plan {
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
             unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
             cni: PlugIns::of(&options.node.cni)?,
-            tls: Arc::new(authority.trust.server(leaf.shown()?)?),
+            tls: Arc::new(authority.trust.server(own)?),
             external_ips: options.node.node_external_ip.clone(),
             kubelet_port: KUBELET_PORT,
         })

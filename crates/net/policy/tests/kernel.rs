@@ -237,6 +237,42 @@ fn without_isolated_pods_there_is_no_table_and_what_is_there_can_be_listed() {
     });
 }
 
+/// Lines in chains, those of a rule each.
+fn rules(listed: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in listed.lines().map(str::trim) {
+        match line {
+            "}" => inside = false,
+            _ if line.starts_with("chain ") => inside = true,
+            _ if inside => lines.push(line),
+            _ => {}
+        }
+    }
+    lines
+}
+
+#[test]
+fn more_policies_are_more_elements_and_not_one_rule_more() {
+    on_a_node(|| {
+        let (server, client) = (Peer::pod(2), Peer::pod(3));
+        let mut cluster = Cluster::of(&[("server", &server), ("client", &client)]);
+        let policy = |number: u16| {
+            let peers =
+                json!([{"podSelector": app("client")}, {"ipBlock": {"cidr": format!("10.{}.0.0/16", number % 256)}}]);
+            let ports = json!([{"port": 1000 + number}, {"port": 20000 + number, "endPort": 30000, "protocol": "UDP"}]);
+            json!({"podSelector": app(if number.is_multiple_of(2) { "server" } else { "client" }), "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": peers, "ports": ports}], "egress": [{"to": peers, "ports": ports}]})
+        };
+        cluster.apply(&[policy(0), policy(1)]);
+        let (few, elements) = (ruleset(), cluster.kernel.elements());
+        assert!(rules(&few).len() > 10, "{few}");
+        cluster.apply(&(0..300).map(policy).collect::<Vec<_>>());
+        assert!(cluster.kernel.elements() > 50 * elements, "{} after {elements}", cluster.kernel.elements());
+        assert_eq!(rules(&ruleset()), rules(&few));
+    });
+}
+
 #[test]
 fn a_restart_takes_the_table_over_and_removal_leaves_nothing() {
     on_a_node(|| {

@@ -118,7 +118,8 @@ mod tests {
         for (leaf, hash, good) in
             [(&leaf, ours.trust.hash(), true), (&leaf, other.trust.hash(), false), (&foreign, ours.trust.hash(), false)]
         {
-            let shown = leaf.shown_with(std::slice::from_ref(&ours.trust.der)).expect("shown");
+            let shown = leaf.certified(std::slice::from_ref(&ours.trust.der)).expect("shown");
+            let shown = Arc::new(rustls::sign::SingleCertAndKey::from(shown));
             let tls = Arc::new(ours.trust.open_server(shown, &[]).expect("TLS"));
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
             let url: Uri = format!("https://{}", listener.local_addr().expect("bound")).parse().expect("a URL");

@@ -1,6 +1,7 @@
 //! Waiting until the nodes of a local cluster are ready.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use machinery_client::Remote;
 use machinery_client::kube::Api;
 use machinery_client::kube::runtime::{WatchStreamExt as _, watcher};
+use rustls::sign::SingleCertAndKey;
 
 use crate::pki::{Authority, Leaf};
 
@@ -27,7 +29,7 @@ pub async fn wait(
     nodes: &[&str],
     ready: impl FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    let tls = authority.trust.client(admin.shown()?)?;
+    let tls = authority.trust.client(Arc::new(SingleCertAndKey::from(admin.certified(&[])?)))?;
     let remote = Remote::new(tasks, &server.parse().context("the server's address")?, tls, None)?;
     let mut left: BTreeSet<&str> = nodes.iter().copied().collect();
     let watched = tokio::time::timeout(PATIENCE, watch(&Api::all(remote.client()), &mut left, ready)).await;
