@@ -131,11 +131,17 @@ impl Cluster {
     }
 
     pub fn log(&self) -> String {
-        let of = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        self.logs().into_iter().map(|(_, log)| log).collect()
+    }
+
+    /// Of the server, or of each node of a cluster of several.
+    fn logs(&self) -> Vec<(String, String)> {
+        let of = |whose: String, path: PathBuf| (whose, std::fs::read_to_string(path).unwrap_or_default());
         if self.options.nodes == 0 {
-            return of(self.directory.path().join("server.log"));
+            return vec![of("the server".to_owned(), self.directory.path().join("server.log"))];
         }
-        (1..=self.options.nodes).map(|number| of(self.data_dir().join(format!("n{number}.log")))).collect()
+        let nodes = (1..=self.options.nodes).map(|number| format!("n{number}"));
+        nodes.map(|name| of(name.clone(), self.data_dir().join(format!("{name}.log")))).collect()
     }
 
     /// `sampan up`, and the default service account.
@@ -196,8 +202,11 @@ impl Cluster {
         let line = String::from_utf8(line).context("a node's command line")?;
         let arguments = line.trim_end_matches('\0').split('\0').skip(1);
         kill(pid, Signal::SIGKILL).context("killing a node's process")?;
+        // A zombie has let go of its files, its sockets and its locks; a process without memory has not yet.
         let gone = || {
-            ensure!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "process {pid} is still there");
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            ensure!(state.is_none_or(|state| state == 'Z'), "process {pid} is still there: {stat}");
             Ok(())
         };
         crate::eventually("the end of a node's process", gone);
@@ -394,14 +403,15 @@ impl Drop for Cluster {
             let _ = server.kill();
             let _ = server.wait();
         }
+        // Before they are removed.
+        let logs = if std::thread::panicking() { self.logs() } else { Vec::new() };
         let _ = self.sampan(&[self.removal()]);
         if self.options.disk.is_some() {
             let _ = umount2(&self.disk(), MntFlags::MNT_DETACH);
         }
-        if std::thread::panicking() {
-            let log = self.log();
+        for (whose, log) in logs {
             let tail: Vec<&str> = log.lines().rev().take(80).collect();
-            eprintln!("--- the server's log, newest first ---\n{}", tail.join("\n"));
+            eprintln!("--- the log of {whose}, newest first ---\n{}", tail.join("\n"));
         }
     }
 }
