@@ -9,9 +9,9 @@ use base_sys::ip::HostIps;
 use base_tasks::Tasks;
 use machinery_client::kube::Client;
 use net_podnet::announce::AnnounceConfig;
-use net_podnet::fabric::FabricConfig;
+use net_podnet::fabric::{self, FabricConfig};
 use net_podnet::{PodNet, PodNetConfig};
-use net_proxy::{Links, Proxy, ProxyConfig};
+use net_proxy::{Links, Proxy, ProxyConfig, Tunnel};
 use node_agent::{
     AgentConfig, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, UnsafeSysctls, Versions, seams,
 };
@@ -166,18 +166,23 @@ impl Node {
     }
 
     fn proxy(&self, owned: &Owned) -> Result<ProxyConfig> {
-        let network = |network: net_podnet::Network| {
-            let net_podnet::Network { cluster_cidr, service_cidr, node_ip, .. } = network;
+        let networks = owned.networks()?;
+        let network = |network: &net_podnet::Network| {
+            let net_podnet::Network { cluster_cidr, service_cidr, node_ip, .. } = *network;
             net_proxy::Network { cluster_cidr, service_cidr, node_ip }
+        };
+        let tunnel = Tunnel {
+            link: self.names.tunnel.clone(),
+            addresses: networks.iter().map(|network| fabric::tunnel_address(network.node_cidr)).collect(),
         };
         Ok(ProxyConfig {
             table: self.names.table.clone(),
             node_name: self.name.clone(),
             links: match &self.cni {
-                None => Links::Ours { prefix: self.names.interface_prefix.clone(), tunnel: self.names.tunnel.clone() },
+                None => Links::Ours { prefix: self.names.interface_prefix.clone(), tunnel },
                 Some(_) => Links::Foreign,
             },
-            networks: owned.networks()?.into_iter().map(network).collect(),
+            networks: networks.iter().map(network).collect(),
         })
     }
 

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use base_sys::netns::NetNs;
-use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Links, Network, Origin, Protocol, ProxyConfig};
+use net_proxy::{
+    Backends, Endpoint, Frontend, FrontendAddress, Kernel, Links, Network, Origin, Protocol, ProxyConfig, Tunnel,
+};
 
 use super::Setting;
 use super::report::Report;
@@ -74,7 +76,10 @@ fn inside(services: u32, size: u32) -> Result<Run> {
             service_cidr: "10.43.0.0/16".parse()?,
             node_ip: Ipv4Addr::new(192, 0, 2, 10).into(),
         }],
-        links: Links::Ours { prefix: "bench".into(), tunnel: "vx-bench".into() },
+        links: Links::Ours {
+            prefix: "bench".into(),
+            tunnel: Tunnel { link: "vx-bench".into(), addresses: vec![Ipv4Addr::new(10, 42, 0, 0).into()] },
+        },
     })?;
     let table: BTreeMap<_, _> = (0..services).map(|service| (frontend(service), endpoints(service, size, 0))).collect();
     let before = (resident()?, slab()?);

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use base_sys::netns::NetNs;
 use base_sys::route::{MacAddress, Request, Route, RouteSpec, Veth};
-use net_proxy::{Backends, Endpoint, Frontend, FrontendAddress, Kernel, Links, Network, Origin, Protocol, ProxyConfig};
+use net_proxy::{
+    Backends, Endpoint, Frontend, FrontendAddress, Kernel, Links, Network, Origin, Protocol, ProxyConfig, Tunnel,
+};
 
 const ROUNDS: u32 = 1_000;
 const CONNECTIONS: usize = 20_000;
@@ -31,7 +33,7 @@ fn kernel() -> Outcome<Kernel> {
     Ok(Kernel::open(ProxyConfig {
         table: "sampan-scale".into(),
         node_name: "here".into(),
-        links: Links::Ours { prefix: "smp".into(), tunnel: "smpx".into() },
+        links: Links::Ours { prefix: "smp".into(), tunnel: Tunnel { link: "smpx".into(), addresses: Vec::new() } },
         networks: vec![Network {
             cluster_cidr: "10.64.0.0/10".parse()?,
             service_cidr: "10.32.0.0/12".parse()?,

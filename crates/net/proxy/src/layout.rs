@@ -2,7 +2,7 @@
 //! in README.md.
 
 use base_sys::nft::{
-    Batch, Chain, ChainKind, Cmp, Data, DataKind, Element, Expr, Hook, NatKind, Reject, Rule, Set, Type, Verdict,
+    Batch, Chain, ChainKind, Cmp, Data, DataKind, Element, Expr, Hook, NatKind, Port, Reject, Rule, Set, Type, Verdict,
 };
 
 use crate::frontend::{Affinity, Family, Otherwise};
@@ -150,10 +150,40 @@ fn add_source_rules(batch: &mut Batch, networks: &[Network], links: &Links) {
                 vec![
                     Expr::Contains { set, key: KEY, negate: false },
                     Expr::Immediate { to: KEY, value: octets(network.node_ip) },
-                    Expr::Nat { kind: NatKind::Source, family: network.family().proto(), address: KEY, port: None },
+                    Expr::Nat {
+                        kind: NatKind::Source,
+                        family: network.family().proto(),
+                        address: KEY,
+                        port: Port::Kept,
+                    },
                 ],
             ],
         );
+    }
+    if let Links::Ours { tunnel, .. } = links {
+        for (network, address) in
+            networks.iter().filter_map(|network| Some((network, tunnel.address(network.family())?)))
+        {
+            // Not a masquerade: the flows of one end when another way to the same node is found.
+            rule.add(
+                "to another node's pods through the tunnel: answers must come back through it",
+                [
+                    rules::family_is(network.family()).into(),
+                    rules::source_in(network.cluster_cidr, Cmp::Ne).into(),
+                    rules::leaves_by(&tunnel.link).into(),
+                    rules::set_mark(Mark::None).into(),
+                    vec![
+                        Expr::Immediate { to: KEY, value: octets(address) },
+                        Expr::Nat {
+                            kind: NatKind::Source,
+                            family: network.family().proto(),
+                            address: KEY,
+                            port: Port::Random,
+                        },
+                    ],
+                ],
+            );
+        }
     }
     const ELSEWHERE: &str = "from outside to an endpoint elsewhere: answers must come back here";
     match links {
@@ -187,7 +217,7 @@ fn add_source_rules(batch: &mut Batch, networks: &[Network], links: &Links) {
     rule.add("", [rules::set_mark(Mark::None).into()]);
     for network in networks {
         loopback::add_source_rules(&mut rule, network);
-        let Links::Ours { prefix, tunnel } = links else { continue };
+        let Links::Ours { prefix, .. } = links else { continue };
         rule.add(
             "pods to the outside",
             [
@@ -195,15 +225,6 @@ fn add_source_rules(batch: &mut Batch, networks: &[Network], links: &Links) {
                 rules::source_in(network.cluster_cidr, Cmp::Eq).into(),
                 rules::destination_in(network.cluster_cidr, Cmp::Ne).into(),
                 rules::leaves_other_than(prefix).into(),
-                vec![Expr::Masquerade],
-            ],
-        );
-        rule.add(
-            "this node to another's pods: answers must come back through the tunnel",
-            [
-                rules::family_is(network.family()).into(),
-                rules::source_in(network.cluster_cidr, Cmp::Ne).into(),
-                rules::leaves_by(tunnel).into(),
                 vec![Expr::Masquerade],
             ],
         );
@@ -306,7 +327,7 @@ fn load_random_endpoint(shape: Shape, count: u32) -> Vec<Expr> {
 }
 
 fn translate(shape: Shape) -> Expr {
-    let (family, port) = (shape.family.proto(), Some(shape.endpoint_port()));
+    let (family, port) = (shape.family.proto(), Port::Given(shape.endpoint_port()));
     Expr::Nat { kind: NatKind::Destination, family, address: ENDPOINT, port }
 }
 

@@ -32,7 +32,7 @@ pub use frontend::{Affinity, Backends, Endpoint, Family, Frontend, FrontendAddre
 pub use host_ports::{HostPort, HostPorts};
 pub use kernel::Kernel;
 pub use loopback::ROUTE_LOOPBACK;
-pub use network::{Links, Network, ProxyConfig};
+pub use network::{Links, Network, ProxyConfig, Tunnel};
 pub use pick::Pick;
 pub use plan::{Locality, ServicePlan, plan};
 pub use run::{Error, Feeds, Proxy, Zone, remove, start};

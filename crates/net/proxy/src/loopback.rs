@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use base_sys::nft::{Batch, Chain, ChainKind, Cmp, CtKey, Expr, Hook, MetaKey, NatKind, Reg, Verdict};
+use base_sys::nft::{Batch, Chain, ChainKind, Cmp, CtKey, Expr, Hook, MetaKey, NatKind, Port, Reg, Verdict};
 use base_sys::route::{Cidr, IpCidr};
 
 use crate::frontend::Family;
@@ -76,7 +76,7 @@ pub(crate) fn add_source_rules(rule: &mut Rules<'_>, network: &Network) {
     ];
     let snat = vec![
         Expr::Immediate { to: KEY, value: octets(network.node_ip) },
-        Expr::Nat { kind: NatKind::Source, family: network.family().proto(), address: KEY, port: None },
+        Expr::Nat { kind: NatKind::Source, family: network.family().proto(), address: KEY, port: Port::Kept },
     ];
     rule.add("from loopback through a node port", [leaves(), translated, snat]);
     rule.add("loopback addresses stay here", [leaves(), verdict(Verdict::Drop)]);

@@ -24,12 +24,25 @@ pub enum Links {
     Ours {
         /// The names of this node's pod links start with it.
         prefix: String,
-        /// The link of the tunnel to other nodes.
-        tunnel: String,
+        tunnel: Tunnel,
     },
     /// Somebody else, by links that may have any name, who also masquerades what pods send to the outside: pods of this node
     /// are known by their being endpoints of it.
     Foreign,
+}
+
+/// The tunnel to other nodes.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    pub link: String,
+    /// This node's own in it, one per family.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Tunnel {
+    pub(crate) fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| Family::of(*address) == family)
+    }
 }
 
 /// A cluster's addresses of one family.

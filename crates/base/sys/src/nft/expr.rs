@@ -87,6 +87,15 @@ pub enum NatKind {
     Destination = 1,
 }
 
+/// What becomes of a translated flow's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// The same, where no other flow has it.
+    Kept,
+    Given(Reg),
+    Random,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
     TcpReset,
@@ -168,8 +177,9 @@ pub enum Expr {
         kind: NatKind,
         family: NfProto,
         address: Reg,
-        port: Option<Reg>,
+        port: Port,
     },
+    /// To the address of the link that it leaves by. Flows end when that changes.
     Masquerade,
     /// Of the destination address.
     Fib {
@@ -196,7 +206,7 @@ const FIB_DADDR: u32 = 1 << 1;
 const DYNSET_UPDATE: u32 = 1;
 /// `NF_NAT_RANGE_PROTO_SPECIFIED`
 const NAT_PORT_GIVEN: u32 = 1 << 1;
-/// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: ports of masqueraded connections must not collide between CPUs.
+/// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: ports of connections with one source must not collide between CPUs.
 const NAT_RANDOM_FULLY: u32 = 1 << 4;
 
 impl Expr {
@@ -256,10 +266,11 @@ impl Expr {
             Self::Random { modulus, to } => m.put_be32(1, to.0).put_be32(2, *modulus).put_be32(3, 1),
             Self::Nat { kind, family, address, port } => {
                 m.put_be32(1, *kind as u32).put_be32(2, *family as u32).put_be32(3, address.0);
-                if let Some(port) = port {
-                    m.put_be32(5, port.0).put_be32(7, NAT_PORT_GIVEN);
+                match port {
+                    Port::Kept => m,
+                    Port::Given(port) => m.put_be32(5, port.0).put_be32(7, NAT_PORT_GIVEN),
+                    Port::Random => m.put_be32(7, NAT_RANDOM_FULLY),
                 }
-                m
             }
             Self::Masquerade => m.put_be32(1, NAT_RANDOM_FULLY),
             Self::Fib { result, to } => m.put_be32(1, to.0).put_be32(2, *result as u32).put_be32(3, FIB_DADDR),

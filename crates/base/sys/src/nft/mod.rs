@@ -10,7 +10,8 @@ mod set;
 
 pub use batch::{Batch, Chain, ChainKind, Error, Hook, Nft, Rule};
 pub use expr::{
-    Cmp, CtKey, Direction, Expr, FibResult, MetaKey, NatKind, NfProto, PayloadBase, Reg, Reject, TupleField, Verdict,
+    Cmp, CtKey, Direction, Expr, FibResult, MetaKey, NatKind, NfProto, PayloadBase, Port, Reg, Reject, TupleField,
+    Verdict,
 };
 pub use read::{ForwardDrop, StoredElement, StoredRule};
 pub use set::{Data, DataKind, Element, Expiry, Set, Type, concat};

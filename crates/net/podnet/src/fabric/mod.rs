@@ -39,6 +39,7 @@ use crate::{host, link};
 
 pub use self::kernel::remove;
 pub(crate) use self::peers::NodeView;
+pub use self::plan::tunnel_address;
 
 /// VXLAN's port on Linux, and k3s's.
 const TUNNEL_PORT: u16 = 8472;

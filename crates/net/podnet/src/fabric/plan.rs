@@ -40,7 +40,7 @@ pub(super) fn host(networks: &[Network], peer: &Peer) -> Option<IpAddr> {
 }
 
 /// A node's own address in the tunnel.
-pub(super) fn tunnel_address(block: IpCidr) -> IpAddr {
+pub fn tunnel_address(block: IpCidr) -> IpAddr {
     block.network()
 }
 

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use base_sys::netns::NetNs;
 use base_sys::route::{MacAddress, Request, Route, RouteSpec, Veth};
-use net_proxy::{Family, Links, Network, ProxyConfig};
+use net_proxy::{Family, Links, Network, ProxyConfig, Tunnel};
 
 const NODE: [IpAddr; 2] = [v4(192, 168, 77, 1), v6(0x2001, 0xdb8, 0x77, 1)];
+/// Of the node in the tunnel.
+const TUNNEL: [IpAddr; 2] = [v4(10, 42, 0, 0), v6(0xfd42, 0, 0, 0)];
 const OUTSIDER: [IpAddr; 2] = [v4(192, 168, 88, 2), v6(0x2001, 0xdb8, 0x88, 2)];
 /// The node's address towards the outsider.
 const UPLINK: [IpAddr; 2] = [v4(192, 168, 88, 1), v6(0x2001, 0xdb8, 0x88, 1)];
@@ -65,7 +67,10 @@ pub fn config() -> ProxyConfig {
     ProxyConfig {
         table: "sampan-test".into(),
         node_name: "here".into(),
-        links: Links::Ours { prefix: PREFIX.into(), tunnel: "vx-test".into() },
+        links: Links::Ours {
+            prefix: PREFIX.into(),
+            tunnel: Tunnel { link: "vx-test".into(), addresses: TUNNEL.to_vec() },
+        },
         networks: vec![network(NODE[0], "10.42.0.0/16", "10.43.0.0/16"), network(NODE[1], "fd42::/56", "fd43::/108")],
     }
 }
