@@ -202,11 +202,12 @@ impl Cluster {
         let line = String::from_utf8(line).context("a node's command line")?;
         let arguments = line.trim_end_matches('\0').split('\0').skip(1);
         kill(pid, Signal::SIGKILL).context("killing a node's process")?;
-        // A zombie has let go of its files, its sockets and its locks; a process without memory has not yet.
+        // Its files, sockets and locks are let go of by the last of its threads, of which the first may be a zombie before.
         let gone = || {
+            let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(()) };
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-            ensure!(state.is_none_or(|state| state == 'Z'), "process {pid} is still there: {stat}");
+            let zombie = stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'));
+            ensure!(zombie && tasks.count() <= 1, "process {pid} is still there: {stat}");
             Ok(())
         };
         crate::eventually("the end of a node's process", gone);
