@@ -7,6 +7,7 @@ mod hooks;
 mod logs;
 mod probes;
 mod refusals;
+mod resize;
 mod resources;
 mod security;
 mod sharing;

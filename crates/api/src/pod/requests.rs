@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base_meta::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde_json::Value;
 
@@ -44,6 +44,31 @@ pub fn requests(spec: &PodSpec) -> Amounts {
     sum.extend(whole(spec.resources.as_ref().and_then(|all| all.requests.as_ref())));
     add(&mut sum, &amounts(spec.overhead.as_ref()));
     sum
+}
+
+/// What the node keeps for a pod whose containers may be on their way from one size to another: of each the most of what
+/// its spec asks, what it was given and what it has; without the spec, once the node has said that it never can.
+pub fn reserved(pod: &Pod) -> Amounts {
+    let Some(spec) = &pod.spec else { return Amounts::new() };
+    let Some(status) = &pod.status else { return requests(spec) };
+    let conditions = status.conditions.iter().flatten();
+    let refused =
+        conditions.clone().any(|one| one.type_ == "PodResizePending" && one.reason.as_deref() == Some("Infeasible"));
+    let known = || status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    if known().all(|status| status.resources.is_none()) {
+        return requests(spec);
+    }
+    let mut spec = spec.clone();
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        let Some(status) = known().find(|status| status.name == container.name) else { continue };
+        let Some(has) = &status.resources else { continue };
+        let resources = container.resources.get_or_insert_default();
+        let mut most = if refused { Amounts::new() } else { amounts(resources.requests.as_ref()) };
+        raise(&mut most, &amounts(status.allocated_resources.as_ref()));
+        raise(&mut most, &amounts(has.requests.as_ref()));
+        resources.requests = Some(most.into_iter().map(|(name, amount)| (name, Text(amount.to_string()))).collect());
+    }
+    requests(&spec)
 }
 
 /// The same sum over limits; overhead counts towards a limit that there is.
@@ -127,6 +152,23 @@ mod tests {
         let whole =
             json!({"containers": [asks("1")], "resources": {"requests": {"cpu": "3"}}, "overhead": {"cpu": "1"}});
         assert_eq!(cpu(whole), 4000);
+    }
+
+    #[test]
+    fn a_pod_between_two_sizes_keeps_the_larger() {
+        let reserved = |has: &str, given: &str, condition: Value| {
+            let status =
+                json!({"name": "c", "allocatedResources": {"cpu": given}, "resources": {"requests": {"cpu": has}}});
+            let pod = json!({"spec": {"containers": [asks("2")]}, "status": {"containerStatuses": [status], "conditions": [condition]}});
+            reserved(&serde_json::from_value(pod).expect("a pod"))["cpu"].milli_value()
+        };
+        let none = json!({"type": "Ready", "status": "True"});
+        assert_eq!(reserved("1", "1", none.clone()), 2000);
+        assert_eq!(reserved("3", "2", none.clone()), 3000);
+        assert_eq!(reserved("1", "2500m", none), 2500);
+        let pending = |reason: &str| json!({"type": "PodResizePending", "status": "True", "reason": reason});
+        assert_eq!(reserved("1", "1", pending("Deferred")), 2000);
+        assert_eq!(reserved("1", "1", pending("Infeasible")), 1000);
     }
 
     #[test]

@@ -45,10 +45,10 @@ pub struct NodeFacts {
 impl PodFacts {
     pub fn of(pod: Pod) -> Self {
         let key = ObjectKey::of(&pod);
+        let requests = api::pod::requests::reserved(&pod);
         let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
         let nodes = NodeSelection::of(&spec);
         let claims = volume::uses(&key.name, &spec);
-        let requests = api::pod::requests::requests(&spec);
         let mut requests: Amounts =
             requests.into_iter().map(|(name, amount)| (name, amount.milli_value().into())).collect();
         *requests.entry("pods".into()).or_default() += 1000;

@@ -23,6 +23,7 @@ use crate::env::ServiceLinks;
 use crate::files::HostResolver;
 use crate::followed::{FakeObject, Following, Source};
 use crate::node::Reserved;
+use crate::pods::capacity::{Capacity, Units};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
@@ -67,6 +68,7 @@ pub struct State {
     pub deleted: bool,
     pub fail_status: u32,
     pub fail_start: bool,
+    pub fail_resize: bool,
     /// Signals that end a container; all do when empty.
     pub ignored_signals: Vec<i32>,
     pub exec_code: i32,
@@ -106,6 +108,11 @@ impl World {
             cluster: self.clone(),
             clock: self.clock.clone(),
             host_resolver: HostResolver::default(),
+            capacity: Capacity::new(Units::from([
+                ("cpu".into(), 2000),
+                ("memory".into(), 1 << 30),
+                ("pods".into(), 110),
+            ])),
             allocatable: (2000, 1 << 30),
             bounds: Bounds { memory: 1 << 30, ..Bounds::default() },
             pods: Pods::default(),
@@ -184,6 +191,16 @@ impl World {
         if let Some(machine) = self.machine.lock().unwrap().as_ref().and_then(std::sync::Weak::upgrade) {
             machine.routes.send(&sandbox, Message::Exited { container, exit });
         }
+    }
+
+    fn resized(&self, what: &str, resources: &Resources) -> Result<(), SeamError> {
+        let Resources { cpu_shares, cpu_quota, memory_limit, .. } = resources;
+        let amount = |limit: &Option<i64>| limit.map_or("-".to_owned(), |limit| limit.to_string());
+        self.call(format!("resize {what} {cpu_shares} {} {}", amount(cpu_quota), amount(memory_limit)));
+        if self.state.lock().unwrap().fail_resize {
+            return Err(SeamError::new("resize", what, "it uses more"));
+        }
+        Ok(())
     }
 
     fn name_of(&self, id: &str) -> String {
@@ -303,6 +320,15 @@ impl Runtime for World {
             self.exit(&name, if signal == 9 { 137 } else { 0 });
         }
         Ok(())
+    }
+
+    async fn resize_container(&self, id: &str, resources: &Resources) -> Result<(), SeamError> {
+        let name = self.name_of(id);
+        self.resized(&name, resources)
+    }
+
+    async fn resize_sandbox(&self, _: &str, resources: &Resources) -> Result<(), SeamError> {
+        self.resized("pod", resources)
     }
 
     async fn remove_container(&self, id: &str) -> Result<(), SeamError> {

@@ -30,6 +30,7 @@ mod plan;
 mod planes;
 mod pods;
 mod probe;
+mod resize;
 mod restart;
 pub mod seams;
 mod server;
@@ -62,6 +63,7 @@ use crate::clock::Clock;
 use crate::cluster::ApiServer;
 use crate::container::resources::Bounds;
 use crate::files::HostResolver;
+use crate::pods::capacity::{Capacity, units};
 use crate::pods::{Machine, Pods, Routes, Supervisor};
 use crate::seams::{Images, Network, Policies, Runtime, RuntimeEvent, Withdrawals};
 
@@ -101,6 +103,7 @@ pub async fn run(
         cluster: Arc::new(ApiServer::new(&tasks, client.clone(), &config.node_name)),
         clock: Clock::wall(),
         host_resolver: HostResolver::parse(&resolver),
+        capacity: Capacity::new(units(&node::for_pods(&config, &facts))),
         allocatable,
         bounds,
         pods: Pods::default(),

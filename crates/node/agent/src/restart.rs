@@ -59,6 +59,9 @@ pub fn again(spec: &PodSpec, container: &Container, ended: &Ended) -> bool {
         Role::Ephemeral => return false,
         Role::Init | Role::App => {}
     }
+    if ended.anew {
+        return true;
+    }
     if container.restart_policy_rules.iter().flatten().any(|rule| restarts(rule, ended.exit.exit_code)) {
         return true;
     }
@@ -96,7 +99,7 @@ mod tests {
             reason: None,
             message: String::new(),
         };
-        Ended { id: "c".into(), image: Default::default(), exit }
+        Ended { id: "c".into(), image: Default::default(), exit, anew: false }
     }
 
     /// For exit codes 0, 1 and 42.

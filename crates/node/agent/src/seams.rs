@@ -353,6 +353,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn start_container(&self, container: &str) -> Result<Timestamp, SeamError>;
     async fn signal_container(&self, container: &str, signal: i32) -> Result<(), SeamError>;
     async fn remove_container(&self, container: &str) -> Result<(), SeamError>;
+    /// Changes the bounds of a running container, all but the OOM score. Memory below what it uses is refused.
+    async fn resize_container(&self, container: &str, resources: &Resources) -> Result<(), SeamError>;
+    /// The same of the pod's own cgroup.
+    async fn resize_sandbox(&self, sandbox: &str, resources: &Resources) -> Result<(), SeamError>;
     async fn exec(&self, container: &str, spec: ExecSpec) -> Result<Streams, SeamError>;
     /// `seen` is how many bytes of the container's log the client has read: of what was printed before it came, it is
     /// given the rest.

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
-use crate::seams::{Exit, Image};
+use crate::resize::{Pending, Progress};
+use crate::seams::{Exit, Image, Resources};
 
 /// How long a failed step waits before it is tried again, doubling.
 pub const RETRY_INITIAL: Duration = Duration::from_secs(1);
@@ -51,7 +53,7 @@ impl Failure {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodState {
     /// `name_namespace(uid)`, as messages name a pod.
     pub full_name: String,
@@ -69,6 +71,12 @@ pub struct PodState {
     /// The pod reached Succeeded or Failed; it never leaves it.
     pub terminal: Option<Terminal>,
     pub removal: Removal,
+    /// The node has not given yet what the spec asks by now.
+    pub pending: Option<Pending>,
+    /// What it has given is on its way to what runs.
+    pub progress: Option<Progress>,
+    /// The bounds of the pod's own cgroup, as last set.
+    pub group: Option<Resources>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,7 +157,7 @@ pub enum Removal {
 }
 
 /// One container of the pod through all its instances.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// Number of the latest instance; 0 is the first.
     pub attempt: u32,
@@ -173,7 +181,7 @@ impl Record {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Instance {
     #[default]
     None,
@@ -181,11 +189,13 @@ pub enum Instance {
     Ended(Ended),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Running {
     pub id: String,
     pub image: ImageRef,
     pub spec_hash: String,
+    /// What it may use.
+    pub resources: ResourceRequirements,
     pub stop_signal: Option<String>,
     pub started_at: Timestamp,
     pub post_start: PostStart,
@@ -282,6 +292,8 @@ pub struct Ended {
     pub id: String,
     pub image: ImageRef,
     pub exit: Exit,
+    /// It was stopped for a change of its spec: another follows, whatever the policy.
+    pub anew: bool,
 }
 
 impl Ended {

@@ -34,6 +34,8 @@ pub enum Error {
     State { path: PathBuf, source: serde_json::Error },
     #[error("cgroup {path}: cannot {operation}", path = path.display())]
     Cgroup { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("cgroup {path} uses {used} bytes of memory and cannot be limited to {limit}", path = path.display())]
+    InUse { path: PathBuf, limit: i64, used: u64 },
 }
 
 impl Error {

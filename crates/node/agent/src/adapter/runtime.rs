@@ -302,6 +302,16 @@ impl Runtime for OciRuntime {
         removed.map_err(|error| SeamError::new("remove container", id, error))
     }
 
+    async fn resize_container(&self, id: &str, resources: &Resources) -> Result<(), SeamError> {
+        let changed = self.0.change_container(id, limits(resources.clone())).await;
+        changed.map_err(|error| SeamError::new("resize container", id, error))
+    }
+
+    async fn resize_sandbox(&self, id: &str, resources: &Resources) -> Result<(), SeamError> {
+        let changed = self.0.change_sandbox(id, limits(resources.clone())).await;
+        changed.map_err(|error| SeamError::new("resize sandbox", id, error))
+    }
+
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Streams, SeamError> {
         let spec = node_oci::ExecSpec {
             args: spec.args,

@@ -75,7 +75,7 @@ pub fn spec(ingredients: Ingredients<'_>) -> Result<ContainerSpec, ConfigError> 
         stdin_once: container.stdin_once == Some(true),
         log_path,
         security: security::security(spec, container, image, ingredients.seccomp)?,
-        resources: resources::resources(spec, container, ingredients.bounds),
+        resources: resources::of_container(spec, container, ingredients.bounds),
         processes_of: ingredients.processes_of,
     })
 }

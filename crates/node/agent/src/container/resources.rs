@@ -51,7 +51,7 @@ fn whole(spec: &PodSpec, kind: &str) -> Option<Quantity> {
     amount(spec.resources.as_ref()?.limits.as_ref(), kind).filter(|amount| !amount.is_zero())
 }
 
-pub(super) fn resources(spec: &PodSpec, container: &Container, bounds: &Bounds) -> Resources {
+pub fn of_container(spec: &PodSpec, container: &Container, bounds: &Bounds) -> Resources {
     // A container that says nothing may use all that its pod may.
     let cpu = limit(container, "cpu").or_else(|| whole(spec, "cpu"));
     let memory = limit(container, "memory").or_else(|| whole(spec, "memory"));
@@ -204,7 +204,7 @@ mod tests {
         let spec = spec(json!([asks("a", json!({"memory": "100Mi"}), json!({})), {"name": "b"}]), whole);
         let pod = of_pod(&spec, &bounds());
         assert_eq!((pod.cpu_shares, pod.cpu_quota, pod.memory_limit), (1024, Some(200_000), Some(600 << 20)));
-        let of = |index: usize| resources(&spec, &spec.containers[index], &bounds());
+        let of = |index: usize| of_container(&spec, &spec.containers[index], &bounds());
         assert_eq!((of(1).cpu_shares, of(1).cpu_quota, of(1).memory_limit), (2, Some(200_000), Some(600 << 20)));
         // 400 of the 500 MiB are both containers' alike.
         assert_eq!((of(0).oom_score_adj, of(1).oom_score_adj), (700, 800));

@@ -23,7 +23,7 @@ use crate::planes::Planes;
 use crate::seams::chain;
 
 pub use facts::Facts;
-pub(crate) use object::{allocatable, of_all_pods};
+pub(crate) use object::{allocatable, for_pods, of_all_pods};
 pub use reserved::{Reserved, ReservedError};
 
 /// Upstream's interval of a status report without news.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::pod::requests::Amounts;
 use api::volume::{LOCAL_DIRECTORY, REMOVAL, REMOVAL_WANTED};
 use base_meta::quantity::{Format, Quantity};
 use jiff::Timestamp;
@@ -107,7 +108,7 @@ pub(super) fn status(
     let capacity = capacity(config, facts);
     NodeStatus {
         addresses: Some(addresses(config)),
-        allocatable: Some(for_pods(config, facts)),
+        allocatable: Some(allocatable_list(config, facts)),
         capacity: Some(capacity),
         conditions: Some(conditions(old, trouble, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -146,7 +147,7 @@ fn less(capacity: Quantity, reserved: Option<Quantity>) -> Quantity {
 /// CPU in thousandths and memory in bytes that pods may use.
 pub(crate) fn allocatable(config: &AgentConfig, facts: &Facts) -> (i64, i64) {
     let all = for_pods(config, facts);
-    let of = |name: &str| all.get(name).and_then(|text| Quantity::parse(&text.0).ok()).unwrap_or_default();
+    let of = |name: &str| all.get(name).copied().unwrap_or_default();
     (of("cpu").milli_value(), of("memory").value())
 }
 
@@ -165,7 +166,12 @@ pub(crate) fn of_all_pods(config: &AgentConfig, facts: &Facts) -> Resources {
     }
 }
 
-fn for_pods(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
+/// What of the node is for pods.
+pub(crate) fn for_pods(config: &AgentConfig, facts: &Facts) -> Amounts {
+    api::pod::requests::amounts(Some(&allocatable_list(config, facts)))
+}
+
+fn allocatable_list(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
     let mut all = capacity(config, facts);
     let pages = facts.huge_pages.values().sum();
     for (name, text) in &mut all {

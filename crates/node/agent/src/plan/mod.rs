@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::plan::stop::Order;
+use crate::resize;
 use crate::state::{Failure, PodState, Removal, SandboxState, Termination, later};
 
 pub use stop::deleted;
@@ -48,6 +49,8 @@ pub enum Action {
         container: String,
         kill: bool,
     },
+    /// Bring what the pod was given to what runs.
+    Resize,
     /// A stop under way must end sooner.
     Hasten {
         container: String,
@@ -171,5 +174,8 @@ pub fn grace(spec: &PodSpec) -> Duration {
 
 /// Identity of what a running container was started from: a change of these fields restarts it, as upstream.
 pub fn spec_hash(container: &Container) -> String {
-    crate::container::identifier(&[&container.name, container.image.as_deref().unwrap_or_default()])
+    let restarts_for = resize::restarts_for(container);
+    let mut parts = vec![container.name.as_str(), container.image.as_deref().unwrap_or_default()];
+    parts.extend(restarts_for.iter().map(|part| &**part));
+    crate::container::identifier(&parts)
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::plan::stop::Order;
 use crate::plan::{Action, Plan, StopCause, grace, remove_sandbox, spec_hash, stop};
+use crate::resize;
 use crate::restart::{again, of_ephemeral};
 use crate::state::{
     CrashBackoff, ERR_IMAGE_PULL, Failure, ImageState, Instance, PodState, PostStart, Record, Running, SandboxState,
@@ -48,6 +49,12 @@ pub(super) fn bring_up(spec: &PodSpec, state: &PodState, now: Timestamp, plan: &
         SandboxState::Lost { .. } | SandboxState::Stuck { .. } => {
             remove_sandbox(state, now, plan);
             return;
+        }
+    }
+    if let Some(progress) = &state.progress {
+        let something = !progress.widened || resize::left(spec, state, spec_hash) == resize::Left::Change;
+        if something && progress.failure.as_ref().is_none_or(|failure| plan.due(failure, now)) {
+            plan.actions.push(Action::Resize);
         }
     }
     // A container with a postStart hook holds back those after it until the hook is done.

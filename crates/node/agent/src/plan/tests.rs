@@ -41,6 +41,7 @@ fn running(pod: &Pod, name: &str) -> Running {
     let spec = pod.spec.as_ref().unwrap();
     let container = api::pod::containers::find(spec, name).unwrap();
     Running {
+        resources: Default::default(),
         id: format!("{name}-id"),
         image: Default::default(),
         spec_hash: spec_hash(container),
@@ -62,7 +63,7 @@ fn ended(code: i32, finished: i64) -> Instance {
         reason: None,
         message: String::new(),
     };
-    Instance::Ended(Ended { id: "old".into(), image: Default::default(), exit })
+    Instance::Ended(Ended { id: "old".into(), image: Default::default(), exit, anew: false })
 }
 
 fn with(mut state: PodState, name: &str, record: Record) -> PodState {

@@ -4,6 +4,7 @@
 //! A pod that is refused has failed: whoever made it makes another. What started under an earlier agent is not asked
 //! again. Reasons and messages are the kubelet's.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use api::node_selector::NodeSelection;
@@ -11,6 +12,7 @@ use api::sysctl::{self, Namespace};
 use k8s_openapi::api::core::v1::PodSpec;
 
 use crate::config::UnsafeSysctls;
+use crate::pods::capacity::{Shortage, asked};
 use crate::pods::worker::Worker;
 use crate::seams::chain;
 use crate::state::SandboxState;
@@ -20,13 +22,13 @@ const OS_LABEL: &str = "kubernetes.io/os";
 
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
 }
 
 impl Refusal {
-    fn new(reason: &'static str, message: impl Into<String>) -> Option<Self> {
-        Some(Self { reason, message: message.into() })
+    fn new(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Option<Self> {
+        Some(Self { reason: reason.into(), message: message.into() })
     }
 }
 
@@ -68,13 +70,23 @@ fn by_node(selection: &NodeSelection, name: &str, labels: &BTreeMap<String, Stri
 }
 
 impl Worker {
+    fn no_room(&self) -> Option<Refusal> {
+        let short = self.machine.capacity.take(self.uid(), &asked(self.spec()?)).err()?;
+        let (Shortage::Ever { resource, .. } | Shortage::Now { resource, .. }) = &short;
+        Refusal::new(format!("OutOf{resource}"), short.to_string())
+    }
+
     /// Fails a pod that this node does not take.
     pub(super) async fn admit(&mut self) {
         let started = self.pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if started || self.state.terminal.is_some() || !matches!(self.state.sandbox, SandboxState::Absent) {
+        if self.state.terminal.is_some() {
             return;
         }
         let Some(spec) = self.spec() else { return };
+        if started || !matches!(self.state.sandbox, SandboxState::Absent) {
+            self.machine.capacity.settle(self.uid(), asked(spec));
+            return;
+        }
         let mut refusal = by_spec(spec, &self.machine.config.unsafe_sysctls);
         let selection = NodeSelection::of(spec);
         if refusal.is_none() && selection != NodeSelection::default() {
@@ -86,8 +98,9 @@ impl Worker {
                 }
             };
         }
+        let refusal = refusal.or_else(|| self.no_room());
         if let Some(Refusal { reason, message }) = refusal {
-            self.reject(reason, &message);
+            self.reject(&reason, &message);
         }
     }
 }
@@ -98,14 +111,14 @@ mod tests {
 
     use super::*;
 
-    fn refused(spec: Value, allowed: &[&str]) -> Option<(&'static str, String)> {
+    fn refused(spec: Value, allowed: &[&str]) -> Option<(String, String)> {
         let mut whole = json!({"containers": []});
         for (field, value) in spec.as_object().expect("fields") {
             whole[field] = value.clone();
         }
         let spec: PodSpec = serde_json::from_value(whole).expect("a spec");
         let allowed = allowed.iter().map(|pattern| pattern.parse().expect("a pattern")).collect();
-        by_spec(&spec, &allowed).map(|refusal| (refusal.reason, refusal.message))
+        by_spec(&spec, &allowed).map(|refusal| (refusal.reason.into_owned(), refusal.message))
     }
 
     fn sysctl(name: &str) -> Value {

@@ -14,6 +14,7 @@ use crate::status::ID_SCHEME;
 impl Worker {
     pub(super) async fn adopt(&mut self, mut sandboxes: Vec<Sandbox>) {
         self.recall_status();
+        self.recall_allocated();
         sandboxes.sort_by_key(|sandbox| (sandbox.ready, sandbox.created_at));
         let Some(sandbox) = sandboxes.pop() else { return };
         for older in sandboxes {
@@ -86,6 +87,7 @@ impl Worker {
                 id: container.id,
                 image,
                 spec_hash: text(label::SPEC_HASH),
+                resources: self.allocated.get(name).cloned().unwrap_or_default(),
                 stop_signal: Some(text(label::STOP_SIGNAL)).filter(|signal| !signal.is_empty()),
                 started_at,
                 // Hooks run once, also when nobody saw how they ended.
@@ -93,7 +95,7 @@ impl Worker {
                 health: Health::default(),
                 stop: None,
             }),
-            ContainerState::Exited(exit) => Instance::Ended(Ended { id: container.id, image, exit }),
+            ContainerState::Exited(exit) => Instance::Ended(Ended { id: container.id, image, exit, anew: false }),
             ContainerState::Created => {
                 // The agent died between creating and starting it.
                 let _ = self.machine.runtime.remove_container(&container.id).await;
@@ -164,7 +166,7 @@ fn recall(status: &ContainerStatus, now: jiff::Timestamp) -> Option<Record> {
         (Some(running), _) => {
             let mut exit = unknown_exit(now, "The container could not be located when the node agent started");
             exit.started_at = running.started_at.map(|time| time.0);
-            Instance::Ended(Ended { id, image, exit })
+            Instance::Ended(Ended { id, image, exit, anew: false })
         }
         (None, Some(terminated)) => Instance::Ended(ended(&terminated, &image)),
         // Waiting for its next instance.
@@ -192,5 +194,6 @@ fn ended(terminated: &ContainerStateTerminated, image: &ImageRef) -> Ended {
             reason: reason.filter(|reason| !matches!(reason.as_str(), "Completed" | "Error" | "OOMKilled")),
             message: terminated.message.clone().unwrap_or_default(),
         },
+        anew: false,
     }
 }

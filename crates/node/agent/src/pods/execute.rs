@@ -35,6 +35,7 @@ impl Worker {
                 self.drain(&container, withdrawal, Stopping { deadline, stage: Stage::Draining }, cause);
             }
             Action::Signal { container, kill } => self.signal(&container, kill).await,
+            Action::Resize => self.resize().await,
             Action::Hasten { container, deadline } => {
                 if let Some(stop) = self.running_mut(&container).and_then(|running| running.stop.as_mut()) {
                     stop.deadline = deadline;
@@ -42,6 +43,8 @@ impl Worker {
             }
             Action::RemoveSandbox => self.remove_sandbox().await,
             Action::DeleteObject => {
+                // Before the scheduler can know.
+                self.machine.capacity.release(self.uid());
                 let now = self.now();
                 self.report_removal(now);
             }
@@ -74,6 +77,7 @@ impl Worker {
         self.state.sandbox = match made {
             Ok(ips) => {
                 self.state.last_ips.clone_from(&ips);
+                self.state.group = self.spec().map(|spec| resources::of_pod(spec, &self.machine.bounds));
                 SandboxState::Ready { id, ips }
             }
             Err((error, left)) => {

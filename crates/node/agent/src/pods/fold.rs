@@ -1,13 +1,12 @@
 //! What happened, folded into the state.
 
-use std::sync::Arc;
-
 use machinery_client::EventKind;
 
+use crate::plan::spec_hash;
 use crate::pods::worker::Worker;
 use crate::pods::{ImageOutcome, Message};
 use crate::probe::ProbeEvent;
-use crate::restart::again;
+use crate::restart::{self, again};
 use crate::seams::Exit;
 use crate::state::{
     BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, ImageState, Instance, PostStart, ProbeKind,
@@ -18,10 +17,9 @@ use crate::static_pods::is_static;
 impl Worker {
     pub(super) fn fold(&mut self, message: Message) {
         match message {
-            Message::Updated(pod) => {
-                self.pod = pod;
-                self.view.send_modify(|view| view.pod = Arc::clone(&self.pod));
-            }
+            Message::Updated(pod) => self.updated(pod),
+            // What it asks is taken for it; the worker looks anew.
+            Message::RoomMade => {}
             Message::Gone => {
                 let now = self.now();
                 self.state.termination = crate::plan::deleted(&self.pod, self.state.termination.as_ref(), true, now);
@@ -64,6 +62,7 @@ impl Worker {
 
     /// By the runtime's id: an exit of an older instance changes nothing.
     pub(super) fn exited(&mut self, id: &str, mut exit: Exit) {
+        let spec = self.pod.spec.clone().unwrap_or_default();
         let found = self.state.containers.iter_mut().find_map(|(name, record)| match &record.instance {
             Instance::Running(running) if running.id == id => Some((name.clone(), running.clone(), record)),
             _ => None,
@@ -72,7 +71,9 @@ impl Worker {
         exit.started_at = exit.started_at.or(Some(running.started_at));
         let finished_at = exit.finished_at;
         let attempt = record.attempt;
-        record.instance = Instance::Ended(Ended { id: running.id, image: running.image, exit });
+        let now_is = restart::find(&spec, &name).map(|container| spec_hash(&container));
+        let anew = running.stop.is_some() && now_is.is_some_and(|hash| hash != running.spec_hash);
+        record.instance = Instance::Ended(Ended { id: running.id, image: running.image, exit, anew });
         let delay = CrashBackoff::restart_at(record.backoff, finished_at) > finished_at;
         for task in self.attached.remove(&name).into_iter().flatten() {
             task.abort();

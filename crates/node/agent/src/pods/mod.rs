@@ -2,6 +2,7 @@
 
 mod admit;
 mod adopt;
+pub(crate) mod capacity;
 mod classes;
 mod create;
 mod execute;
@@ -9,6 +10,7 @@ mod fold;
 mod image;
 mod mount;
 mod report;
+mod resize;
 mod room;
 mod start;
 mod stop;
@@ -53,6 +55,7 @@ pub struct Machine {
     pub cluster: Arc<dyn Cluster>,
     pub clock: Clock,
     pub host_resolver: HostResolver,
+    pub capacity: capacity::Capacity,
     /// CPU in thousandths and memory in bytes that pods may use.
     pub allocatable: (i64, i64),
     pub bounds: Bounds,
@@ -81,6 +84,8 @@ pub enum Message {
     SandboxLost,
     /// Pods can be connected again.
     NetworkReady,
+    /// What it asks of the node beyond what it has is taken for it.
+    RoomMade,
     /// It takes more of the node than it may.
     Evicted {
         message: String,

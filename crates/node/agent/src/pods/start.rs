@@ -80,6 +80,7 @@ impl Worker {
                     id,
                     image: image_ref,
                     spec_hash: spec_hash(&container),
+                    resources: container.resources.clone().unwrap_or_default(),
                     stop_signal: container
                         .lifecycle
                         .as_ref()
@@ -104,7 +105,7 @@ impl Worker {
                     reason: Some("StartError".into()),
                     message: message.clone(),
                 };
-                record.instance = Instance::Ended(Ended { id, image: image_ref, exit });
+                record.instance = Instance::Ended(Ended { id, image: image_ref, exit, anew: false });
                 // The next try waits like any crash; the image need not be asked for again before.
                 record.backoff = record.backoff.or(Some(CrashBackoff { delay: BACKOFF_INITIAL, updated: now }));
                 self.event(Some(name), Warning, "Failed", &format!("Error: {message}"));

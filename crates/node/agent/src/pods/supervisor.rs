@@ -241,6 +241,8 @@ impl Supervisor {
     }
 
     fn gone(&self, pod: &Pod) {
+        // A pod in its place may come before its worker hears of it.
+        self.machine.capacity.release(pod.metadata.uid.as_deref().unwrap_or_default());
         if let Some(worker) = pod.metadata.uid.as_ref().and_then(|uid| self.workers.get(uid)) {
             let _ = worker.send(Message::Gone);
         }

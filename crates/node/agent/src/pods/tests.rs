@@ -1,6 +1,7 @@
 //! A pod's life against the fakes, on a paused clock.
 
 mod network;
+mod resize;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use crate::cluster::Report;
 use crate::plan;
 use crate::pods::report::StatusWriter;
 use crate::pods::{Machine, Message, View};
+use crate::resize::{self, Allocated};
 use crate::restart;
 use crate::seams::Sandbox;
 use crate::state::{PodFailure, PodState};
@@ -26,7 +27,11 @@ const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 pub struct Worker {
     pub(super) machine: Arc<Machine>,
+    /// The pod that is run: with what its containers were given.
     pub(super) pod: Arc<Pod>,
+    /// The object as it is.
+    pub(super) wanted: Arc<Pod>,
+    pub(super) allocated: Allocated,
     pub(super) state: PodState,
     pub(super) inbox: mpsc::UnboundedReceiver<Message>,
     pub(super) outbox: mpsc::UnboundedSender<Message>,
@@ -63,7 +68,9 @@ impl Worker {
         let state = PodState { full_name, started_at, ..PodState::default() };
         let (tasks, attached, keepers) = (JoinSet::new(), BTreeMap::new(), Vec::new());
         let volumes = BTreeMap::new();
-        Self { machine, pod, state, inbox, outbox, tasks, attached, volumes, keepers, status, view }
+        let wanted = Arc::clone(&pod);
+        let allocated = pod.spec.as_ref().map(resize::allocated).unwrap_or_default();
+        Self { machine, pod, wanted, allocated, state, inbox, outbox, tasks, attached, volumes, keepers, status, view }
     }
 
     /// Lives as long as anything of the pod does. `sandboxes` are what an earlier agent left of it.
@@ -85,6 +92,7 @@ impl Worker {
             }
             for action in plan.actions {
                 if self.execute(action).await == Flow::Finished {
+                    self.machine.capacity.release(self.uid());
                     self.machine.pods.remove(&ObjectKey::of(&*self.pod), self.pod.metadata.uid.as_deref());
                     return;
                 }
@@ -102,7 +110,9 @@ impl Worker {
         }
         if self.state.terminal.is_some() {
             self.keepers.drain(..).for_each(|keeper| keeper.abort());
+            self.machine.capacity.release(self.uid());
         }
+        self.allocate(now);
     }
 
     /// Fails the pod once it has had its time.

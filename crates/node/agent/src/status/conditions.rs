@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::resize;
 use crate::state::{PodState, SandboxState};
 use crate::status::Context;
 use api::pod::containers::is_sidecar;
@@ -36,7 +37,8 @@ pub(super) fn compute(
 ) -> Vec<PodCondition> {
     // Others' conditions (PodScheduled, readiness gates) come from the object as last seen.
     let seen = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    let foreign: Vec<_> = seen.filter(|condition| !OURS.contains(&condition.type_.as_str())).cloned().collect();
+    let ours = |kind: &str| OURS.contains(&kind) || [resize::PENDING, resize::IN_PROGRESS].contains(&kind);
+    let foreign: Vec<_> = seen.filter(|condition| !ours(&condition.type_)).cloned().collect();
     let containers_ready = containers_ready(pod, init, apps, phase);
     let verdicts = [
         match state.sandbox {
@@ -65,6 +67,8 @@ pub(super) fn compute(
             }
         })
         .collect();
+    let previous = context.previous.conditions.as_deref().unwrap_or_default();
+    conditions.extend(resize::conditions(state, context.now, previous));
     conditions.extend(foreign);
     conditions
 }

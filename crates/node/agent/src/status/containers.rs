@@ -1,9 +1,12 @@
 //! One container's status.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    PodSpec, VolumeMount, VolumeMountStatus,
+    PodSpec, ResourceRequirements, VolumeMount, VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::restart::{Role, again, role};
@@ -65,8 +68,19 @@ pub(super) fn status(
         started: Some(started).filter(|_| !ephemeral),
         restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
         volume_mounts: volume_mounts(container),
+        allocated_resources: allocated(container),
+        resources: Some(running.map_or_else(|| given(container), |running| running.resources.clone())),
         ..ContainerStatus::default()
     }
+}
+
+/// What the node keeps for it.
+fn allocated(container: &Container) -> Option<BTreeMap<String, Quantity>> {
+    container.resources.as_ref().and_then(|resources| resources.requests.clone())
+}
+
+fn given(container: &Container) -> ResourceRequirements {
+    container.resources.clone().unwrap_or_default()
 }
 
 /// The state to show, and the instance to show as the last one.
@@ -139,6 +153,8 @@ fn bare(container: &Container, state: ContainerState, init: bool) -> ContainerSt
         last_state: Some(ContainerState::default()),
         started: Some(false).filter(|_| !init || is_sidecar(container)),
         volume_mounts: volume_mounts(container),
+        allocated_resources: allocated(container),
+        resources: Some(given(container)),
         ..ContainerStatus::default()
     }
 }

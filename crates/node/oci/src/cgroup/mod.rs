@@ -113,6 +113,32 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Changes the limits of what runs. Memory below what is in use is refused: one version of the kernel would kill for it.
+    pub(crate) fn change(&self, cgroup: &Path, resources: &Resources) -> Result<(), Error> {
+        let mut resources = resources.clone();
+        resources.cpu_quota = resources.cpu_quota.or(Some(-1));
+        if let Some(limit) = resources.memory_limit {
+            let used = self.usage(cgroup).unwrap_or_default().working_set();
+            if i64::try_from(used).is_ok_and(|used| used > limit) {
+                return Err(Error::InUse { path: cgroup.to_owned(), limit, used });
+            }
+            self.raise_swap(cgroup, limit);
+        }
+        self.limit(cgroup, &resources)
+    }
+
+    /// On v1 a limit of memory cannot be above that of memory with swap, which therefore rises first.
+    fn raise_swap(&self, cgroup: &Path, limit: i64) {
+        let v1 = self.controlling("memory").filter(|hierarchy| hierarchy.version == Version::V1);
+        let Some(hierarchy) = v1 else { return };
+        let file = hierarchy.mount.join(cgroup).join("memory.memsw.limit_in_bytes");
+        let now = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<i64>().ok());
+        if now.is_some_and(|now| now < limit) {
+            // The limit itself tells when this fails.
+            let _ = fs::write(&file, limit.to_string());
+        }
+    }
+
     /// The hierarchy that has the controller: on a hybrid host v2 may have those that no v1 hierarchy has.
     fn controlling(&self, controller: &str) -> Option<&Hierarchy> {
         let v1 =

@@ -148,6 +148,18 @@ impl Runtime {
         .await
     }
 
+    /// Changes the limits of the sandbox as a whole.
+    pub async fn change_sandbox(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let group = self.find_sandbox(id)?.record.cgroup();
+        blocking(move || Cgroups::discover()?.change(&group, &resources)).await
+    }
+
+    /// Changes the limits of a container that runs.
+    pub async fn change_container(&self, id: &str, resources: Resources) -> Result<(), Error> {
+        let group = self.find_container(id)?.0.record.cgroup().join(id);
+        blocking(move || Cgroups::discover()?.change(&group, &resources)).await
+    }
+
     /// Records the container; nothing runs yet.
     pub async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerStatus, Error> {
         if !is_valid_id(&spec.id) {

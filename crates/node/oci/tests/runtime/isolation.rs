@@ -1,8 +1,8 @@
 //! What a container can see and change.
 
-use node_oci::{Mount, Resources, SandboxSpec};
+use node_oci::{Error, ExecSpec, Mount, Resources, SandboxSpec};
 
-use crate::support::{Host, run, sandbox};
+use crate::support::{Host, read_all, run, sandbox};
 
 #[tokio::test]
 async fn a_container_cannot_raise_its_own_limits() {
@@ -50,6 +50,37 @@ async fn limits_reach_the_kernel() {
     run(&runtime, &mut events, "s", spec).await;
     let expected = if v1 { ["512", "25000", "77"] } else { ["20", "25000 100000", "77"] };
     assert_eq!(host.logged("c", "stdout"), expected, "{:?}", host.logged("c", "stderr"));
+}
+
+#[tokio::test]
+async fn limits_of_what_runs_can_change() {
+    let host = Host::new();
+    let (runtime, _events) = host.open().await;
+    runtime.create_sandbox(sandbox("s")).await.unwrap();
+    let mut spec = host.container("c", "sleep 1000");
+    let memory = |bytes| Resources { memory_limit: Some(bytes), ..Resources::default() };
+    spec.resources = Resources { cpu_quota: Some(25_000), ..memory(32 << 20) };
+    runtime.create_container("s", spec).await.unwrap();
+    runtime.start_container("c").await.unwrap();
+    let shown = async |command: &str| {
+        let args = ["sh", "-c", command].map(str::to_owned).to_vec();
+        let mut streams = runtime.exec("c", ExecSpec { args, stdout: true, ..ExecSpec::default() }).await.unwrap();
+        let text = read_all(streams.stdout.take()).await;
+        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let show = "cd /sys/fs/cgroup; cat cpu/cpu.cfs_quota_us memory/memory.limit_in_bytes || cat cpu.max memory.max";
+    let quota = |text: &[String]| text[0].clone();
+    runtime.change_sandbox("s", Resources { cpu_quota: Some(90_000), ..memory(256 << 20) }).await.unwrap();
+    runtime.change_container("c", Resources { cpu_quota: Some(75_000), ..memory(128 << 20) }).await.unwrap();
+    let now = shown(show).await;
+    assert_eq!((quota(&now), now.last()), ("75000".to_owned(), Some(&(128 << 20).to_string())), "{now:?}");
+    runtime.change_container("c", memory(64 << 20)).await.unwrap();
+    let now = shown(show).await;
+    assert!(["-1", "max"].contains(&&*quota(&now)), "{now:?}");
+    assert_eq!(now.last(), Some(&(64 << 20).to_string()));
+    let refused = runtime.change_container("c", memory(16 << 10)).await.unwrap_err();
+    assert!(refused.to_string().contains("bytes of memory and cannot be limited to 16384"), "{refused}");
+    assert!(matches!(runtime.change_container("none", memory(1)).await, Err(Error::NoContainer(_))));
 }
 
 #[tokio::test]
