@@ -78,6 +78,8 @@ pub struct Cluster {
     pub kubectl: PathBuf,
     server: Option<Child>,
     options: Options,
+    /// The point at which the server that is started next ends itself (`base_sys::crash`).
+    pub crash_at: Option<&'static str>,
     before: String,
     /// How long `sampan up` took.
     up_took: Option<Duration>,
@@ -91,7 +93,8 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix("sampan-test-").tempdir().context("a data directory")?;
         // What is waited for at the start, kubectl 1.20 cannot wait for.
         let kubectl = kubectls().remove(0);
-        let mut cluster = Self { namespace, directory, kubectl, server: None, options, before, up_took: None };
+        let mut cluster =
+            Self { namespace, directory, kubectl, server: None, options, crash_at: None, before, up_took: None };
         if let Some(size) = cluster.options.disk {
             let disk = cluster.disk();
             std::fs::create_dir(&disk).with_context(|| format!("creating {}", disk.display()))?;
@@ -244,6 +247,9 @@ impl Cluster {
         }
         command.args(["server", "--node-ip", NODE_IP, "--node-name", "one", "--data-dir"]).arg(&data);
         command.args(&self.options.arguments).env("RUST_BACKTRACE", "1");
+        if let Some(point) = self.crash_at {
+            command.env("SAMPAN_CRASH_AT", point);
+        }
         // Its own process group: a signal for the tests is not one for the server.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child =
@@ -289,6 +295,26 @@ impl Cluster {
         kill(pid, signal).context("signalling the server")?;
         self.server.take().context("no server")?.wait().context("waiting for the server")?;
         Ok(())
+    }
+
+    /// Waits until the server has ended at [`Self::crash_at`], and starts another that will not.
+    pub fn crashes(&mut self) -> Result<()> {
+        let mut server = self.server.take().context("no server")?;
+        let point = self.crash_at.take().context("no point")?;
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = server.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.server = Some(server);
+                bail!("{point:?} was not reached\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        ensure!(signal == Some(Signal::SIGABRT as i32), "{point:?}: {status}\n{}", self.log());
+        self.start_server()
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> Result<Answer> {

@@ -45,6 +45,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return failed(&error),
     };
+    if cfg!(debug_assertions)
+        && let Ok(point) = std::env::var("SAMPAN_CRASH_AT")
+    {
+        base_sys::crash::arm(point);
+    }
     let cli = Cli::parse_from(arguments);
     logs::start(cli.verbose);
     match run(cli.command, cli.verbose) {

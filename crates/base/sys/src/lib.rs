@@ -5,6 +5,7 @@
 
 mod checksum;
 pub mod conntrack;
+pub mod crash;
 pub mod fdpass;
 pub mod folder;
 pub mod icmp;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base_sys::crash;
 use base_sys::netns::{self, NetNs};
 use base_sys::nft;
 use base_sys::route::{self, Route};
@@ -117,6 +118,7 @@ impl PodNet {
         let State { leases, route } = &mut *state;
         let known = !leases.get(sandbox).is_empty();
         let ips = leases.grant(sandbox)?.to_vec();
+        crash::point("address granted");
         let interface = link::name(&self.config.interface_prefix, &ips);
         let node_ip = |ip: &IpAddr| {
             let network = self.config.networks.iter().find(|network| network.node_cidr.contains(*ip))?;
@@ -133,6 +135,7 @@ impl PodNet {
             }
             return Err(failed(error));
         }
+        crash::point("link made");
         Ok(PodAddresses { ips, interface })
     }
 
@@ -150,6 +153,7 @@ impl PodNet {
         let name = link::name(&self.config.interface_prefix, &addresses);
         // Deleting a link waits for other CPUs to let go of it: not under the lock that attaching needs.
         link::delete(&mut Route::open()?, &name).map_err(|source| Error::Detach { name, source })?;
+        crash::point("link deleted");
         Ok(self.lock().leases.revoke(sandbox)?)
     }
 

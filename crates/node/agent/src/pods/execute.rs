@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base_sys::crash;
 use machinery_client::EventKind::Warning;
 
 use crate::container::{identifier, pod_labels, resources};
@@ -49,6 +50,7 @@ impl Worker {
                 self.report_removal(now);
             }
             Action::Finish => {
+                crash::point("object deleted");
                 // Nothing writes below the pod's directories any more.
                 self.tasks.shutdown().await;
                 remove_pod_files(&self.machine, self.uid(), &self.log_dir());
@@ -122,7 +124,10 @@ impl Worker {
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
         let sandbox = self.machine.runtime.create_sandbox(request).await.map_err(|error| (error, Left::Nothing))?;
-        let connected = match self.connect(&sandbox).await {
+        crash::point("sandbox created");
+        let connected = self.connect(&sandbox).await;
+        crash::point("network attached");
+        let connected = match connected {
             Ok(ips) => self.policies_in_force(&ips).await.map(|()| ips),
             error => error,
         };
@@ -166,9 +171,13 @@ impl Worker {
     async fn dismantle(&self, id: &str) -> Result<(), SeamError> {
         if self.spec().and_then(|spec| spec.host_network) != Some(true) {
             self.machine.network.detach(id).await?;
+            crash::point("network detached");
         }
         self.machine.runtime.stop_sandbox(id).await?;
-        self.machine.runtime.remove_sandbox(id).await
+        crash::point("sandbox stopped");
+        self.machine.runtime.remove_sandbox(id).await?;
+        crash::point("sandbox removed");
+        Ok(())
     }
 
     async fn remove_sandbox(&mut self) {

@@ -1,5 +1,6 @@
 //! What happened, folded into the state.
 
+use base_sys::crash;
 use machinery_client::EventKind;
 
 use crate::plan::spec_hash;
@@ -39,6 +40,7 @@ impl Worker {
             Message::PostStarted { container, outcome } => self.post_started(&container, outcome),
             Message::Drained { container, hook } => self.drained(&container, hook),
             Message::StatusWritten(result) => {
+                crash::point("status written");
                 let now = self.now();
                 self.status.written(result.as_ref().ok().copied(), now);
                 if let Err(error) = result {
@@ -68,6 +70,7 @@ impl Worker {
             _ => None,
         });
         let Some((name, running, record)) = found else { return };
+        crash::point("container ended");
         exit.started_at = exit.started_at.or(Some(running.started_at));
         let finished_at = exit.finished_at;
         let attempt = record.attempt;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base_sys::crash;
 use futures::future::select_all;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use machinery_client::EventKind::Warning;
@@ -46,6 +47,7 @@ impl Worker {
             self.keepers.push(self.tasks.spawn(room));
         }
         self.state.volumes = Volumes::Mounted;
+        crash::point("volumes mounted");
     }
 
     fn not_mounted(&mut self, message: String) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base_sys::crash;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use machinery_client::EventKind::{Normal, Warning};
 
@@ -63,8 +64,10 @@ impl Worker {
             let _ = runtime.remove_container(&id).await;
             return self.not_created(name, "CreateContainerError", chain(&error));
         }
+        crash::point("container created");
         self.event(Some(name), Normal, "Created", "Container created");
         let started = runtime.start_container(&id).await;
+        crash::point("container started");
         let now = self.now();
         let image_ref = ImageRef { name: container.image.clone().unwrap_or_default(), id: image.id.clone() };
         let Some(record) = self.state.containers.get_mut(name) else { return };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base_sys::crash;
 use machinery_client::EventKind::Normal;
 
 use crate::container::signal_number;
@@ -66,6 +67,7 @@ impl Worker {
             let _ = outbox.send(Message::Drained { container, hook });
         });
         self.attached.entry(name.to_owned()).or_default().push(task);
+        crash::point("drain begun");
     }
 
     pub(super) async fn signal(&mut self, name: &str, kill: bool) {
@@ -81,6 +83,7 @@ impl Worker {
             tracing::debug!(container = id, signal, error = %chain(&error), "signal not delivered");
             self.recheck(&id).await;
         }
+        crash::point("signal sent");
     }
 
     /// A container that cannot be signalled is most likely gone; the runtime knows.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use base_sys::crash;
 use jiff::Timestamp;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::UnboundedSender;
@@ -70,6 +71,7 @@ async fn launch(
     command.arg(&directory.0).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     // Dropped, not awaited: the shim is to outlive us. As long as we live, tokio reaps it.
     let mut child = tokio::process::Command::from(command).spawn().map_err(|e| failed(e.to_string()))?;
+    crash::point("shim spawned");
     let mut said = String::new();
     if let Some(output) = &mut child.stdout {
         output.read_to_string(&mut said).await.map_err(|e| failed(e.to_string()))?;
@@ -102,7 +104,9 @@ fn write_files(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Err
     let cgroups = Cgroups::discover()?;
     let pod = record.cgroup();
     cgroups.create(&pod)?;
-    cgroups.limit(&pod, &spec.resources)
+    cgroups.limit(&pod, &spec.resources)?;
+    crash::point("sandbox recorded");
+    Ok(())
 }
 
 /// Finds one sandbox directory's sandbox again. `None`: it was never finished and has been removed.

@@ -15,6 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base_sys::crash;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -127,6 +128,7 @@ impl Runtime {
         if let Err(CallError::Failed(failure)) = sandbox.call(Operation::Shutdown).await {
             return Err(Error::Sandbox { sandbox: id.to_owned(), message: failure.message });
         }
+        crash::point("shim ended");
         let removed = Arc::clone(&sandbox);
         blocking(move || teardown::remove_sandbox(&removed.directory, Some(&removed.record), &Cgroups::discover()?))
             .await?;
