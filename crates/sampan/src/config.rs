@@ -8,7 +8,7 @@ use base_sys::route::IpCidr;
 use clap::{Args, Parser, Subcommand};
 use control_controllers::Pool;
 use control_resources::NodePortRange;
-use node_agent::{Reserved, SysctlPattern};
+use node_agent::{Graces, Limits, Reclaims, Reserved, SysctlPattern};
 
 /// Kubernetes for connecting applications with services, in one binary.
 ///
@@ -193,6 +193,9 @@ pub struct NodeOptions {
     #[command(flatten)]
     pub images: ImageOptions,
 
+    #[command(flatten)]
+    pub eviction: EvictionOptions,
+
     /// Files of pods that this node runs by itself, whether or not there is an API server [default: none].
     #[arg(long, env = "SAMPAN_POD_MANIFEST_PATH", value_name = "DIR")]
     pub pod_manifest_path: Option<PathBuf>,
@@ -261,6 +264,64 @@ pub struct ImageOptions {
     /// How long an image may be unused before it is removed whatever room there is; 0: for ever.
     #[arg(long, env = "SAMPAN_IMAGE_MAXIMUM_GC_AGE", default_value = "0", value_name = "TIME", value_parser = crate::token::ttl)]
     pub image_maximum_gc_age: jiff::SignedDuration,
+}
+
+/// When pods are ended because the node runs short.
+#[derive(Args, Debug, Clone)]
+pub struct EvictionOptions {
+    /// Of what there must be more than how much, else a pod is evicted at once; signals are memory.available,
+    /// nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree and pid.available; empty: never.
+    #[arg(
+        long,
+        env = "SAMPAN_EVICTION_HARD",
+        value_name = "SIGNAL<AMOUNT,…",
+        default_value = "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%"
+    )]
+    pub eviction_hard: Limits,
+
+    /// The same, once it has been so for --eviction-soft-grace-period [default: never].
+    #[arg(
+        long,
+        env = "SAMPAN_EVICTION_SOFT",
+        value_name = "SIGNAL<AMOUNT,…",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub eviction_soft: Limits,
+
+    /// How long each signal of --eviction-soft may be short: memory.available=1m30s.
+    #[arg(
+        long,
+        env = "SAMPAN_EVICTION_SOFT_GRACE_PERIOD",
+        value_name = "SIGNAL=TIME,…",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub eviction_soft_grace_period: Graces,
+
+    /// How much is freed beyond a threshold once something is [default: nothing].
+    #[arg(
+        long,
+        env = "SAMPAN_EVICTION_MINIMUM_RECLAIM",
+        value_name = "SIGNAL=AMOUNT,…",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub eviction_minimum_reclaim: Reclaims,
+
+    /// At most how many seconds pods have to end that --eviction-soft ends; 0 or less: what they ask for.
+    #[arg(
+        long,
+        env = "SAMPAN_EVICTION_MAX_POD_GRACE_PERIOD",
+        value_name = "SECONDS",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub eviction_max_pod_grace_period: i64,
+
+    /// How long the node's conditions say that something is short after it no longer is.
+    #[arg(long, env = "SAMPAN_EVICTION_PRESSURE_TRANSITION_PERIOD", default_value = "5m", value_name = "TIME", value_parser = crate::token::ttl)]
+    pub eviction_pressure_transition_period: jiff::SignedDuration,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use base_sys::ip::HostIps;
@@ -13,14 +14,15 @@ use net_podnet::fabric::{self, FabricConfig};
 use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig, Tunnel};
 use node_agent::{
-    AgentConfig, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, UnsafeSysctls, Versions, seams,
+    AgentConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, UnsafeSysctls,
+    Versions, seams,
 };
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
 use crate::cluster_facts::ClusterFacts;
 use crate::cni::{CniNetwork, PlugIns};
-use crate::config::{ImageOptions, NodeOptions};
+use crate::config::{EvictionOptions, ImageOptions, NodeOptions};
 use crate::host::{self, Names};
 use crate::owned::Owned;
 
@@ -40,6 +42,7 @@ pub struct Node {
     pub reserved: Reserved,
     pub pod_max_pids: Option<u32>,
     pub images: ImagePolicy,
+    pub eviction: EvictionPolicy,
     pub credential_providers: Arc<Providers>,
     /// Where static pods' files are.
     pub pod_manifest_path: Option<PathBuf>,
@@ -204,6 +207,7 @@ impl Node {
             reserved: self.reserved.clone(),
             pod_max_pids: self.pod_max_pids,
             images: self.images,
+            eviction: self.eviction.clone(),
             credential_providers: Arc::clone(&self.credential_providers),
             unsafe_sysctls: self.unsafe_sysctls.clone(),
             versions: Versions {
@@ -244,6 +248,18 @@ pub fn image_policy(options: &ImageOptions) -> Result<ImagePolicy> {
     ensure!(low < high, "--image-gc-low-threshold {low} must be below --image-gc-high-threshold {high}");
     let (min_age, max_age) = (options.minimum_image_ttl_duration, options.image_maximum_gc_age);
     Ok(ImagePolicy { high, low, min_age, max_age })
+}
+
+/// When pods are evicted, as the options say.
+pub fn eviction_policy(options: &EvictionOptions) -> Result<EvictionPolicy> {
+    let soft = (&options.eviction_soft, &options.eviction_soft_grace_period);
+    let thresholds = EvictionPolicy::thresholds(&options.eviction_hard, soft, &options.eviction_minimum_reclaim);
+    let seconds = u64::try_from(options.eviction_max_pod_grace_period).ok().filter(|seconds| *seconds > 0);
+    Ok(EvictionPolicy {
+        thresholds: thresholds.context("--eviction-soft")?,
+        max_grace: seconds.map(Duration::from_secs),
+        transition: options.eviction_pressure_transition_period.unsigned_abs(),
+    })
 }
 
 /// The programs that the options name.

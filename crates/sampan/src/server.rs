@@ -166,6 +166,7 @@ impl Plan {
             reserved: options.node.system_reserved.and(&options.node.kube_reserved),
             pod_max_pids: options.node.pod_max_pids,
             images: crate::node::image_policy(&options.node.images)?,
+            eviction: crate::node::eviction_policy(&options.node.eviction)?,
             credential_providers: node::credential_providers(&options.node)?,
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
             unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),

@@ -32,10 +32,15 @@ fn what_another_server_has_is_not_taken() {
         in_order(&refused.error(), &["sampan: ", "6443", "Address already in use"]);
         let refused = second_server(&cluster, &["--data-dir", "/dev/null/data"])?.error();
         in_order(&refused, &["sampan: ", "/dev/null/data", "Not a directory"]);
-        let table: [(&[&str], &[&str]); 4] = [
+        let table: [(&[&str], &[&str]); 6] = [
             (&["--cluster-cidr", "nonsense"], &["nonsense", "--cluster-cidr", "10.42.0.0/16"]),
             (&["--service-cidr", "10.42.0.0/16"], &["--cluster-cidr", "--service-cidr", "overlap"]),
             (&["--https-listen-port", "70000"], &["70000", "--https-listen-port"]),
+            (&["--eviction-hard", "memory.available<much"], &["--eviction-hard", "memory.available", "much"]),
+            (
+                &["--https-listen-port", "7443", "--eviction-soft", "memory.available<1Gi"],
+                &["memory.available", "--eviction-soft-grace-period"],
+            ),
             (&["--no-such-option"], &["--no-such-option"]),
         ];
         for (arguments, needles) in table {

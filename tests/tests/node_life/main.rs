@@ -4,6 +4,7 @@
 mod daemons;
 mod drain;
 mod planes;
+mod pressure;
 mod silence;
 
 use anyhow::{Context, Result, ensure};

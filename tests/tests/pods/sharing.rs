@@ -17,6 +17,7 @@ fn pods_share_what_they_ask_for() {
         objects_of_the_node(cluster)?;
         memory_as_a_volume(cluster)?;
         volumes_that_grow_too_big(cluster)?;
+        containers_that_write_too_much(cluster)?;
         mounts_below_mounts(cluster)
     });
 }
@@ -138,6 +139,32 @@ fn volumes_that_grow_too_big(cluster: &Cluster) -> Result<()> {
     assert_eq!((&status["phase"], &status["message"]), (&json!("Failed"), &json!(message)), "{status}");
     has_event(cluster, "greedy", "Warning Evicted Usage of EmptyDir volume \"small\" exceeds the limit \"1Mi\".");
     Ok(())
+}
+
+/// What a container writes anywhere else, and what it prints, is limited, too.
+fn containers_that_write_too_much(cluster: &Cluster) -> Result<()> {
+    let limit = |limit: &str| json!({"resources": {"limits": {"ephemeral-storage": limit}}});
+    let layer = script("dd if=/dev/zero of=/f bs=64k count=64 2>/dev/null; sleep 3600");
+    let print = script("dd if=/dev/zero bs=64k count=64 2>/dev/null | tr '\\0' '\\n'; sleep 3600");
+    let second = json!({"name": "second", "image": "busybox:1.37", "command": ["sleep", "3600"],
+        "resources": {"limits": {"ephemeral-storage": "1Gi"}}});
+    create(cluster, "writer", &with(layer, &limit("1Mi")), &json!({}))?;
+    create_beside(cluster, "printer", &with(print, &limit("1Mi")), &second)?;
+    for (pod, message) in [
+        ("writer", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "),
+        ("printer", "Container main exceeded its local ephemeral storage limit \"1Mi\". "),
+    ] {
+        reaches(cluster, pod, "status.reason", "Evicted")?;
+        assert_eq!(cluster.object(&["pod", pod])?["status"]["message"], message, "{pod}");
+    }
+    Ok(())
+}
+
+/// A pod of two containers.
+fn create_beside(cluster: &Cluster, name: &str, fields: &Value, second: &Value) -> Result<()> {
+    let main = with(json!({"name": "main", "image": "busybox:1.37"}), fields);
+    let spec = json!({"containers": [main, second], "terminationGracePeriodSeconds": 1});
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}).to_string())
 }
 
 /// A directory that is a mount of its own, with another mount in it.

@@ -18,4 +18,5 @@ pub mod nft;
 pub mod process;
 pub mod route;
 pub mod sockopt;
+pub mod stalls;
 pub mod sysctl;

@@ -1,6 +1,6 @@
 //! Core `v1` Events: what `kubectl describe` shows under an object. Repeats of one event are counted, not added.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use base_tasks::Tasks;
@@ -36,6 +36,7 @@ struct Occurrence {
     kind: EventKind,
     reason: String,
     message: String,
+    annotations: BTreeMap<String, String>,
 }
 
 /// Writes events in the background. Cheap to clone.
@@ -71,10 +72,21 @@ impl Recorder {
 
     /// Fire and forget: an event that cannot be written is dropped.
     pub fn event(&self, regarding: &Regarding, kind: EventKind, reason: &str, message: &str) {
-        let occurrence =
-            Occurrence { regarding: regarding.clone(), kind, reason: reason.to_owned(), message: message.to_owned() };
+        self.annotated(regarding, kind, (reason, message), BTreeMap::new());
+    }
+
+    /// The same, with annotations for programs that read it.
+    pub fn annotated(
+        &self,
+        regarding: &Regarding,
+        kind: EventKind,
+        (reason, message): (&str, &str),
+        annotations: BTreeMap<String, String>,
+    ) {
+        let (regarding, reason, message) = (regarding.clone(), reason.to_owned(), message.to_owned());
+        let occurrence = Occurrence { regarding, kind, reason, message, annotations };
         if self.queue.try_send(occurrence).is_err() {
-            tracing::debug!(reason, "the event queue is full; one dropped");
+            tracing::debug!("the event queue is full; one dropped");
         }
     }
 }
@@ -121,10 +133,14 @@ async fn write(
     if let Some(host) = host {
         source["host"] = host.into();
     }
+    let mut metadata = json!({ "name": name, "namespace": namespace });
+    if !occurrence.annotations.is_empty() {
+        metadata["annotations"] = json!(occurrence.annotations);
+    }
     let event = json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": { "name": name, "namespace": namespace },
+        "metadata": metadata,
         "involvedObject": involved,
         "reason": occurrence.reason,
         "message": occurrence.message,

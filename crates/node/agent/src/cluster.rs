@@ -55,7 +55,13 @@ pub trait Cluster: Send + Sync + 'static {
     ) -> Result<TokenRequestStatus, ClusterError>;
     /// The services of a namespace that have a cluster address, by name, with `default/kubernetes` as well.
     async fn services(&self, namespace: &str) -> Vec<ServiceLinks>;
-    fn report(&self, pod: &Pod, report: &Report<'_>);
+    fn report(&self, pod: &Pod, report: &Report<'_>) {
+        self.report_annotated(pod, report, BTreeMap::new());
+    }
+    /// With annotations for programs that read it.
+    fn report_annotated(&self, pod: &Pod, report: &Report<'_>, annotations: BTreeMap<String, String>);
+    /// An Event about this node.
+    fn report_node(&self, kind: EventKind, reason: &str, message: &str);
 }
 
 /// The API server through the client.
@@ -201,7 +207,7 @@ impl Cluster for ApiServer {
         links.into_values().map(|link| (*link).clone()).collect()
     }
 
-    fn report(&self, pod: &Pod, report: &Report<'_>) {
+    fn report_annotated(&self, pod: &Pod, report: &Report<'_>, annotations: BTreeMap<String, String>) {
         let key = key(pod);
         let field_path = report.container.map(|name| {
             let role = pod.spec.as_ref().map_or(Role::App, |spec| role(spec, name));
@@ -215,6 +221,18 @@ impl Cluster for ApiServer {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             field_path,
         };
-        self.recorder.event(&regarding, report.kind, report.reason, report.message);
+        self.recorder.annotated(&regarding, report.kind, (report.reason, report.message), annotations);
+    }
+
+    fn report_node(&self, kind: EventKind, reason: &str, message: &str) {
+        let regarding = Regarding {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: self.node_name.clone(),
+            // As upstream's kubelet, which does not know another one: `kubectl describe` looks for it.
+            uid: self.node_name.clone(),
+            ..Regarding::default()
+        };
+        self.recorder.event(&regarding, kind, reason, message);
     }
 }

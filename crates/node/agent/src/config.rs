@@ -8,6 +8,7 @@ use base_sys::ip::HostIps;
 
 use crate::collect::ImagePolicy;
 use crate::credentials::Providers;
+use crate::eviction::EvictionPolicy;
 use crate::node::Reserved;
 
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct AgentConfig {
     pub reserved: Reserved,
     /// When unused images go.
     pub images: ImagePolicy,
+    /// When pods are evicted.
+    pub eviction: EvictionPolicy,
     /// Processes of one pod; `None`: as many as there may be.
     pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,

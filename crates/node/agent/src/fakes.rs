@@ -27,7 +27,7 @@ use crate::pods::capacity::{Capacity, Units};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
-    Policies, PullError, Resources, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Wiring,
+    Policies, PullError, Resources, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Usage, Wiring,
     Withdrawals, label,
 };
 
@@ -115,6 +115,8 @@ impl World {
             ])),
             allocatable: (2000, 1 << 30),
             bounds: Bounds { memory: 1 << 30, ..Bounds::default() },
+            pods_memory: None,
+            pressures: Default::default(),
             pods: Pods::default(),
             routes: Routes::default(),
             sessions: base_tasks::Tasks::root("test"),
@@ -230,6 +232,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         max_pods: 110,
         reserved: Reserved::default(),
         images: crate::collect::ImagePolicy::default(),
+        eviction: Default::default(),
         pod_max_pids: None,
         credential_providers: Arc::default(),
         unsafe_sysctls: Default::default(),
@@ -375,6 +378,10 @@ impl Runtime for World {
     async fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), SeamError> {
         self.call(format!("limit {group} {}", resources.cpu_shares));
         Ok(())
+    }
+
+    async fn group_usage(&self, _: &str) -> Result<Option<Usage>, SeamError> {
+        Ok(None)
     }
 
     async fn usage(&self, _: bool) -> Result<Vec<SandboxUsage>, SeamError> {
@@ -529,9 +536,13 @@ impl Cluster for World {
         Vec::new()
     }
 
-    fn report(&self, _: &Pod, report: &Report<'_>) {
+    fn report_annotated(&self, _: &Pod, report: &Report<'_>, _: BTreeMap<String, String>) {
         let container = report.container.map(|name| format!("{name}: ")).unwrap_or_default();
         self.change(|state| state.events.push(format!("{container}{} {}", report.reason, report.message)));
+    }
+
+    fn report_node(&self, _: machinery_client::EventKind, reason: &str, message: &str) {
+        self.change(|state| state.events.push(format!("node: {reason} {message}")));
     }
 }
 

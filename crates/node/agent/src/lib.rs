@@ -17,6 +17,7 @@ mod container;
 mod credentials;
 mod env;
 mod error;
+mod eviction;
 #[cfg(test)]
 mod fakes;
 mod files;
@@ -56,6 +57,7 @@ pub use collect::ImagePolicy;
 pub use config::{AgentConfig, SysctlPattern, UnsafeSysctls, Versions};
 pub use credentials::{Providers, ProvidersError};
 pub use error::Error;
+pub use eviction::{EvictionError, EvictionPolicy, Graces, Limits, Reclaims};
 pub use node::join as register;
 pub use node::{Reserved, ReservedError};
 
@@ -94,6 +96,7 @@ pub async fn run(
         pod_pids: config.pod_max_pids.map(i64::from),
     };
     let all_pods = node::of_all_pods(&config, &facts);
+    let pods_memory = all_pods.memory_limit.and_then(|bytes| u64::try_from(bytes).ok());
     let machine = Arc::new(Machine {
         runtime,
         images,
@@ -106,6 +109,8 @@ pub async fn run(
         capacity: Capacity::new(units(&node::for_pods(&config, &facts))),
         allocatable,
         bounds,
+        pods_memory,
+        pressures: Default::default(),
         pods: Pods::default(),
         routes: Routes::default(),
         sessions: tasks.child("sessions"),
@@ -115,8 +120,10 @@ pub async fn run(
         config,
     });
     server::start(&tasks, Arc::clone(&machine)).await?;
-    node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), machine.network.trouble());
+    let health = node::HealthWatch::of(&machine);
+    node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), health);
     collect::start(&tasks, Arc::clone(&machine));
+    eviction::start(&tasks, Arc::clone(&machine));
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client.clone()), selector, pods::project);
     let directory = machine.config.pod_manifest_path.clone();

@@ -367,6 +367,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn listens(&self, sandbox: &str, ports: &[u16]) -> Result<bool, SeamError>;
     /// Bounds a cgroup that pods share, which it makes; by its path below our own.
     async fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), SeamError>;
+    /// What a cgroup that pods share uses; `None` while there is no such.
+    async fn group_usage(&self, group: &str) -> Result<Option<Usage>, SeamError>;
     /// What every sandbox uses; `disk`: also what its containers have written, which takes a walk.
     async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError>;
 }

@@ -139,6 +139,15 @@ pub struct PodFailure {
     pub message: String,
     /// What its containers have to end; `None`: what the spec gives them.
     pub grace: Option<Duration>,
+    /// The node has ended it for its own sake.
+    pub disrupted: bool,
+}
+
+impl PodFailure {
+    /// Its containers have the time that the spec gives them.
+    pub fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into(), grace: None, disrupted: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -346,6 +346,12 @@ impl Runtime for OciRuntime {
         limited.map_err(|error| SeamError::new("limit cgroup", group, error))
     }
 
+    async fn group_usage(&self, group: &str) -> Result<Option<Usage>, SeamError> {
+        let used =
+            self.0.group_usage(group).await.map_err(|error| SeamError::new("read", "what all pods use", error))?;
+        Ok(used.map(usage))
+    }
+
     async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError> {
         let used = self.0.usage(disk).await.map_err(|error| SeamError::new("read", "what sandboxes use", error))?;
         let mut all = Vec::with_capacity(used.len());

@@ -13,45 +13,54 @@ use std::time::Duration;
 
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::pods::Machine;
 use crate::seams::{SeamError, chain, label};
 use crate::stats::file_system;
 
 pub use plan::ImagePolicy;
-use plan::{Disk, History, Present};
+use plan::{Disk, Extent, History, Present};
 
 /// Upstream's.
 const PERIOD: Duration = Duration::from_secs(300);
 
-/// Wakes who collects.
+/// Wakes who collects, and knows what was seen of images.
 #[derive(Default)]
-pub struct Collector(Notify);
+pub struct Collector {
+    wake: Notify,
+    history: Mutex<History>,
+}
 
 impl Collector {
     /// An image has come, or a pod has gone.
     pub fn look(&self) {
-        self.0.notify_one();
+        self.wake.notify_one();
     }
 }
 
 pub fn start(tasks: &Tasks, machine: Arc<Machine>) {
     tasks.spawn("images", async move {
-        let mut history = History::default();
         loop {
-            if let Err(error) = look(&machine, &mut history).await {
+            if let Err(error) = look(&machine, Extent::Policy).await {
                 tracing::warn!(error = %chain(&error), "unused images not looked for");
             }
             tokio::select! {
-                () = machine.collector.0.notified() => {}
+                () = machine.collector.wake.notified() => {}
                 () = tokio::time::sleep(PERIOD) => {}
             }
         }
     });
 }
 
-async fn look(machine: &Machine, history: &mut History) -> Result<(), SeamError> {
+/// Removes what no pod needs, however much room there is: the node is short of it.
+pub async fn all_unused(machine: &Machine) -> Result<(), SeamError> {
+    look(machine, Extent::All).await
+}
+
+async fn look(machine: &Machine, extent: Extent) -> Result<(), SeamError> {
+    // One look at a time: what another one removes is not counted on.
+    let mut history = machine.collector.history.lock().await;
     let policy = machine.config.images;
     let used = used(machine).await?;
     let images: Vec<Present> = machine
@@ -66,14 +75,14 @@ async fn look(machine: &Machine, history: &mut History) -> Result<(), SeamError>
     let disk = file_system(&machine.config.data_dir)
         .map_err(|errno| SeamError::new("read", "how full the disk is", std::io::Error::from(errno)))?;
     let disk = Disk { capacity: disk.capacity, available: disk.available };
-    let plan = history.plan(&images, policy, disk, now);
+    let plan = history.plan(&images, (policy, extent), disk, now);
     for id in plan.remove {
         match machine.images.remove(&id).await {
             Ok(()) => tracing::info!(image = id, "unused image removed"),
             Err(error) => tracing::warn!(image = id, error = %chain(&error), "unused image not removed"),
         }
     }
-    if plan.short > 0 {
+    if plan.short > 0 && extent == Extent::Policy {
         tracing::warn!(
             bytes = plan.short,
             "the disk is fuller than it should be, and no unused image is left to remove"
@@ -141,7 +150,7 @@ mod tests {
         }))
         .unwrap();
         let (_view, viewer) = watch::channel(View { pod: Arc::new(pod), ..View::default() });
-        machine.pods.insert(ObjectKey::new("default", "web"), viewer);
+        machine.pods.insert(ObjectKey::new("default", "web"), viewer, tokio::sync::mpsc::unbounded_channel().0);
         let tasks = Tasks::root("test");
         start(&tasks, Arc::clone(&machine));
         world.until("the first", |state| state.calls.iter().any(|call| call == "remove image idle")).await;

@@ -55,6 +55,15 @@ pub(super) struct Disk {
     pub(super) available: u64,
 }
 
+/// How much goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What the policy asks for.
+    Policy,
+    /// All that nobody needs.
+    All,
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) remove: Vec<String>,
@@ -76,7 +85,13 @@ impl History {
         self.begun = true;
     }
 
-    pub(super) fn plan(&self, images: &[Present], policy: ImagePolicy, disk: Disk, now: Timestamp) -> Plan {
+    pub(super) fn plan(
+        &self,
+        images: &[Present],
+        (policy, extent): (ImagePolicy, Extent),
+        disk: Disk,
+        now: Timestamp,
+    ) -> Plan {
         let age = |since: Timestamp| now.duration_since(since);
         let mut free: Vec<(&Present, Known)> = images
             .iter()
@@ -86,7 +101,10 @@ impl History {
             .collect();
         // Unused for the longest first.
         free.sort_by_key(|(image, known)| (known.last_used, known.first_seen, image.id.clone()));
-        let mut wanted = wanted(policy, disk);
+        let mut wanted = match extent {
+            Extent::Policy => wanted(policy, disk),
+            Extent::All => u64::MAX,
+        };
         let mut plan = Plan::default();
         for (image, known) in free {
             let unused = age(known.last_used.max(known.first_seen));
@@ -133,9 +151,9 @@ mod tests {
         let mut history = History::default();
         let images = [image("a", 500, false)];
         history.note(&images, at(0));
-        assert_eq!(history.plan(&images, ImagePolicy::default(), EMPTY, at(1)), Plan::default());
+        assert_eq!(history.plan(&images, (ImagePolicy::default(), Extent::Policy), EMPTY, at(1)), Plan::default());
         let edge = Disk { capacity: 1000, available: 151 };
-        assert_eq!(history.plan(&images, ImagePolicy::default(), edge, at(1)), Plan::default());
+        assert_eq!(history.plan(&images, (ImagePolicy::default(), Extent::Policy), edge, at(1)), Plan::default());
     }
 
     #[test]
@@ -150,10 +168,10 @@ mod tests {
             [image("old", 60, false), image("new", 60, false), image("never", 30, false), image("busy", 60, true)];
         history.note(&now, at(2));
         // From 90 to 80 percent: a hundred bytes.
-        let plan = history.plan(&now, ImagePolicy::default(), FULL, at(3));
+        let plan = history.plan(&now, (ImagePolicy::default(), Extent::Policy), FULL, at(3));
         assert_eq!(plan, Plan { remove: vec!["never".into(), "old".into(), "new".into()], short: 0 });
         let fewer = Disk { capacity: 1000, available: 120 };
-        let plan = history.plan(&now, ImagePolicy::default(), fewer, at(3));
+        let plan = history.plan(&now, (ImagePolicy::default(), Extent::Policy), fewer, at(3));
         assert_eq!(plan.remove, ["never", "old"]);
     }
 
@@ -164,9 +182,24 @@ mod tests {
         let pinned = Present { pinned: true, ..image("pinned", 500, false) };
         let images = [image("used", 500, true), pinned, image("young", 70, false)];
         history.note(&images, at(10));
-        assert_eq!(history.plan(&images, ImagePolicy::default(), FULL, at(11)), Plan { remove: vec![], short: 100 });
-        let plan = history.plan(&images, ImagePolicy::default(), FULL, at(12));
+        assert_eq!(
+            history.plan(&images, (ImagePolicy::default(), Extent::Policy), FULL, at(11)),
+            Plan { remove: vec![], short: 100 }
+        );
+        let plan = history.plan(&images, (ImagePolicy::default(), Extent::Policy), FULL, at(12));
         assert_eq!(plan, Plan { remove: vec!["young".into()], short: 30 });
+    }
+
+    #[test]
+    fn a_node_that_is_short_keeps_what_is_needed_or_young() {
+        let mut history = History::default();
+        let pinned = Present { pinned: true, ..image("pinned", 1, false) };
+        let old = [image("used", 1, true), image("a", 1, false), image("b", 1, false), pinned];
+        history.note(&old, at(0));
+        let all = [old.as_slice(), &[image("young", 1, false)]].concat();
+        history.note(&all, at(10));
+        let plan = history.plan(&all, (ImagePolicy::default(), Extent::All), EMPTY, at(11));
+        assert_eq!(plan.remove, ["a", "b"]);
     }
 
     #[test]
@@ -177,8 +210,8 @@ mod tests {
         history.note(&images, at(0));
         let images = [image("a", 10, false), image("stranger", 10, false)];
         history.note(&images, at(20));
-        assert_eq!(history.plan(&images, policy, EMPTY, at(30)), Plan::default());
-        assert_eq!(history.plan(&images, policy, EMPTY, at(31)).remove, ["a"]);
+        assert_eq!(history.plan(&images, (policy, Extent::Policy), EMPTY, at(30)), Plan::default());
+        assert_eq!(history.plan(&images, (policy, Extent::Policy), EMPTY, at(31)).remove, ["a"]);
     }
 
     #[test]

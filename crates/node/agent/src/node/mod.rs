@@ -1,6 +1,7 @@
 //! The Node object of this machine: registered at start, its lease renewed, its status kept.
 
 mod facts;
+mod health;
 mod lease;
 mod object;
 mod reserved;
@@ -23,6 +24,8 @@ use crate::planes::Planes;
 use crate::seams::chain;
 
 pub use facts::Facts;
+use health::Health;
+pub use health::HealthWatch;
 pub(crate) use object::{allocatable, for_pods, of_all_pods};
 pub use reserved::{Reserved, ReservedError};
 
@@ -33,15 +36,14 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Registers the node and keeps its object and lease alive.
 ///
-/// `programmed` is the revision that this node's data plane follows, said where `planes` has others; `trouble` is why
-/// pods cannot be connected.
+/// `programmed` is the revision that this node's data plane follows, said where `planes` has others.
 pub fn start(
     tasks: &Tasks,
     client: kube::Client,
     config: &AgentConfig,
     facts: Facts,
     (programmed, planes): (watch::Receiver<u64>, watch::Receiver<Planes>),
-    mut trouble: watch::Receiver<Option<String>>,
+    mut health: HealthWatch,
 ) {
     let (lease_client, name) = (client.clone(), config.node_name.clone());
     let config = config.clone();
@@ -51,8 +53,7 @@ pub fn start(
         // The lease names the node as its owner, so that it goes with it.
         let mut wait = RETRY_INITIAL;
         let node = loop {
-            let why = trouble.borrow_and_update().clone();
-            match register(&api, &config, &facts, why.as_deref()).await {
+            match register(&api, &config, &facts, &health.seen()).await {
                 Ok(node) => break node,
                 Err(error) => {
                     tracing::warn!(node = %config.node_name, error = %chain(&error), "node not registered; will retry");
@@ -73,8 +74,8 @@ pub fn start(
         let heartbeat = lease::Heartbeat { client: lease_client, node: name, uid, programmed, planes };
         beside.spawn("lease", heartbeat.run());
         let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
-        let known = trouble.clone();
-        let own = informer(&beside, api.clone(), own, move |node: Node| Some(Own::of(&node, known.borrow().as_deref())));
+        let known = health.clone();
+        let own = informer(&beside, api.clone(), own, move |node: Node| Some(Own::of(&node, &known.now())));
         let mut changes = own.subscribe();
         let (node, directory) = (config.node_name.clone(), config.storage_dir());
         let storage = storage::Storage { api: api.clone(), node, directory };
@@ -82,10 +83,9 @@ pub fn start(
         loop {
             tokio::select! {
                 () = contradiction(&mut changes, REPORT) => {}
-                Ok(()) = trouble.changed() => {}
+                () = health.changed() => {}
             }
-            let why = trouble.borrow_and_update().clone();
-            if let Err(error) = report(&api, &config, &facts, why.as_deref()).await {
+            if let Err(error) = report(&api, &config, &facts, &health.seen()).await {
                 tracing::warn!(node = %config.node_name, error = %chain(&error), "node status not reported; will retry");
             }
             // Who contradicts all the time is answered once a second.
@@ -126,7 +126,7 @@ pub async fn join(client: &kube::Client, config: &AgentConfig) -> Result<Vec<Str
 /// Creates the node where there is none. How it is, it says once it can run pods; until then it has the taint of a new one.
 async fn announce(api: &Api<Node>, config: &AgentConfig, facts: &Facts) -> Result<(), kube::Error> {
     if api.get_opt(&config.node_name).await?.is_none() {
-        let mut node = object::new(config, facts, None, jiff::Timestamp::now());
+        let mut node = object::new(config, facts, &Health::default(), jiff::Timestamp::now());
         if let Some(status) = &mut node.status {
             status.conditions = None;
         }
@@ -148,8 +148,8 @@ struct Own {
 }
 
 impl Own {
-    fn of(node: &Node, trouble: Option<&str>) -> Self {
-        Self { agrees: object::agrees(node, trouble), removals: object::removals(node) }
+    fn of(node: &Node, health: &Health) -> Self {
+        Self { agrees: object::agrees(node, health), removals: object::removals(node) }
     }
 }
 
@@ -169,15 +169,10 @@ async fn contradiction(changes: &mut UnboundedReceiver<Change<Own>>, at_most: Du
 }
 
 /// Creates the node, or brings the existing one up to date.
-async fn register(
-    api: &Api<Node>,
-    config: &AgentConfig,
-    facts: &Facts,
-    trouble: Option<&str>,
-) -> Result<Node, kube::Error> {
-    match report(api, config, facts, trouble).await? {
+async fn register(api: &Api<Node>, config: &AgentConfig, facts: &Facts, health: &Health) -> Result<Node, kube::Error> {
+    match report(api, config, facts, health).await? {
         Some(node) => Ok(node),
-        None => api.create(&PostParams::default(), &object::new(config, facts, trouble, jiff::Timestamp::now())).await,
+        None => api.create(&PostParams::default(), &object::new(config, facts, health, jiff::Timestamp::now())).await,
     }
 }
 
@@ -187,14 +182,14 @@ async fn report(
     api: &Api<Node>,
     config: &AgentConfig,
     facts: &Facts,
-    trouble: Option<&str>,
+    health: &Health,
 ) -> Result<Option<Node>, kube::Error> {
     let Some(existing) = api.get_opt(&config.node_name).await? else { return Ok(None) };
     let params = PatchParams::default();
     if let Some(patch) = object::metadata_patch(&existing, config) {
         api.patch(&config.node_name, &params, &Patch::Merge(patch)).await?;
     }
-    let status = object::status(config, facts, existing.status.as_ref(), trouble, jiff::Timestamp::now());
+    let status = object::status(config, facts, existing.status.as_ref(), health, jiff::Timestamp::now());
     let patch = Patch::Merge(serde_json::json!({ "status": status }));
     api.patch_status(&config.node_name, &params, &patch).await.map(Some)
 }

@@ -14,29 +14,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::config::AgentConfig;
 use crate::container::resources;
+use crate::eviction::Signal;
 use crate::node::Facts;
+use crate::node::health::Health;
 use crate::seams::Resources;
-
-/// In upstream's words.
-const HEALTHY: [(&str, &str, &str, &str); 3] = [
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-];
-
-/// Type, status, reason and message of each; `trouble` is why pods cannot be connected.
-fn said(trouble: Option<&str>) -> impl Iterator<Item = (&'static str, &'static str, &'static str, String)> {
-    let ready = match trouble {
-        None => ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
-        Some(trouble) => {
-            let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
-            let message = format!("{network} message:Network plugin returns error: {trouble}");
-            ("Ready", "False", "KubeletNotReady", message)
-        }
-    };
-    let healthy = HEALTHY.into_iter().map(|(kind, status, reason, message)| (kind, status, reason, message.to_owned()));
-    healthy.chain([ready])
-}
 
 fn labels(config: &AgentConfig) -> BTreeMap<String, String> {
     let arch = Facts::architecture_of_this_build();
@@ -64,7 +45,7 @@ pub(super) fn removals(node: &Node) -> Vec<String> {
     all.filter_map(|(key, _)| key.strip_prefix(REMOVAL).map(ToOwned::to_owned)).collect()
 }
 
-pub(super) fn new(config: &AgentConfig, facts: &Facts, trouble: Option<&str>, now: Timestamp) -> Node {
+pub(super) fn new(config: &AgentConfig, facts: &Facts, health: &Health, now: Timestamp) -> Node {
     let metadata = ObjectMeta {
         name: Some(config.node_name.clone()),
         labels: Some(labels(config)),
@@ -77,13 +58,13 @@ pub(super) fn new(config: &AgentConfig, facts: &Facts, trouble: Option<&str>, no
         pod_cidrs: Some(config.node_cidrs.clone()).filter(|blocks| !blocks.is_empty()),
         ..NodeSpec::default()
     };
-    Node { metadata, spec: Some(spec), status: Some(status(config, facts, None, trouble, now)) }
+    Node { metadata, spec: Some(spec), status: Some(status(config, facts, None, health, now)) }
 }
 
 /// Whether an object says of our conditions what we say.
-pub(super) fn agrees(node: &Node, trouble: Option<&str>) -> bool {
+pub(super) fn agrees(node: &Node, health: &Health) -> bool {
     let there: Vec<_> = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).collect();
-    said(trouble).all(|(kind, status, ..)| there.iter().any(|one| one.type_ == kind && one.status == status))
+    health.said().all(|(kind, status, ..)| there.iter().any(|one| one.type_ == kind && one.status == status))
 }
 
 /// What an existing node lacks of our labels and annotations.
@@ -102,7 +83,7 @@ pub(super) fn status(
     config: &AgentConfig,
     facts: &Facts,
     old: Option<&NodeStatus>,
-    trouble: Option<&str>,
+    health: &Health,
     now: Timestamp,
 ) -> NodeStatus {
     let capacity = capacity(config, facts);
@@ -110,7 +91,7 @@ pub(super) fn status(
         addresses: Some(addresses(config)),
         allocatable: Some(allocatable_list(config, facts)),
         capacity: Some(capacity),
-        conditions: Some(conditions(old, trouble, now)),
+        conditions: Some(conditions(old, health, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.kubelet_port) }),
         }),
@@ -177,6 +158,14 @@ fn allocatable_list(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Tex
     for (name, text) in &mut all {
         let Ok(amount) = Quantity::parse(&text.0) else { continue };
         let mut left = less(amount, config.reserved.get(name));
+        // Pods are evicted before they have all of it.
+        let signal = match name.as_str() {
+            "memory" => Some((Signal::MemoryAvailable, facts.memory)),
+            "ephemeral-storage" => Some((Signal::NodeFsAvailable, facts.storage)),
+            _ => None,
+        };
+        let kept = signal.and_then(|(signal, capacity)| config.eviction.kept(signal, capacity));
+        left = less(left, kept.map(|bytes| Quantity::from_value(bytes, Format::BinarySi)));
         if name == "memory" {
             // Huge pages are no memory for anything else.
             left = less(left, Some(Quantity::from_value(pages, Format::BinarySi)));
@@ -202,8 +191,9 @@ fn capacity(config: &AgentConfig, facts: &Facts) -> BTreeMap<String, Text> {
     all
 }
 
-fn conditions(old: Option<&NodeStatus>, trouble: Option<&str>, now: Timestamp) -> Vec<NodeCondition> {
-    said(trouble)
+fn conditions(old: Option<&NodeStatus>, health: &Health, now: Timestamp) -> Vec<NodeCondition> {
+    health
+        .said()
         .map(|(kind, status, reason, message)| {
             let before = old.and_then(|old| old.conditions.as_ref()?.iter().find(|before| before.type_ == kind));
             let since = before.filter(|before| before.status == status).and_then(|b| b.last_transition_time.clone());

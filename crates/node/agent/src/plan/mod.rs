@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::plan::stop::Order;
 use crate::resize;
-use crate::state::{Failure, PodState, Removal, SandboxState, Termination, later};
+use crate::state::{Failure, PodState, Removal, SandboxState, Termination, Volumes, later};
 
 pub use stop::deleted;
 
@@ -57,6 +57,8 @@ pub enum Action {
         deadline: Timestamp,
     },
     RemoveSandbox,
+    /// The pod is over: what its volumes take of disk and memory is the node's again.
+    RemoveVolumes,
     DeleteObject,
     /// Nothing of the pod is left anywhere: the worker ends.
     Finish,
@@ -112,8 +114,9 @@ pub fn plan(pod: &Pod, state: &PodState, now: Timestamp) -> Plan {
         }
         (None, Some(_)) => {
             let order = Order { cause: StopCause::PodCompleted, grace: grace(spec), deadline: later(now, grace(spec)) };
-            if stop::containers(spec, state, order, now, &mut plan) {
-                remove_sandbox(state, now, &mut plan);
+            let dead = stop::containers(spec, state, order, now, &mut plan);
+            if dead && remove_sandbox(state, now, &mut plan) && state.volumes == Volumes::Mounted {
+                plan.actions.push(Action::RemoveVolumes);
             }
         }
         (None, None) => {

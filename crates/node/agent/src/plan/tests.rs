@@ -283,12 +283,14 @@ fn the_way_down() {
 }
 
 #[test]
-fn a_finished_pod_keeps_no_sandbox() {
+fn a_finished_pod_keeps_neither_sandbox_nor_volumes() {
     let pod = pod(json!({"restartPolicy": "Never"}));
     let mut state = with(up(), "app", Record { instance: ended(0, 0), ..Record::default() });
     state.terminal = Some(Terminal::Succeeded);
     assert_eq!(show(&pod, &state), "RemoveSandbox");
     state.sandbox = SandboxState::Absent;
+    assert_eq!(show(&pod, &state), "RemoveVolumes");
+    state.volumes = Volumes::Unmounted;
     assert_eq!(show(&pod, &state), "");
 }
 

@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 
 use api::node_selector::NodeSelection;
 use api::sysctl::{self, Namespace};
-use k8s_openapi::api::core::v1::PodSpec;
+use api::taint;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::config::UnsafeSysctls;
+use crate::eviction::{Pressure, Pressures, is_critical};
 use crate::pods::capacity::{Shortage, asked};
 use crate::pods::worker::Worker;
 use crate::seams::chain;
@@ -61,6 +63,21 @@ fn forbidden(spec: &PodSpec, allowed: &UnsafeSysctls, name: &str) -> Option<&'st
     }
 }
 
+/// By what the node is short of: of memory alone, who asks for some, or tolerates it, is taken all the same.
+fn by_pressure(pod: &Pod, spec: &PodSpec, pressures: &Pressures) -> Option<Refusal> {
+    let tolerates = || {
+        let taint = taint::of(taint::MEMORY_PRESSURE, taint::NO_SCHEDULE);
+        taint::toleration(spec.tolerations.as_deref().unwrap_or_default(), &taint).is_some()
+    };
+    let of_memory_alone = pressures.iter().eq([&Pressure::Memory]);
+    let bears = of_memory_alone && (api::pod::qos_class(spec) != "BestEffort" || tolerates());
+    if pressures.is_empty() || bears || is_critical(pod) {
+        return None;
+    }
+    let names: Vec<&str> = pressures.iter().map(|pressure| pressure.condition()).collect();
+    Refusal::new("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
+}
+
 /// By the labels of the node, where the pod asks for any.
 fn by_node(selection: &NodeSelection, name: &str, labels: &BTreeMap<String, String>) -> Option<Refusal> {
     if selection.matches(name, labels) {
@@ -87,7 +104,9 @@ impl Worker {
             self.machine.capacity.settle(self.uid(), asked(spec));
             return;
         }
-        let mut refusal = by_spec(spec, &self.machine.config.unsafe_sysctls);
+        let pressures = self.machine.pressures.borrow().clone();
+        let mut refusal = by_pressure(&self.pod, spec, &pressures);
+        refusal = refusal.or_else(|| by_spec(spec, &self.machine.config.unsafe_sysctls));
         let selection = NodeSelection::of(spec);
         if refusal.is_none() && selection != NodeSelection::default() {
             refusal = match self.machine.cluster.node().await {
@@ -160,6 +179,40 @@ mod tests {
         let selecting = json!({"nodeSelector": {"kubernetes.io/os": "windows"}});
         assert_eq!(refused(selecting, &[]).expect("refused").0, "PodOSSelectorNodeLabelDoesNotMatch");
         assert_eq!(refused(json!({"os": {"name": "linux"}, "nodeSelector": {"kubernetes.io/os": "linux"}}), &[]), None);
+    }
+
+    #[test]
+    fn a_node_that_is_short_takes_only_what_it_must_or_what_bears_it() {
+        let refused = |pod: Value, pressures: &[Pressure]| {
+            let pod: Pod = serde_json::from_value(pod).expect("a pod");
+            let spec = pod.spec.clone().expect("a spec");
+            by_pressure(&pod, &spec, &pressures.iter().copied().collect()).map(|refusal| refusal.message)
+        };
+        let best_effort = || json!({"spec": {"containers": [{"name": "a"}]}});
+        let burstable =
+            || json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"memory": "1Mi"}}}]}});
+        let with = |field: &str, value: Value| {
+            let mut pod = best_effort();
+            pod["spec"][field] = value;
+            pod
+        };
+        let tolerates = |what: &str| {
+            let key = format!("node.kubernetes.io/{what}-pressure");
+            with("tolerations", json!([{"key": key, "operator": "Exists"}]))
+        };
+        let (memory, disk) = ([Pressure::Memory], [Pressure::Disk]);
+        assert_eq!(refused(best_effort(), &[]), None);
+        assert_eq!(refused(best_effort(), &memory).expect("refused"), "The node had condition: [MemoryPressure]. ");
+        assert_eq!(refused(burstable(), &memory), None);
+        assert_eq!(refused(tolerates("memory"), &memory), None);
+        assert!(refused(tolerates("disk"), &memory).is_some());
+        let both = [Pressure::Disk, Pressure::Memory];
+        assert_eq!(
+            refused(burstable(), &both).expect("refused"),
+            "The node had condition: [MemoryPressure DiskPressure]. "
+        );
+        assert!(refused(tolerates("disk"), &disk).is_some());
+        assert_eq!(refused(with("priority", json!(2_000_000_000)), &disk), None);
     }
 
     #[test]

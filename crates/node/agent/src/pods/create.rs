@@ -242,6 +242,17 @@ pub(super) fn remove_pod_files(machine: &Machine, uid: &str, log_dir: &Path) {
     }
 }
 
+/// What its volumes hold that is the pod's own; the rest of its files stays until the pod goes.
+pub(super) async fn remove_volumes(machine: &Machine, uid: &str) {
+    let dir = machine.pod_volumes(uid);
+    let subject = dir.clone();
+    // A large one takes its time.
+    let removed = tokio::task::spawn_blocking(move || remove_dir(&subject)).await.map_err(io::Error::other);
+    if let Err(error) = removed.and_then(|result| result) {
+        tracing::warn!(dir = %dir.display(), %error, "volumes of a pod that is over not removed");
+    }
+}
+
 /// What is mounted there is not removed along with it: it may be somebody's data.
 pub fn remove_dir(dir: &Path) -> io::Result<()> {
     base_sys::mounts::unmount_below(dir)?;

@@ -9,10 +9,10 @@ use machinery_client::EventKind::Warning;
 use crate::container::{identifier, pod_labels, resources};
 use crate::files;
 use crate::plan::Action;
-use crate::pods::create::remove_pod_files;
+use crate::pods::create::{remove_pod_files, remove_volumes};
 use crate::pods::worker::{Flow, Worker};
 use crate::seams::{Dns, Processes, Sandbox, SandboxSpec, SeamError, Wiring, chain};
-use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping};
+use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping, Volumes};
 
 /// The longest that programming a pod's NetworkPolicies takes; they are tried again with the whole sandbox.
 const POLICIES: Duration = Duration::from_secs(10);
@@ -43,6 +43,10 @@ impl Worker {
                 }
             }
             Action::RemoveSandbox => self.remove_sandbox().await,
+            Action::RemoveVolumes => {
+                remove_volumes(&self.machine, self.uid()).await;
+                self.state.volumes = Volumes::Unmounted;
+            }
             Action::DeleteObject => {
                 // Before the scheduler can know.
                 self.machine.capacity.release(self.uid());

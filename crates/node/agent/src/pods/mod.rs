@@ -11,7 +11,6 @@ mod image;
 mod mount;
 mod report;
 mod resize;
-mod room;
 mod start;
 mod stop;
 mod supervisor;
@@ -23,16 +22,18 @@ mod view;
 mod worker;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::config::AgentConfig;
 use crate::container::resources::Bounds;
+use crate::eviction::{Eviction, Pressures};
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
 use crate::seams::{Exit, Image, Images, Network, Policies, Runtime, Withdrawals};
@@ -59,6 +60,10 @@ pub struct Machine {
     /// CPU in thousandths and memory in bytes that pods may use.
     pub allocatable: (i64, i64),
     pub bounds: Bounds,
+    /// Bytes that all pods together may use, where that is bounded.
+    pub pods_memory: Option<u64>,
+    /// What the node is short of.
+    pub pressures: watch::Sender<Pressures>,
     pub pods: Pods,
     /// Which worker hears of which sandbox.
     pub routes: Routes,
@@ -67,6 +72,13 @@ pub struct Machine {
     pub read_logs: ReadLogs,
     pub stats: Stats,
     pub collector: Collector,
+}
+
+impl Machine {
+    /// Where the volumes of one pod are.
+    pub fn pod_volumes(&self, uid: &str) -> PathBuf {
+        self.config.pod_dir(uid).join("volumes")
+    }
 }
 
 /// What wakes a pod's worker.
@@ -86,10 +98,8 @@ pub enum Message {
     NetworkReady,
     /// What it asks of the node beyond what it has is taken for it.
     RoomMade,
-    /// It takes more of the node than it may.
-    Evicted {
-        message: String,
-    },
+    /// It has to go for the node's sake.
+    Evicted(Eviction),
     Probed {
         container: String,
         kind: ProbeKind,

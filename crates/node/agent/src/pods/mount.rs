@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use crate::cluster::Report;
 use crate::followed::Following;
+use crate::pods::image;
 use crate::pods::worker::Worker;
 use crate::pods::{Machine, View};
-use crate::pods::{image, room};
 use crate::seams::chain;
 use crate::state::{Failure, RETRY_INITIAL, RETRY_MAX, Volumes};
 use crate::volumes::{self, Made, VolumeError};
@@ -28,10 +28,7 @@ impl Worker {
     pub(super) async fn mount_volumes(&mut self) {
         let volumes = self.spec().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
         let mut kept = Vec::new();
-        let mut rooms = Vec::new();
         for volume in volumes {
-            let path = self.pod_dir().join("volumes").join(&volume.name);
-            rooms.extend(room::watch(&volume, path, self.outbox.clone()));
             match Box::pin(self.mount(volume)).await {
                 Ok((name, made, keeper)) => {
                     self.volumes.insert(name, made);
@@ -42,9 +39,6 @@ impl Worker {
         }
         for keeper in kept {
             self.keepers.push(self.tasks.spawn(keeper.run()));
-        }
-        for room in rooms {
-            self.keepers.push(self.tasks.spawn(room));
         }
         self.state.volumes = Volumes::Mounted;
         crash::point("volumes mounted");

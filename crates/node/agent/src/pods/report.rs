@@ -13,7 +13,7 @@ use crate::cluster::version;
 use crate::pods::worker::Worker;
 use crate::pods::{ContainerView, Message};
 use crate::seams::chain;
-use crate::state::{Instance, RETRY_INITIAL, RETRY_MAX, Removal, later};
+use crate::state::{Instance, RETRY_INITIAL, RETRY_MAX, Removal, Volumes, later};
 use crate::status;
 
 pub(super) struct StatusWriter {
@@ -146,9 +146,12 @@ impl Worker {
             (name.clone(), ContainerView { running, attempt, waiting, log_dir })
         });
         let containers = containers.collect();
+        let left = self.state.sandbox.id().is_some() || self.state.volumes == Volumes::Mounted;
+        let ended = self.state.terminal.is_some() && !left;
         self.view.send_if_modified(|view| {
-            let changed = view.containers != containers;
+            let changed = view.containers != containers || view.ended != ended;
             view.containers = containers;
+            view.ended = ended;
             changed
         });
     }

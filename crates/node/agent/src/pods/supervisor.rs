@@ -84,6 +84,12 @@ fn deleted(pod: &Pod, now: jiff::Timestamp) -> Pod {
 /// What is kept of a pod: all but the managed fields.
 pub fn project(mut pod: Pod) -> Option<Arc<Pod>> {
     pod.metadata.managed_fields = None;
+    if mirrored(&pod).is_none()
+        && let Some(annotations) = &mut pod.metadata.annotations
+    {
+        // Only a file of this node makes a pod its own.
+        annotations.remove(static_pods::SOURCE);
+    }
     pod.metadata.uid.as_ref()?;
     Some(Arc::new(pod))
 }

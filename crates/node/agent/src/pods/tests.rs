@@ -1,5 +1,6 @@
 //! A pod's life against the fakes, on a paused clock.
 
+mod eviction;
 mod network;
 mod resize;
 

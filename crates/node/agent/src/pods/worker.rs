@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -12,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::cluster::Report;
+use crate::eviction::Eviction;
 use crate::plan;
 use crate::pods::report::StatusWriter;
 use crate::pods::{Machine, Message, View};
@@ -21,9 +21,6 @@ use crate::seams::Sandbox;
 use crate::state::{PodFailure, PodState};
 use crate::status;
 use crate::volumes::Made;
-
-/// As upstream's of an eviction that cannot wait.
-const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 pub struct Worker {
     pub(super) machine: Arc<Machine>,
@@ -63,7 +60,7 @@ impl Worker {
         let full_name = full_name(&pod);
         let started_at = Some(machine.clock.now());
         let (view, viewer) = watch::channel(View { pod: Arc::clone(&pod), ..View::default() });
-        machine.pods.insert(ObjectKey::of(&*pod), viewer);
+        machine.pods.insert(ObjectKey::of(&*pod), viewer, outbox.clone());
         let status = StatusWriter::new(&pod);
         let state = PodState { full_name, started_at, ..PodState::default() };
         let (tasks, attached, keepers) = (JoinSet::new(), BTreeMap::new(), Vec::new());
@@ -118,33 +115,31 @@ impl Worker {
     /// Fails the pod once it has had its time.
     fn expire(&mut self, now: Timestamp) {
         let until = self.pod.spec.as_ref().and_then(|spec| plan::active_until(spec, &self.state));
-        if self.state.termination.is_none() && self.state.terminal.is_none() && until.is_some_and(|until| now >= until)
-        {
+        let ends = self.state.termination.is_some() || self.state.terminal.is_some() || self.state.failure.is_some();
+        if !ends && until.is_some_and(|until| now >= until) {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.fail("DeadlineExceeded", message, EventKind::Normal, None);
+            self.event(None, EventKind::Normal, "DeadlineExceeded", message);
+            self.state.failure = Some(PodFailure::new("DeadlineExceeded", message));
         }
     }
 
-    /// Ends the pod for the node's sake, almost at once.
-    pub(super) fn evict(&mut self, message: &str) {
-        if self.state.termination.is_none() && self.state.terminal.is_none() {
-            self.fail("Evicted", message, EventKind::Warning, Some(EVICTION_GRACE));
+    /// Ends the pod for the node's sake, unless it ends already.
+    pub(super) fn evict(&mut self, eviction: Eviction) {
+        let state = &mut self.state;
+        if state.termination.is_some() || state.terminal.is_some() || state.failure.is_some() {
+            return;
         }
-    }
-
-    /// Fails the pod as a whole, unless it has failed already.
-    fn fail(&mut self, reason: &str, message: &str, kind: EventKind, grace: Option<Duration>) {
-        if self.state.failure.is_none() {
-            self.event(None, kind, reason, message);
-            self.state.failure = Some(PodFailure { reason: reason.to_owned(), message: message.to_owned(), grace });
-        }
+        let Eviction { message, annotations, grace, disrupted } = eviction;
+        let report = Report { container: None, kind: EventKind::Warning, reason: "Evicted", message: &message };
+        self.machine.cluster.report_annotated(&self.pod, &report, annotations);
+        state.failure = Some(PodFailure { reason: "Evicted".into(), message, grace, disrupted });
     }
 
     /// Fails a pod of which nothing has been made.
     pub(super) fn reject(&mut self, reason: &str, message: &str) {
         self.event(None, EventKind::Warning, reason, message);
         let message = format!("Pod was rejected: {message}");
-        self.state.failure = Some(PodFailure { reason: reason.to_owned(), message, grace: None });
+        self.state.failure = Some(PodFailure::new(reason, message));
     }
 
     async fn wait(&mut self, wake_at: Option<Timestamp>) {

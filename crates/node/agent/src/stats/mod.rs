@@ -20,7 +20,7 @@ use crate::pods::Machine;
 use crate::seams::SeamError;
 
 pub(crate) use host::{file_system, interfaces};
-use sample::Sample;
+pub(crate) use sample::{NodeSample, PodSample, Sample};
 use window::{Basis, Window};
 
 /// The readings that rates are told by.

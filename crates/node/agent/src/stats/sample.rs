@@ -7,22 +7,22 @@ use crate::pods::Machine;
 use crate::seams::{ContainerState, DiskUsage, Interface, SandboxUsage, SeamError, Usage, label};
 
 #[derive(Debug)]
-pub(super) struct Sample {
-    pub(super) at: Timestamp,
-    pub(super) node: NodeSample,
-    pub(super) pods: Vec<PodSample>,
+pub(crate) struct Sample {
+    pub(crate) at: Timestamp,
+    pub(crate) node: NodeSample,
+    pub(crate) pods: Vec<PodSample>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct NodeSample {
-    pub(super) booted: Timestamp,
-    pub(super) usage: Usage,
+pub(crate) struct NodeSample {
+    pub(crate) booted: Timestamp,
+    pub(crate) usage: Usage,
     /// Bytes that could be used at once.
-    pub(super) available: u64,
-    pub(super) swap_free: u64,
-    pub(super) network: Vec<Interface>,
-    pub(super) disk: FileSystem,
-    pub(super) processes: (u64, u64),
+    pub(crate) available: u64,
+    pub(crate) swap_free: u64,
+    pub(crate) network: Vec<Interface>,
+    pub(crate) disk: FileSystem,
+    pub(crate) processes: (u64, u64),
 }
 
 /// Bytes and inodes of the file system that holds the data directory.
@@ -36,33 +36,39 @@ pub(crate) struct FileSystem {
 }
 
 #[derive(Debug)]
-pub(super) struct PodSample {
+pub(crate) struct PodSample {
     /// Of the sandbox.
-    pub(super) id: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) uid: String,
-    pub(super) started: Timestamp,
-    pub(super) usage: Usage,
-    pub(super) network: Vec<Interface>,
-    pub(super) containers: Vec<ContainerSample>,
+    pub(crate) id: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) started: Timestamp,
+    pub(crate) usage: Usage,
+    pub(crate) network: Vec<Interface>,
+    pub(crate) containers: Vec<ContainerSample>,
 }
 
 #[derive(Debug)]
-pub(super) struct ContainerSample {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) started: Timestamp,
-    pub(super) usage: Usage,
-    pub(super) disk: Option<(DiskUsage, DiskUsage)>,
+pub(crate) struct ContainerSample {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) started: Timestamp,
+    pub(crate) usage: Usage,
+    pub(crate) disk: Option<(DiskUsage, DiskUsage)>,
+}
+
+impl NodeSample {
+    pub(crate) async fn take(machine: &Machine) -> Result<Self, SeamError> {
+        let data_dir = machine.config.data_dir.clone();
+        let node = tokio::task::spawn_blocking(move || host::read(&data_dir)).await;
+        node.map_err(|error| SeamError::new("read", "what the node uses", error))
+    }
 }
 
 impl Sample {
     /// `disk`: with what containers have written.
-    pub(super) async fn take(machine: &Machine, disk: bool) -> Result<Self, SeamError> {
-        let data_dir = machine.config.data_dir.clone();
-        let node = tokio::task::spawn_blocking(move || host::read(&data_dir)).await;
-        let node = node.map_err(|error| SeamError::new("read", "what the node uses", error))?;
+    pub(crate) async fn take(machine: &Machine, disk: bool) -> Result<Self, SeamError> {
+        let node = NodeSample::take(machine).await?;
         let used = machine.runtime.usage(disk).await?;
         let at = machine.clock.now();
         let sandboxes = machine.runtime.list().await?;

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod containers;
+mod disruption;
 mod phase;
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,10 @@ pub fn compute(pod: &Pod, state: &PodState, context: &Context<'_>) -> PodStatus 
     let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(of_ephemeral).collect();
     let ephemeral = statuses(&ephemeral, &previous.ephemeral_container_statuses);
     let ips = pod_ips(spec.host_network == Some(true), state, context);
-    let conditions = conditions::compute(pod, state, &init, &apps, phase, context);
+    let mut conditions = conditions::compute(pod, state, &init, &apps, phase, context);
+    if let Some(failure) = failure.filter(|failure| failure.disrupted) {
+        disruption::mark(&mut conditions, pod, failure, context);
+    }
     PodStatus {
         conditions: Some(conditions),
         phase: Some(phase.into()),

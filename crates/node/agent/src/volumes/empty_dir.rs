@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, Volume};
 
 use super::{VolumeError, is_mounted, own};
 use crate::container::resources::parse;
+use crate::seams::DiskUsage;
 
 /// `memory` is what the node's pods may use, in bytes.
 pub(super) fn set_up(
@@ -60,15 +61,19 @@ fn limit(source: &EmptyDirVolumeSource) -> Option<i64> {
 
 /// What the volume may take of the disk, where something limits it: the kernel keeps to the limit of memory by itself.
 pub fn limit_on_disk(volume: &Volume) -> Option<i64> {
-    let source = volume.empty_dir.as_ref()?;
-    limit(source).filter(|_| source.medium.as_deref().unwrap_or_default().is_empty())
+    limit(volume.empty_dir.as_ref()?).filter(|_| is_on_disk(volume))
 }
 
-/// Bytes of the disk that a directory takes, with all below it; a file of several names counts once.
-pub fn used(dir: &Path) -> i64 {
+/// Whether it is an emptyDir, and not one of memory.
+pub fn is_on_disk(volume: &Volume) -> bool {
+    volume.empty_dir.as_ref().is_some_and(|source| source.medium.as_deref().unwrap_or_default().is_empty())
+}
+
+/// What a directory takes of the disk, with all below it; a file of several names counts once.
+pub fn used(dir: &Path) -> DiskUsage {
     let mut seen = std::collections::HashSet::new();
     let mut left = vec![dir.to_owned()];
-    let mut blocks = 0;
+    let mut usage = DiskUsage::default();
     while let Some(dir) = left.pop() {
         // What goes away meanwhile takes nothing.
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
@@ -76,14 +81,15 @@ pub fn used(dir: &Path) -> i64 {
             let Ok(entry) = entry else { continue };
             let Ok(meta) = entry.metadata() else { continue };
             if meta.nlink() < 2 || meta.is_dir() || seen.insert(meta.ino()) {
-                blocks += meta.blocks();
+                usage.bytes += meta.blocks() * 512;
+                usage.inodes += 1;
             }
             if meta.is_dir() {
                 left.push(entry.path());
             }
         }
     }
-    i64::try_from(blocks.saturating_mul(512)).unwrap_or(i64::MAX)
+    usage
 }
 
 #[cfg(test)]
@@ -118,7 +124,7 @@ mod tests {
         let once = used(dir.path());
         std::fs::hard_link(&file, dir.path().join("other")).unwrap();
         assert_eq!(used(dir.path()), once);
-        assert!(once >= 256 << 10, "{once}");
-        assert_eq!(used(&dir.path().join("none")), 0);
+        assert!(once.bytes >= 256 << 10 && once.inodes == 2, "{once:?}");
+        assert_eq!(used(&dir.path().join("none")), DiskUsage::default());
     }
 }

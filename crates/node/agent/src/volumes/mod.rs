@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 use crate::cluster::{Cluster, ClusterError};
 use crate::env::EnvError;
 
-pub use empty_dir::{limit_on_disk, used};
+pub use empty_dir::{is_on_disk, limit_on_disk, used};
 pub use image::mount as mount_image;
 pub use mounts::mounts;
 pub use projected::{follows_pod, sources};

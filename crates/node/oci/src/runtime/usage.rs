@@ -36,6 +36,12 @@ pub struct DiskUsage {
 }
 
 impl Runtime {
+    /// Of a cgroup that pods share ([`Self::limit_group`]); `None` while there is no such.
+    pub async fn group_usage(&self, group: &str) -> Result<Option<Usage>, Error> {
+        let group = Path::new(&self.0.config.cgroup_root).join(group);
+        blocking(move || Ok(Cgroups::discover()?.usage(&group))).await
+    }
+
     /// Of all sandboxes; one that goes meanwhile is left out. `disk`: also walk what the containers have written.
     pub async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, Error> {
         let sandboxes: Vec<_> = self.sandboxes().values().cloned().collect();
