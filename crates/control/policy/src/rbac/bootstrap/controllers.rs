@@ -121,7 +121,6 @@ pub(super) const CONTROLLERS: &[(&str, &[Rule])] = &[
             On("patch update", "core", "persistentvolumeclaims/status"),
             On(READ, "core", "persistentvolumeclaims"),
             EVENTS,
-            On("get", "core", "services"),
         ],
     ),
     (
@@ -199,7 +198,6 @@ pub(super) const CONTROLLERS: &[(&str, &[Rule])] = &[
             On(WATCH, "core", "nodes"),
             EVENTS,
             On("watch", "core", "events"),
-            On("get", "core", "services"),
         ],
     ),
     (
@@ -287,7 +285,12 @@ pub(super) const CONTROLLERS: &[(&str, &[Rule])] = &[
     ),
     (
         "pvc-protection-controller",
-        &[On("get list update watch", "core", "persistentvolumeclaims"), On(READ, "core", "pods"), EVENTS],
+        &[
+            On("get list update watch", "core", "persistentvolumeclaims"),
+            On("update", "core", "persistentvolumeclaims/status"),
+            On(READ, "core", "pods"),
+            EVENTS,
+        ],
     ),
     ("pv-protection-controller", &[On("get list update watch", "core", "persistentvolumes"), EVENTS]),
     (

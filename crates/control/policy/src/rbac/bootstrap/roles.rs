@@ -16,7 +16,12 @@ pub(super) const ROLES: &[Role] = &[
     ),
     role(
         "system:monitoring",
-        &[At("get", "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*")],
+        &[
+            At("get", "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*"),
+            On("get", "core", "nodes/metrics"),
+            At("get", "/flagz"),
+            At("get", "/statusz"),
+        ],
     ),
     role(
         "system:basic-user",
@@ -130,15 +135,21 @@ pub(super) const ROLES: &[Role] = &[
         "system:certificates.k8s.io:legacy-unknown-approver",
         &[Of("approve", "certificates.k8s.io", "signers", "kubernetes.io/legacy-unknown")],
     ),
-    role("system:service-account-issuer-discovery", &[At("get", "/.well-known/openid-configuration /openid/v1/jwks")]),
+    role(
+        "system:service-account-issuer-discovery",
+        &[At(
+            "get",
+            "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
+        )],
+    ),
     role(
         "system:node-proxier",
         &[
             On("list watch", "core", "endpoints services"),
             On(READ, "core", "nodes"),
             EVENTS,
-            On("list watch", "discovery.k8s.io", "endpointslices"),
             On("list watch", "networking.k8s.io", "servicecidrs"),
+            On("list watch", "discovery.k8s.io", "endpointslices"),
         ],
     ),
     role("system:kube-scheduler", SCHEDULER),
@@ -152,10 +163,11 @@ const EDIT: &[Rule] = &[
     On(
         CHANGE,
         "core",
-        "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets \
-         serviceaccounts services services/proxy",
+        "configmaps persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts \
+         services services/proxy",
     ),
     On("create", "core", "serviceaccounts/token"),
+    On(CHANGE, "core events.k8s.io", "events"),
     On(
         CHANGE,
         "apps",
@@ -186,10 +198,11 @@ const VIEW: &[Rule] = &[
     On(
         READ,
         "core",
-        "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status \
-         resourcequotas resourcequotas/status",
+        "bindings limitranges namespaces/status pods/log pods/status replicationcontrollers/status resourcequotas \
+         resourcequotas/status",
     ),
     On(READ, "core", "namespaces"),
+    On(READ, "core events.k8s.io", "events"),
     On(READ, "discovery.k8s.io", "endpointslices"),
     On(
         READ,
@@ -218,7 +231,7 @@ const NODE: &[Rule] = &[
     On("create get list watch", "core", "nodes"),
     On("patch update", "core", "nodes/status"),
     On("patch update", "core", "nodes"),
-    On("create patch update", "core", "events"),
+    EVENTS,
     On(READ, "core", "pods"),
     On("create delete", "core", "pods"),
     On("patch update", "core", "pods/status"),
@@ -236,12 +249,14 @@ const NODE: &[Rule] = &[
     On(READ, "node.k8s.io", "runtimeclasses"),
     On("get", "resource.k8s.io", "resourceclaims"),
     On("deletecollection", "resource.k8s.io", "resourceslices"),
+    On("get", "core", "serviceaccounts"),
 ];
 
 const SCHEDULER: &[Rule] = &[
     EVENTS,
     On("create", "coordination.k8s.io", "leases"),
-    Of("get update", "coordination.k8s.io", "leases", "kube-scheduler"),
+    Of("get list update watch", "coordination.k8s.io", "leases", "kube-scheduler"),
+    On(ALL, "coordination.k8s.io", "leasecandidates"),
     On(READ, "core", "nodes"),
     On("delete get list watch", "core", "pods"),
     On("create", "core", "bindings pods/binding"),
@@ -254,12 +269,15 @@ const SCHEDULER: &[Rule] = &[
     On("create", "authentication.k8s.io", "tokenreviews"),
     On("create", "authorization.k8s.io", "subjectaccessreviews"),
     On(READ, "storage.k8s.io", "csinodes"),
+    On(READ, "storage.k8s.io", "volumeattachments"),
     On(READ, "core", "namespaces"),
     On(READ, "storage.k8s.io", "csidrivers"),
     On(READ, "storage.k8s.io", "csistoragecapacities"),
-    On(READ, "storage.k8s.io", "volumeattachments"),
+    On(READ, "resource.k8s.io", "deviceclasses"),
     On("get list patch update watch", "resource.k8s.io", "resourceclaims"),
-    On("patch update", "resource.k8s.io", "resourceclaims/status"),
+    On("get list patch update watch", "resource.k8s.io", "resourceclaims/status"),
+    On("update", "core", "pods/finalizers"),
+    On(READ, "resource.k8s.io", "resourceslices"),
+    On("create delete", "resource.k8s.io", "resourceclaims"),
     On("patch update", "resource.k8s.io", "resourceclaims/binding"),
-    On(READ, "resource.k8s.io", "deviceclasses resourceslices"),
 ];
