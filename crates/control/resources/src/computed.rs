@@ -3,12 +3,8 @@
 use std::sync::Arc;
 
 use base_meta::Status;
-use futures::stream::BoxStream;
-use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
-use machinery_registry::{
-    CreateOptions, DeleteOptions, ListOptions, Patch, Payload, RequestContext, Resource, ResourceDef,
-    SubresourceHandler, UpdateOptions,
-};
+use machinery_registry::resource::List;
+use machinery_registry::{ListOptions, RequestContext, Resource, ResourceDef};
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::Value;
 
@@ -41,10 +37,6 @@ impl<T: Compute> Resource for Computed<T> {
         self.0.def()
     }
 
-    async fn create(&self, _: &RequestContext, _: Payload, _: CreateOptions) -> Result<Written, Status> {
-        Err(Status::method_not_allowed())
-    }
-
     async fn get(&self, ctx: &RequestContext, name: &str, _: &str) -> Result<Arc<Object>, Status> {
         self.0.get(ctx, name).await
     }
@@ -54,35 +46,7 @@ impl<T: Compute> Resource for Computed<T> {
         Ok(List { items, revision: Revision::default(), continue_token: String::new(), remaining: None })
     }
 
-    async fn watch(&self, _: &RequestContext, _: &ListOptions) -> Result<BoxStream<'static, WatchEvent>, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn update(&self, _: &RequestContext, _: &str, _: Payload, _: UpdateOptions) -> Result<Answer, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn patch(&self, _: &RequestContext, _: &str, _: Patch, _: UpdateOptions) -> Result<Answer, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn get_scale(&self, _: &RequestContext, _: &str) -> Result<Value, Status> {
-        Err(Status::no_such_path())
-    }
-
-    async fn delete(&self, _: &RequestContext, _: &str, _: DeleteOptions) -> Result<Deleted, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn delete_collection(&self, _: &RequestContext, _: &ListOptions, _: DeleteOptions) -> Result<List, Status> {
-        Err(Status::method_not_allowed())
-    }
-
     fn row(&self, object: &Object) -> Result<Vec<Value>, Status> {
         self.0.row(object)
-    }
-
-    fn handler(&self, _: &str) -> Option<Arc<dyn SubresourceHandler>> {
-        None
     }
 }

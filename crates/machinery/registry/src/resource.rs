@@ -80,49 +80,69 @@ pub trait SubresourceHandler: Send + Sync {
 pub trait Resource: Send + Sync + 'static {
     fn def(&self) -> &ResourceDef;
 
-    async fn create(&self, ctx: &RequestContext, body: Payload, options: CreateOptions) -> Result<Written, Status>;
+    async fn create(&self, _ctx: &RequestContext, _body: Payload, _options: CreateOptions) -> Result<Written, Status> {
+        Err(Status::method_not_allowed())
+    }
 
-    async fn get(&self, ctx: &RequestContext, name: &str, resource_version: &str) -> Result<Arc<Object>, Status>;
+    async fn get(&self, _ctx: &RequestContext, _name: &str, _resource_version: &str) -> Result<Arc<Object>, Status> {
+        Err(Status::method_not_allowed())
+    }
 
-    async fn list(&self, ctx: &RequestContext, options: &ListOptions) -> Result<List, Status>;
+    async fn list(&self, _ctx: &RequestContext, _options: &ListOptions) -> Result<List, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     async fn watch(
         &self,
-        ctx: &RequestContext,
-        options: &ListOptions,
-    ) -> Result<BoxStream<'static, WatchEvent>, Status>;
+        _ctx: &RequestContext,
+        _options: &ListOptions,
+    ) -> Result<BoxStream<'static, WatchEvent>, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     /// Of the object, or of the subresource that `ctx` names (`status`, `scale`).
     async fn update(
         &self,
-        ctx: &RequestContext,
-        name: &str,
-        body: Payload,
-        options: UpdateOptions,
-    ) -> Result<Answer, Status>;
+        _ctx: &RequestContext,
+        _name: &str,
+        _body: Payload,
+        _options: UpdateOptions,
+    ) -> Result<Answer, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     async fn patch(
         &self,
-        ctx: &RequestContext,
-        name: &str,
-        patch: Patch,
-        options: UpdateOptions,
-    ) -> Result<Answer, Status>;
+        _ctx: &RequestContext,
+        _name: &str,
+        _patch: Patch,
+        _options: UpdateOptions,
+    ) -> Result<Answer, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     /// GET of `scale`; `status` reads the object itself.
-    async fn get_scale(&self, ctx: &RequestContext, name: &str) -> Result<Value, Status>;
+    async fn get_scale(&self, _ctx: &RequestContext, _name: &str) -> Result<Value, Status> {
+        Err(Status::no_such_path())
+    }
 
-    async fn delete(&self, ctx: &RequestContext, name: &str, options: DeleteOptions) -> Result<Deleted, Status>;
+    async fn delete(&self, _ctx: &RequestContext, _name: &str, _options: DeleteOptions) -> Result<Deleted, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     async fn delete_collection(
         &self,
-        ctx: &RequestContext,
-        list: &ListOptions,
-        options: DeleteOptions,
-    ) -> Result<List, Status>;
+        _ctx: &RequestContext,
+        _list: &ListOptions,
+        _options: DeleteOptions,
+    ) -> Result<List, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     /// The cells of one object for `Table`.
-    fn row(&self, object: &Object) -> Result<Vec<Value>, Status>;
+    fn row(&self, _object: &Object) -> Result<Vec<Value>, Status> {
+        Err(Status::method_not_allowed())
+    }
 
     /// Lets admission look at the body of a subresource that its handler serves: a connection's options, an Eviction.
     /// Answers with the body as plug-ins leave it. What is never stored passes none.
@@ -137,5 +157,7 @@ pub trait Resource: Send + Sync + 'static {
         Ok(body)
     }
 
-    fn handler(&self, subresource: &str) -> Option<Arc<dyn SubresourceHandler>>;
+    fn handler(&self, _subresource: &str) -> Option<Arc<dyn SubresourceHandler>> {
+        None
+    }
 }

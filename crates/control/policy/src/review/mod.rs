@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use base_meta::schema::{self, Decoded};
 use base_meta::{Gvk, Status, field};
-use futures::stream::BoxStream;
-use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
+use machinery_registry::resource::Written;
 use machinery_registry::{
-    Column, CreateOptions, DeleteOptions, FieldValidation, ListOptions, MediaType, Patch, Payload, RequestContext,
-    Resource, ResourceDef, Scope, SubresourceHandler, UpdateOptions, UserInfo, Verb,
+    Column, CreateOptions, FieldValidation, MediaType, Payload, RequestContext, Resource, ResourceDef, Scope, UserInfo,
+    Verb,
 };
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
@@ -144,44 +143,8 @@ impl<A: Answering> Resource for Review<A> {
         Ok(Written { object: Arc::new(object.map_err(Status::internal)?), created: true })
     }
 
-    async fn get(&self, _: &RequestContext, _: &str, _: &str) -> Result<Arc<Object>, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn list(&self, _: &RequestContext, _: &ListOptions) -> Result<List, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn watch(&self, _: &RequestContext, _: &ListOptions) -> Result<BoxStream<'static, WatchEvent>, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn update(&self, _: &RequestContext, _: &str, _: Payload, _: UpdateOptions) -> Result<Answer, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn patch(&self, _: &RequestContext, _: &str, _: Patch, _: UpdateOptions) -> Result<Answer, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn get_scale(&self, _: &RequestContext, _: &str) -> Result<Value, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn delete(&self, _: &RequestContext, _: &str, _: DeleteOptions) -> Result<Deleted, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn delete_collection(&self, _: &RequestContext, _: &ListOptions, _: DeleteOptions) -> Result<List, Status> {
-        Err(Status::method_not_allowed())
-    }
-
     fn row(&self, _: &Object) -> Result<Vec<Value>, Status> {
         Ok(vec![json!("")])
-    }
-
-    fn handler(&self, _: &str) -> Option<Arc<dyn SubresourceHandler>> {
-        None
     }
 }
 

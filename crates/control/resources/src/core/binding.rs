@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use base_meta::{Gvr, Status, decode_value};
-use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Binding;
-use machinery_registry::resource::{Answer, Deleted, List, WatchEvent, Written};
+use machinery_registry::resource::Written;
 use machinery_registry::{
-    Chain, Column, CreateOptions, DeleteOptions, ListOptions, MediaType, Patch, Payload, RequestContext, Resource,
-    ResourceDef, SubresourceHandler, UpdateOptions, Verb,
+    Chain, Column, CreateOptions, MediaType, Payload, RequestContext, Resource, ResourceDef, Verb,
 };
 use machinery_storage::{Meta, Object, Revision};
 use serde_json::{Value, json};
@@ -58,45 +56,5 @@ impl Resource for Bindings {
         let object =
             Object::new(name.as_str().into(), Revision::default(), meta, json.into()).map_err(Status::internal)?;
         Ok(Written { object: Arc::new(object), created: true })
-    }
-
-    async fn get(&self, _: &RequestContext, _: &str, _: &str) -> Result<Arc<Object>, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn list(&self, _: &RequestContext, _: &ListOptions) -> Result<List, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn watch(&self, _: &RequestContext, _: &ListOptions) -> Result<BoxStream<'static, WatchEvent>, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn update(&self, _: &RequestContext, _: &str, _: Payload, _: UpdateOptions) -> Result<Answer, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn patch(&self, _: &RequestContext, _: &str, _: Patch, _: UpdateOptions) -> Result<Answer, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn get_scale(&self, _: &RequestContext, _: &str) -> Result<Value, Status> {
-        Err(Status::no_such_path())
-    }
-
-    async fn delete(&self, _: &RequestContext, _: &str, _: DeleteOptions) -> Result<Deleted, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    async fn delete_collection(&self, _: &RequestContext, _: &ListOptions, _: DeleteOptions) -> Result<List, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    fn row(&self, _: &Object) -> Result<Vec<Value>, Status> {
-        Err(Status::method_not_allowed())
-    }
-
-    fn handler(&self, _: &str) -> Option<Arc<dyn SubresourceHandler>> {
-        None
     }
 }
