@@ -8,7 +8,7 @@ use base_sys::route::IpCidr;
 use clap::{Args, Parser, Subcommand};
 use control_controllers::Pool;
 use control_resources::NodePortRange;
-use node_agent::{Graces, Limits, Reclaims, Reserved, SysctlPattern};
+use node_agent::{Graces, Limits, Reclaims, Reserved, ShutdownPolicy, SysctlPattern};
 
 /// Kubernetes for connecting applications with services, in one binary.
 ///
@@ -39,6 +39,8 @@ pub enum Command {
     Image(Image),
     /// Create, list and delete the tokens by which nodes join; the server that runs on the data directory is asked.
     Token(Token),
+    /// Shut this host's node down in good order: it takes no more pods, and ends those it has by their priorities.
+    Drain(DataDir),
     /// Stop the pods and remove everything that a data directory's Sampan owns on this host.
     Uninstall(DataDir),
 }
@@ -196,6 +198,9 @@ pub struct NodeOptions {
     #[command(flatten)]
     pub eviction: EvictionOptions,
 
+    #[command(flatten)]
+    pub shutdown: ShutdownOptions,
+
     /// Files of pods that this node runs by itself, whether or not there is an API server [default: none].
     #[arg(long, env = "SAMPAN_POD_MANIFEST_PATH", value_name = "DIR")]
     pub pod_manifest_path: Option<PathBuf>,
@@ -322,6 +327,27 @@ pub struct EvictionOptions {
     /// How long the node's conditions say that something is short after it no longer is.
     #[arg(long, env = "SAMPAN_EVICTION_PRESSURE_TRANSITION_PERIOD", default_value = "5m", value_name = "TIME", value_parser = crate::token::ttl)]
     pub eviction_pressure_transition_period: jiff::SignedDuration,
+}
+
+/// What pods have when the node goes down (`sampan drain`).
+#[derive(Args, Debug, Clone)]
+pub struct ShutdownOptions {
+    /// How long all pods have together.
+    #[arg(long, env = "SAMPAN_SHUTDOWN_GRACE_PERIOD", default_value = "30s", value_name = "TIME", value_parser = crate::token::ttl)]
+    pub shutdown_grace_period: jiff::SignedDuration,
+
+    /// The last part of it, which is the system's own pods'.
+    #[arg(long, env = "SAMPAN_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS", default_value = "10s", value_name = "TIME", value_parser = crate::token::ttl)]
+    pub shutdown_grace_period_critical_pods: jiff::SignedDuration,
+
+    /// In place of both: how many seconds pods have from which priority on; the lowest go first [default: as above].
+    #[arg(
+        long,
+        env = "SAMPAN_SHUTDOWN_GRACE_PERIOD_BY_POD_PRIORITY",
+        value_name = "PRIORITY=SECONDS,…",
+        conflicts_with_all = ["shutdown_grace_period", "shutdown_grace_period_critical_pods"]
+    )]
+    pub shutdown_grace_period_by_pod_priority: Option<ShutdownPolicy>,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -6,6 +6,7 @@ mod cluster_facts;
 mod cni;
 mod config;
 mod config_file;
+mod drain;
 mod front_proxy;
 mod host;
 mod image;
@@ -70,6 +71,7 @@ fn run(command: Command, verbose: u8) -> Result<()> {
         Command::Down(options) => runtime.block_on(local::down(options)),
         Command::Image(options) => runtime.block_on(image::run(options)),
         Command::Token(options) => runtime.block_on(token::run(options)),
+        Command::Drain(data) => runtime.block_on(drain::run(data)),
         Command::Uninstall(data) => runtime.block_on(uninstall::run(data)),
     }
 }

@@ -14,15 +14,15 @@ use net_podnet::fabric::{self, FabricConfig};
 use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig, Tunnel};
 use node_agent::{
-    AgentConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, UnsafeSysctls,
-    Versions, seams,
+    AgentConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, ShutdownPolicy,
+    UnsafeSysctls, Versions, seams,
 };
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
 use crate::cluster_facts::ClusterFacts;
 use crate::cni::{CniNetwork, PlugIns};
-use crate::config::{EvictionOptions, ImageOptions, NodeOptions};
+use crate::config::{EvictionOptions, ImageOptions, NodeOptions, ShutdownOptions};
 use crate::host::{self, Names};
 use crate::owned::Owned;
 
@@ -43,6 +43,7 @@ pub struct Node {
     pub pod_max_pids: Option<u32>,
     pub images: ImagePolicy,
     pub eviction: EvictionPolicy,
+    pub shutdown: ShutdownPolicy,
     pub credential_providers: Arc<Providers>,
     /// Where static pods' files are.
     pub pod_manifest_path: Option<PathBuf>,
@@ -208,6 +209,7 @@ impl Node {
             pod_max_pids: self.pod_max_pids,
             images: self.images,
             eviction: self.eviction.clone(),
+            shutdown: self.shutdown.clone(),
             credential_providers: Arc::clone(&self.credential_providers),
             unsafe_sysctls: self.unsafe_sysctls.clone(),
             versions: Versions {
@@ -260,6 +262,15 @@ pub fn eviction_policy(options: &EvictionOptions) -> Result<EvictionPolicy> {
         max_grace: seconds.map(Duration::from_secs),
         transition: options.eviction_pressure_transition_period.unsigned_abs(),
     })
+}
+
+/// What pods have when the node goes down, as the options say.
+pub fn shutdown_policy(options: &ShutdownOptions) -> Result<ShutdownPolicy> {
+    if let Some(policy) = &options.shutdown_grace_period_by_pod_priority {
+        return Ok(policy.clone());
+    }
+    let (all, critical) = (options.shutdown_grace_period, options.shutdown_grace_period_critical_pods);
+    ShutdownPolicy::of(all.unsigned_abs(), critical.unsigned_abs()).context("--shutdown-grace-period-critical-pods")
 }
 
 /// The programs that the options name.

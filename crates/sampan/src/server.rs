@@ -167,6 +167,7 @@ impl Plan {
             pod_max_pids: options.node.pod_max_pids,
             images: crate::node::image_policy(&options.node.images)?,
             eviction: crate::node::eviction_policy(&options.node.eviction)?,
+            shutdown: crate::node::shutdown_policy(&options.node.shutdown)?,
             credential_providers: node::credential_providers(&options.node)?,
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
             unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),

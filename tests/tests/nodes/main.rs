@@ -11,6 +11,7 @@ mod policies;
 mod reach;
 mod rollout;
 mod secure;
+mod shutdown;
 mod statics;
 mod storage;
 

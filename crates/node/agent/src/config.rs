@@ -10,6 +10,7 @@ use crate::collect::ImagePolicy;
 use crate::credentials::Providers;
 use crate::eviction::EvictionPolicy;
 use crate::node::Reserved;
+use crate::shutdown::ShutdownPolicy;
 
 #[derive(Clone)]
 pub struct AgentConfig {
@@ -37,6 +38,8 @@ pub struct AgentConfig {
     pub images: ImagePolicy,
     /// When pods are evicted.
     pub eviction: EvictionPolicy,
+    /// How long pods have when the node goes down.
+    pub shutdown: ShutdownPolicy,
     /// Processes of one pod; `None`: as many as there may be.
     pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,

@@ -35,6 +35,7 @@ mod resize;
 mod restart;
 pub mod seams;
 mod server;
+mod shutdown;
 mod state;
 mod static_pods;
 mod stats;
@@ -60,6 +61,7 @@ pub use error::Error;
 pub use eviction::{EvictionError, EvictionPolicy, Graces, Limits, Reclaims};
 pub use node::join as register;
 pub use node::{Reserved, ReservedError};
+pub use shutdown::{DrainError, Progress, ShutdownError, ShutdownPolicy, drain};
 
 use crate::clock::Clock;
 use crate::cluster::ApiServer;
@@ -111,6 +113,7 @@ pub async fn run(
         bounds,
         pods_memory,
         pressures: Default::default(),
+        shutting_down: Default::default(),
         pods: Pods::default(),
         routes: Routes::default(),
         sessions: tasks.child("sessions"),
@@ -124,6 +127,7 @@ pub async fn run(
     node::start(&tasks, client.clone(), &machine.config, facts, (programmed, planes), health);
     collect::start(&tasks, Arc::clone(&machine));
     eviction::start(&tasks, Arc::clone(&machine));
+    shutdown::start(&tasks, Arc::clone(&machine));
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client.clone()), selector, pods::project);
     let directory = machine.config.pod_manifest_path.clone();

@@ -11,23 +11,25 @@ use super::signal::{Observations, Resource, Threshold};
 
 /// Why and how a pod has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eviction {
+pub struct Ending {
+    pub reason: &'static str,
     pub message: String,
-    /// Of its Event.
-    pub annotations: BTreeMap<String, String>,
+    /// Annotations of its Event, where there is one.
+    pub event: Option<BTreeMap<String, String>>,
     /// What its containers have to end; `None`: what they ask for.
     pub grace: Option<Duration>,
     /// For the node's sake, which its status says by a condition.
     pub disrupted: bool,
 }
 
+const REASON: &str = "Evicted";
 /// Upstream's, of an eviction that cannot wait.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 
-impl Eviction {
+impl Ending {
     /// For what the pod itself has done.
     pub fn of_own_doing(message: String) -> Self {
-        Self { message, annotations: BTreeMap::new(), grace: Some(AT_ONCE), disrupted: false }
+        Self { reason: REASON, message, event: Some(BTreeMap::new()), grace: Some(AT_ONCE), disrupted: false }
     }
 }
 
@@ -38,7 +40,7 @@ pub fn eviction(
     met: &[Threshold],
     observed: &Observations,
     max_grace: Option<Duration>,
-) -> Eviction {
+) -> Ending {
     let resource = threshold.signal.resource();
     let mut message = format!("The node was low on resource: {}. ", resource.name());
     let of_resource = met.iter().find(|one| one.signal.resource() == resource);
@@ -56,7 +58,7 @@ pub fn eviction(
             max_grace.map(|most| candidate.pod.spec.as_ref().map_or(most, |spec| most.min(crate::plan::grace(spec))))
         }
     };
-    Eviction { message, annotations, grace, disrupted: true }
+    Ending { reason: REASON, message, event: Some(annotations), grace, disrupted: true }
 }
 
 /// Who has taken more than was asked for.
@@ -124,7 +126,7 @@ mod tests {
     use crate::eviction::rank::ContainerUsage;
     use crate::eviction::signal::{Observation, Signal};
 
-    fn told(policy: (&str, &str), spec: Value, used: &[(&str, u64)], max: Option<u64>) -> Eviction {
+    fn told(policy: (&str, &str), spec: Value, used: &[(&str, u64)], max: Option<u64>) -> Ending {
         let graces = "memory.available=1s".parse().unwrap();
         let (hard, soft) = (policy.0.parse().unwrap(), policy.1.parse().unwrap());
         let met = EvictionPolicy::thresholds(&hard, (&soft, &graces), &Default::default()).unwrap();
@@ -156,9 +158,9 @@ mod tests {
              request is 1Mi, has larger consumption of memory. Container c was using 4Ki, request is 0, has larger \
              consumption of memory. "
         );
-        assert_eq!(told.annotations["offending_containers"], "a,c");
-        assert_eq!(told.annotations["offending_containers_usage"], "2Mi,4Ki");
-        assert_eq!(told.annotations["starved_resource"], "memory");
+        assert_eq!(told.event.as_ref().unwrap()["offending_containers"], "a,c");
+        assert_eq!(told.event.as_ref().unwrap()["offending_containers_usage"], "2Mi,4Ki");
+        assert_eq!(told.event.as_ref().unwrap()["starved_resource"], "memory");
         assert_eq!((told.grace, told.disrupted), (Some(AT_ONCE), true));
     }
 
@@ -167,7 +169,7 @@ mod tests {
         let spec = json!({"containers": [], "resources": {"requests": {"memory": "8Mi"}}});
         let told = told(("memory.available<10%", ""), spec, &[], None);
         assert!(told.message.ends_with("Pod web was using 9Mi, request is 8Mi, has larger consumption of memory. "));
-        assert_eq!(told.annotations["offending_pod"], "web");
+        assert_eq!(told.event.as_ref().unwrap()["offending_pod"], "web");
     }
 
     #[test]

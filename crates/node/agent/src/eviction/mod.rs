@@ -26,7 +26,7 @@ use plan::{History, Step};
 use rank::Candidate;
 use signal::{Observations, Resource, Threshold};
 
-pub use message::Eviction;
+pub use message::Ending;
 pub use options::{EvictionError, EvictionPolicy, Graces, Limits, Reclaims};
 pub use plan::Pressures;
 pub use rank::is_critical;
@@ -137,7 +137,7 @@ impl Manager {
         {
             let over = pod.spec.as_ref().zip(usage).and_then(|(spec, usage)| storage::over(spec, &usage, &volumes));
             if let Some(message) = over
-                && self.evict(&pod, Eviction::of_own_doing(message))
+                && self.evict(&pod, Ending::of_own_doing(message))
             {
                 evicted.push(pod);
             }
@@ -178,9 +178,9 @@ impl Manager {
         pods
     }
 
-    fn evict(&self, pod: &Pod, eviction: Eviction) -> bool {
-        tracing::warn!(pod = %ObjectKey::of(pod), message = eviction.message, "evicting a pod");
-        self.machine.pods.tell(pod, Message::Evicted(eviction))
+    fn evict(&self, pod: &Pod, ending: Ending) -> bool {
+        tracing::warn!(pod = %ObjectKey::of(pod), message = ending.message, "evicting a pod");
+        self.machine.pods.tell(pod, Message::Ended(ending))
     }
 
     /// Waits until nothing of them runs any more.

@@ -4,12 +4,14 @@ use tokio::sync::watch;
 
 use crate::eviction::{Pressure, Pressures};
 use crate::pods::Machine;
+use crate::shutdown::NOT_READY;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Health {
     /// Why pods cannot be connected.
     pub(super) network: Option<String>,
     pub(super) pressures: Pressures,
+    pub(super) shutting_down: bool,
 }
 
 /// Type, status, reason and message of a condition.
@@ -28,11 +30,17 @@ impl Health {
     }
 
     fn ready(&self) -> Said {
-        let Some(trouble) = &self.network else {
-            return ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned());
+        let network = self.network.as_ref().map(|trouble| {
+            let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
+            format!("{network} message:Network plugin returns error: {trouble}")
+        });
+        let shutdown = self.shutting_down.then(|| NOT_READY.to_owned());
+        let why: Vec<String> = network.into_iter().chain(shutdown).collect();
+        let message = match why.as_slice() {
+            [] => return ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
+            [one] => one.clone(),
+            all => format!("[{}]", all.join(", ")),
         };
-        let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
-        let message = format!("{network} message:Network plugin returns error: {trouble}");
         ("Ready", "False", "KubeletNotReady", message)
     }
 }
@@ -42,11 +50,16 @@ impl Health {
 pub struct HealthWatch {
     network: watch::Receiver<Option<String>>,
     pressures: watch::Receiver<Pressures>,
+    shutting_down: watch::Receiver<bool>,
 }
 
 impl HealthWatch {
     pub fn of(machine: &Machine) -> Self {
-        Self { network: machine.network.trouble(), pressures: machine.pressures.subscribe() }
+        Self {
+            network: machine.network.trouble(),
+            pressures: machine.pressures.subscribe(),
+            shutting_down: machine.shutting_down.subscribe(),
+        }
     }
 
     /// What it is by now.
@@ -54,11 +67,16 @@ impl HealthWatch {
         Health {
             network: self.network.borrow_and_update().clone(),
             pressures: self.pressures.borrow_and_update().clone(),
+            shutting_down: *self.shutting_down.borrow_and_update(),
         }
     }
 
     pub(super) fn now(&self) -> Health {
-        Health { network: self.network.borrow().clone(), pressures: self.pressures.borrow().clone() }
+        Health {
+            network: self.network.borrow().clone(),
+            pressures: self.pressures.borrow().clone(),
+            shutting_down: *self.shutting_down.borrow(),
+        }
     }
 
     /// From what was last [`Self::seen`].
@@ -67,6 +85,7 @@ impl HealthWatch {
         tokio::select! {
             Ok(()) = self.network.changed() => {}
             Ok(()) = self.pressures.changed() => {}
+            Ok(()) = self.shutting_down.changed() => {}
             else => std::future::pending().await,
         }
     }
@@ -97,5 +116,15 @@ mod tests {
         let health = Health { network: Some("no plug-in".into()), ..Health::default() };
         let (_, status, _, message) = health.said().last().unwrap();
         assert_eq!((status, message.ends_with("Network plugin returns error: no plug-in")), ("False", true));
+    }
+
+    #[test]
+    fn a_node_that_goes_down_is_not_ready_and_says_all_that_is_wrong() {
+        let health = Health { shutting_down: true, ..Health::default() };
+        let (_, status, reason, message) = health.said().last().unwrap();
+        assert_eq!((status, reason, message.as_str()), ("False", "KubeletNotReady", "node is shutting down"));
+        let both = Health { network: Some("none".into()), ..health };
+        let message = both.said().last().unwrap().3;
+        assert!(message.starts_with("[container runtime network") && message.ends_with(", node is shutting down]"));
     }
 }

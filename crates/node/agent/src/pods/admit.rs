@@ -17,6 +17,7 @@ use crate::eviction::{Pressure, Pressures, is_critical};
 use crate::pods::capacity::{Shortage, asked};
 use crate::pods::worker::Worker;
 use crate::seams::chain;
+use crate::shutdown::REFUSED;
 use crate::state::SandboxState;
 
 const OS: &str = "linux";
@@ -105,7 +106,9 @@ impl Worker {
             return;
         }
         let pressures = self.machine.pressures.borrow().clone();
-        let mut refusal = by_pressure(&self.pod, spec, &pressures);
+        let going_down = *self.machine.shutting_down.borrow();
+        let mut refusal = going_down.then_some(REFUSED).and_then(|(reason, message)| Refusal::new(reason, message));
+        refusal = refusal.or_else(|| by_pressure(&self.pod, spec, &pressures));
         refusal = refusal.or_else(|| by_spec(spec, &self.machine.config.unsafe_sysctls));
         let selection = NodeSelection::of(spec);
         if refusal.is_none() && selection != NodeSelection::default() {

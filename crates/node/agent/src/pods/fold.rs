@@ -34,7 +34,7 @@ impl Worker {
                     self.state.sandbox = SandboxState::Absent;
                 }
             }
-            Message::Evicted(eviction) => self.evict(eviction),
+            Message::Ended(ending) => self.end(ending),
             Message::Probed { container, kind, event } => self.probed(&container, kind, event),
             Message::Image { container, outcome } => self.image(&container, outcome),
             Message::PostStarted { container, outcome } => self.post_started(&container, outcome),

@@ -33,7 +33,7 @@ use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::config::AgentConfig;
 use crate::container::resources::Bounds;
-use crate::eviction::{Eviction, Pressures};
+use crate::eviction::{Ending, Pressures};
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
 use crate::seams::{Exit, Image, Images, Network, Policies, Runtime, Withdrawals};
@@ -64,6 +64,8 @@ pub struct Machine {
     pub pods_memory: Option<u64>,
     /// What the node is short of.
     pub pressures: watch::Sender<Pressures>,
+    /// It takes no more pods, and ends those it has.
+    pub shutting_down: watch::Sender<bool>,
     pub pods: Pods,
     /// Which worker hears of which sandbox.
     pub routes: Routes,
@@ -99,7 +101,7 @@ pub enum Message {
     /// What it asks of the node beyond what it has is taken for it.
     RoomMade,
     /// It has to go for the node's sake.
-    Evicted(Eviction),
+    Ended(Ending),
     Probed {
         container: String,
         kind: ProbeKind,

@@ -67,6 +67,12 @@ impl StatusWriter {
         }
     }
 
+    /// Whether the API has that the pod is over.
+    fn is_told(&self) -> bool {
+        let over = matches!(self.sent.phase.as_deref(), Some("Succeeded" | "Failed"));
+        over && !self.writing && self.failing.is_none()
+    }
+
     pub(super) fn previous(&self) -> &PodStatus {
         &self.sent
     }
@@ -148,10 +154,11 @@ impl Worker {
         let containers = containers.collect();
         let left = self.state.sandbox.id().is_some() || self.state.volumes == Volumes::Mounted;
         let ended = self.state.terminal.is_some() && !left;
+        let told = ended && self.status.is_told();
         self.view.send_if_modified(|view| {
-            let changed = view.containers != containers || view.ended != ended;
+            let changed = view.containers != containers || (view.ended, view.told) != (ended, told);
             view.containers = containers;
-            view.ended = ended;
+            (view.ended, view.told) = (ended, told);
             changed
         });
     }

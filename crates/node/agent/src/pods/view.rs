@@ -16,6 +16,8 @@ pub struct View {
     pub containers: BTreeMap<String, ContainerView>,
     /// It has succeeded or failed, and nothing of it runs.
     pub ended: bool,
+    /// And the API knows.
+    pub told: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,14 +11,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::cluster::Report;
-use crate::eviction::Eviction;
+use crate::eviction::Ending;
 use crate::plan;
 use crate::pods::report::StatusWriter;
 use crate::pods::{Machine, Message, View};
 use crate::resize::{self, Allocated};
 use crate::restart;
 use crate::seams::Sandbox;
-use crate::state::{PodFailure, PodState};
+use crate::state::{PodFailure, PodState, later};
 use crate::status;
 use crate::volumes::Made;
 
@@ -123,16 +123,22 @@ impl Worker {
         }
     }
 
-    /// Ends the pod for the node's sake, unless it ends already.
-    pub(super) fn evict(&mut self, eviction: Eviction) {
+    /// Ends the pod for the node's sake. One that ends already has no more time than that.
+    pub(super) fn end(&mut self, ending: Ending) {
+        let Ending { reason, message, event, grace, disrupted } = ending;
+        let now = self.now();
         let state = &mut self.state;
+        if let Some((termination, grace)) = state.termination.as_mut().zip(grace) {
+            termination.deadline = termination.deadline.min(later(now, grace));
+        }
         if state.termination.is_some() || state.terminal.is_some() || state.failure.is_some() {
             return;
         }
-        let Eviction { message, annotations, grace, disrupted } = eviction;
-        let report = Report { container: None, kind: EventKind::Warning, reason: "Evicted", message: &message };
-        self.machine.cluster.report_annotated(&self.pod, &report, annotations);
-        state.failure = Some(PodFailure { reason: "Evicted".into(), message, grace, disrupted });
+        if let Some(annotations) = event {
+            let report = Report { container: None, kind: EventKind::Warning, reason, message: &message };
+            self.machine.cluster.report_annotated(&self.pod, &report, annotations);
+        }
+        state.failure = Some(PodFailure { reason: reason.into(), message, grace, disrupted });
     }
 
     /// Fails a pod of which nothing has been made.

@@ -94,7 +94,7 @@ impl Bench {
         std::fs::write(logs.join("1.log"), "2026-01-01T00:00:00Z stdout F one\n").unwrap();
         let container = ContainerView { running: Some("c1".into()), attempt: Some(1), waiting: None, log_dir: logs };
         let containers = [("app".to_owned(), container)].into();
-        let (view, viewer) = watch::channel(View { pod: Arc::new(pod), containers, ended: false });
+        let (view, viewer) = watch::channel(View { pod: Arc::new(pod), containers, ..View::default() });
         machine.pods.insert(ObjectKey::new("default", "web"), viewer, tokio::sync::mpsc::unbounded_channel().0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,11 +1,12 @@
 //! A pod that has to go for the node's sake.
 
 use super::*;
-use crate::eviction::Eviction;
+use crate::eviction::Ending;
 
 fn eviction(grace: Option<u64>, disrupted: bool) -> Message {
     let grace = grace.map(Duration::from_secs);
-    Message::Evicted(Eviction { message: "it was low".into(), annotations: Default::default(), grace, disrupted })
+    let event = Some(Default::default());
+    Message::Ended(Ending { reason: "Evicted", message: "it was low".into(), event, grace, disrupted })
 }
 
 fn with_volume() -> Arc<Pod> {
@@ -65,4 +66,29 @@ async fn a_node_that_is_short_takes_no_pod_in() {
     let state = world.state.lock().unwrap();
     assert_eq!((&state.status["reason"], &state.status["phase"]), (&json!("Evicted"), &json!("Failed")));
     assert!(!state.calls.iter().any(|call| call == "create sandbox"), "{:?}", state.calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_has_no_more_time_than_its_node() {
+    let bench = Bench::new(with_volume(), |world| world.state.lock().unwrap().ignored_signals = vec![3]).await;
+    bench.ready().await;
+    bench.delete(300);
+    bench.world.until("the signal", |state| state.calls.iter().any(|call| call.starts_with("signal"))).await;
+    let before = bench.world.clock.now();
+    assert!(bench.machine.pods.tell(&bench.pod, eviction(Some(5), true)));
+    bench.world.until("gone", |state| state.deleted).await;
+    let took = bench.world.clock.now().duration_since(before).as_secs();
+    assert!((4..8).contains(&took), "{took} s");
+    assert!(!bench.has_event("Evicted"), "it was going anyhow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_goes_down_takes_no_pod_in() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let machine = world.machine(dir.path());
+    machine.shutting_down.send_replace(true);
+    let (_outbox, _worker) = spawn(&world, &machine, &pod(|_| {}));
+    let message = "Pod was rejected: Pod was rejected as the node is shutting down.";
+    world.until("refused", |state| state.status["message"] == message).await;
+    assert_eq!(world.state.lock().unwrap().status["reason"], "NodeShutdown");
 }
