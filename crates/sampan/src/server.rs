@@ -60,7 +60,7 @@ pub async fn run(options: Server) -> Result<()> {
                 leaf.certified(std::slice::from_ref(&authority.trust.der))
             }
         })?;
-        Arc::new(authority.trust.open_server(own, front_proxy.authorities())?)
+        Arc::new(authority.trust.server(own, front_proxy.authorities())?)
     };
     let (api, stop) = (control.api.clone(), tasks.cancelled());
     tasks.spawn_draining("api", async move { api.serve(listener, tls, stop).await });
@@ -172,7 +172,7 @@ impl Plan {
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
             unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
             cni: PlugIns::of(&options.node.cni)?,
-            tls: Arc::new(authority.trust.server(own)?),
+            tls: Arc::new(authority.trust.server(own, &[])?),
             external_ips: options.node.node_external_ip.clone(),
             kubelet_port: KUBELET_PORT,
         })

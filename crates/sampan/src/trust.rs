@@ -51,13 +51,8 @@ impl Trust {
         Ok(roots)
     }
 
-    /// TLS of a server that demands a client certificate of this authority.
-    pub fn server(&self, own: Arc<dyn ResolvesServerCert>) -> Result<rustls::ServerConfig> {
-        listener(WebPkiClientVerifier::builder(Arc::new(self.roots()?)), own)
-    }
-
     /// TLS of a server that asks for, but does not demand, a client certificate of this authority or of one of `others` (PEM).
-    pub fn open_server(&self, own: Arc<dyn ResolvesServerCert>, others: &[u8]) -> Result<rustls::ServerConfig> {
+    pub fn server(&self, own: Arc<dyn ResolvesServerCert>, others: &[u8]) -> Result<rustls::ServerConfig> {
         let mut roots = self.roots()?;
         for other in CertificateDer::pem_slice_iter(others) {
             let other = other.map_err(|error| anyhow::anyhow!("reading an authority: {error:?}"))?;

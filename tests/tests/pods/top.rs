@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::{Cluster, Options, eventually, with_every_kubectl};
+use tests::{Cluster, NODE_IP, Options, eventually, with_every_kubectl};
 
 use super::{create, reaches, script, with};
 
@@ -22,6 +22,7 @@ fn kubectl_top_works_with_nothing_installed() {
         kinds(cluster)?;
         paths(cluster)?;
         access(cluster)?;
+        scraper(cluster)?;
         another_server(cluster)
     }));
 }
@@ -117,6 +118,43 @@ fn access(cluster: &Cluster) -> Result<()> {
         Ok(())
     });
     assert_eq!(can("joe")?, "no");
+    Ok(())
+}
+
+/// What scrapes the node itself comes with an account's token, and may what roles say.
+fn scraper(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["create", "serviceaccount", "scraper"])?.ok();
+    let token = cluster.kubectl(&["create", "token", "scraper"])?.ok();
+    let bearer = format!("Authorization: Bearer {}", token.trim());
+    let get = |path: &str, header: &str| {
+        let url = format!("https://{NODE_IP}:10250{path}");
+        let answer = cluster.node("curl", &["-sk", "-m", "10", "-w", "\n%{http_code}", "-H", header, &url])?;
+        let (text, code) = answer.stdout.trim_end().rsplit_once('\n').context("an answer")?;
+        anyhow::Ok((code.to_owned(), text.trim_end().to_owned()))
+    };
+    let metrics = "/metrics/resource";
+    assert_eq!(get(metrics, "X: none")?, ("401".into(), "Unauthorized".into()));
+    let user = "system:serviceaccount:default:scraper";
+    let refused = format!("Forbidden (user={user}, verb=get, resource=nodes, subresource(s)=[metrics])");
+    assert_eq!(get(metrics, &bearer)?, ("403".into(), refused));
+    // Another account, since the refusal of this one is remembered for a while.
+    let role = ["create", "clusterrole", "scrapes", "--verb=get", "--resource=nodes/metrics"];
+    cluster.kubectl(&role)?.ok();
+    let account = "--serviceaccount=default:second";
+    cluster.kubectl(&["create", "clusterrolebinding", "scrapes", "--clusterrole=scrapes", account])?.ok();
+    cluster.kubectl(&["create", "serviceaccount", "second"])?.ok();
+    let token = cluster.kubectl(&["create", "token", "second"])?.ok();
+    eventually("the binding", || {
+        let question = ["auth", "can-i", "get", "nodes", "--subresource=metrics", "--as"];
+        let can = cluster.kubectl(&[&question[..], &["system:serviceaccount:default:second"]].concat())?;
+        ensure!(can.stdout.trim() == "yes", "{can:?}");
+        Ok(())
+    });
+    let bearer = format!("Authorization: Bearer {}", token.trim());
+    let (code, text) = get(metrics, &bearer)?;
+    assert_eq!(code, "200", "{text}");
+    assert!(text.contains("node_cpu_usage_seconds_total "), "{text}");
+    assert_eq!(get("/pods", &bearer)?.0, "403");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
+use serde_json::{Value, json};
 
 use crate::env::ServiceLinks;
 use crate::followed::{Followed, Following, Source};
@@ -29,6 +30,17 @@ pub struct Report<'a> {
     pub kind: EventKind,
     pub reason: &'a str,
     pub message: &'a str,
+}
+
+/// Who calls, as the API server knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(default)]
+pub struct Identity {
+    #[serde(rename = "username")]
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 #[async_trait]
@@ -53,6 +65,10 @@ pub trait Cluster: Send + Sync + 'static {
         account: &str,
         request: &TokenRequest,
     ) -> Result<TokenRequestStatus, ClusterError>;
+    /// Whose bearer token that is; `None` where the API server knows nobody by it.
+    async fn authenticate(&self, token: &str) -> Result<Option<Identity>, ClusterError>;
+    /// Whether they may do that to a part of this node's object.
+    async fn allows(&self, user: &Identity, verb: &str, part: &str) -> Result<bool, ClusterError>;
     /// The services of a namespace that have a cluster address, by name, with `default/kubernetes` as well.
     async fn services(&self, namespace: &str) -> Vec<ServiceLinks>;
     fn report(&self, pod: &Pod, report: &Report<'_>) {
@@ -79,6 +95,23 @@ impl ApiServer {
         let services = informer(tasks, Api::<Service>::all(client.clone()), Default::default(), ServiceLinks::of);
         let followed = Followed::new(tasks, client.clone());
         Self { client, node_name: node_name.to_owned(), recorder, services, followed }
+    }
+}
+
+impl ApiServer {
+    /// The status of what is asked and answered, never stored.
+    async fn review(&self, kind: &'static str, path: &str, review: &Value) -> Result<Value, ClusterError> {
+        let failed = |source| ClusterError::Request {
+            operation: "ask for",
+            kind,
+            key: ObjectKey::default(),
+            source: Box::new(source),
+        };
+        let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        let request =
+            request.body(review.to_string().into_bytes()).map_err(|error| failed(kube::Error::HttpError(error)))?;
+        let mut answer: Value = self.client.request(request).await.map_err(failed)?;
+        Ok(answer["status"].take())
     }
 }
 
@@ -189,6 +222,25 @@ impl Cluster for ApiServer {
         let answer: TokenRequest =
             api.create_subresource("token", account, &PostParams::default(), request).await.map_err(failed)?;
         Ok(answer.status.unwrap_or_default())
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Option<Identity>, ClusterError> {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
+        let status = self.review("tokenreview", "/apis/authentication.k8s.io/v1/tokenreviews", &review).await?;
+        if status["authenticated"] != true {
+            return Ok(None);
+        }
+        Ok(serde_json::from_value(status["user"].clone()).ok())
+    }
+
+    async fn allows(&self, user: &Identity, verb: &str, part: &str) -> Result<bool, ClusterError> {
+        let what =
+            json!({"resource": "nodes", "subresource": part, "name": self.node_name, "verb": verb, "version": "v1"});
+        let spec = json!({"user": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra,
+            "resourceAttributes": what});
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        Ok(self.review("subjectaccessreview", path, &review).await?["allowed"] == true)
     }
 
     async fn services(&self, namespace: &str) -> Vec<ServiceLinks> {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
-use crate::cluster::{Cluster, ClusterError, Report};
+use crate::cluster::{Cluster, ClusterError, Identity, Report};
 use crate::config::{AgentConfig, Versions};
 use crate::container::resources::Bounds;
 use crate::env::ServiceLinks;
@@ -122,6 +122,7 @@ impl World {
             routes: Routes::default(),
             sessions: base_tasks::Tasks::root("test"),
             read_logs: Default::default(),
+            access: Default::default(),
             stats: Default::default(),
             collector: Default::default(),
         });
@@ -532,6 +533,16 @@ impl Cluster for World {
         let life = request.spec.as_ref().and_then(|spec| spec.expiration_seconds).unwrap_or_default();
         let expiry = k8s_openapi::jiff::Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(life);
         Ok(TokenRequestStatus { expiration_timestamp: Some(Time(expiry)), token: Some("token-1".into()) })
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Option<Identity>, ClusterError> {
+        self.call("review a token");
+        Ok(token.strip_prefix("of ").map(|name| Identity { name: name.to_owned(), ..Identity::default() }))
+    }
+
+    async fn allows(&self, user: &Identity, verb: &str, part: &str) -> Result<bool, ClusterError> {
+        self.call(format!("may {} {verb} {part}", user.name));
+        Ok(user.name == "prometheus" && (verb, part) == ("get", "metrics"))
     }
 
     async fn services(&self, _: &str) -> Vec<ServiceLinks> {

@@ -118,6 +118,7 @@ pub async fn run(
         routes: Routes::default(),
         sessions: tasks.child("sessions"),
         read_logs: Default::default(),
+        access: Default::default(),
         stats: Default::default(),
         collector: Default::default(),
         config,

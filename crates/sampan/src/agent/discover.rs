@@ -120,7 +120,7 @@ mod tests {
         {
             let shown = leaf.certified(std::slice::from_ref(&ours.trust.der)).expect("shown");
             let shown = Arc::new(rustls::sign::SingleCertAndKey::from(shown));
-            let tls = Arc::new(ours.trust.open_server(shown, &[]).expect("TLS"));
+            let tls = Arc::new(ours.trust.server(shown, &[]).expect("TLS"));
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
             let url: Uri = format!("https://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
             let server = tokio::spawn(async move {

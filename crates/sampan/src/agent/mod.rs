@@ -77,7 +77,7 @@ pub async fn run(options: Agent) -> Result<()> {
         pod_manifest_path: node::pod_manifest_path(&options.node)?,
         unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
         cni: PlugIns::of(&options.node.cni)?,
-        tls: Arc::new(joined.trust.server(serving.clone())?),
+        tls: Arc::new(joined.trust.server(serving.clone(), &[])?),
         kubelet_port: KUBELET_PORT,
     };
     let Some(started) = signals.or(Box::pin(node.start(&tasks, clients))).await else { return Ok(()) };

@@ -34,6 +34,9 @@ const SHARED: &[Rule] = &[
     resources(&["patch", "update"], &[""], &["pods/status"]),
     resources(&["create", "delete"], &[""], &["pods"]),
     resources(&["create"], &[""], &["nodes"]),
+    // Of whoever calls the node itself.
+    resources(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
+    resources(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews", "subjectaccessreviews"]),
     // For its own certificates, as they come to their ends.
     resources(&["create", "get", "list", "watch"], &["certificates.k8s.io"], &["certificatesigningrequests"]),
 ];

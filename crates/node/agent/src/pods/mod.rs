@@ -37,7 +37,7 @@ use crate::eviction::{Ending, Pressures};
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
 use crate::seams::{Exit, Image, Images, Network, Policies, Runtime, Withdrawals};
-use crate::server::ReadLogs;
+use crate::server::{Access, ReadLogs};
 use crate::state::ProbeKind;
 use crate::stats::Stats;
 
@@ -72,6 +72,7 @@ pub struct Machine {
     /// Owner of exec, attach and port-forward sessions.
     pub sessions: base_tasks::Tasks,
     pub read_logs: ReadLogs,
+    pub access: Access,
     pub stats: Stats,
     pub collector: Collector,
 }

@@ -1,6 +1,7 @@
 //! The node's HTTPS API, which the API server calls: logs, exec, attach, port-forward, the list of pods.
 //!
-//! Mutual TLS; only the API server's own client certificate and cluster administrators get past the handshake's end.
+//! TLS; the API server and cluster administrators show their certificates, everybody else is asked who they are and what they
+//! may (`identity`).
 
 mod attach;
 mod forward;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::pods::Machine;
 use crate::upgrade::{Handshake, UpgradeError};
 
+pub use identity::Access;
 pub use read::ReadLogs;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -76,14 +78,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, machi
         Err(_) => return,
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let allowed = certificate.is_some_and(|certificate| identity::may_call(certificate));
+    let caller = Arc::new(identity::of_certificate(certificate));
     let service = service_fn(move |request: Request<Incoming>| {
-        let machine = Arc::clone(&machine);
+        let (machine, caller) = (Arc::clone(&machine), Arc::clone(&caller));
         async move {
-            let response = if allowed {
-                routes::route(machine, request).await
-            } else {
-                text(StatusCode::FORBIDDEN, "Forbidden: this client may not use the node API\n")
+            let what = (request.method(), request.uri().path(), request.headers());
+            let checked = machine.access.check(&*machine.cluster, &caller, what).await;
+            let response = match checked {
+                Ok(()) => routes::route(machine, request).await,
+                Err((status, message)) => text(status, message),
             };
             Ok::<_, Infallible>(response)
         }

@@ -52,7 +52,7 @@ impl Pki {
         rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_client_cert_verifier(builder.build().unwrap())
+            .with_client_cert_verifier(builder.allow_unauthenticated().build().unwrap())
             .with_single_cert(chain, key)
             .unwrap()
     }
@@ -135,7 +135,7 @@ async fn only_the_api_server_and_administrators_may_call() {
         let response = bench.connect(name, group).await.send_request(request("/healthz")).await.unwrap();
         assert_eq!(response.status(), status, "{name} of {group}");
     }
-    // Without a certificate of the cluster's own authority there is not even an answer.
+    // To a certificate of another authority there is not even an answer.
     let stranger = Pki::new();
     let mut config = stranger.client("kube-apiserver-kubelet-client", "system:masters");
     config.dangerous().set_certificate_verifier(
@@ -154,6 +154,49 @@ async fn only_the_api_server_and_administrators_may_call() {
         tokio::spawn(connection);
         assert!(client.send_request(request("/healthz")).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn whoever_else_calls_is_asked_for_a_token_and_may_what_the_api_server_says() {
+    let bench = Bench::new().await;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(bench.pki.roots())
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(bench.address).await.unwrap();
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = async |path: &str, token: &str| {
+        let mut request = request(path);
+        if !token.is_empty() {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let response = client.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        (status, String::from_utf8(response.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    };
+    assert_eq!(ask("/metrics/resource", "").await, (401, "Unauthorized\n".into()));
+    assert_eq!(ask("/metrics/resource", "nonsense").await, (401, "Unauthorized\n".into()));
+    for _ in 0..2 {
+        assert_eq!(ask("/metrics/resource", "of prometheus").await.0, 200);
+    }
+    let (status, text) = ask("/pods", "of prometheus").await;
+    assert_eq!(status, 403);
+    assert_eq!(text, "Forbidden (user=prometheus, verb=get, resource=nodes, subresource(s)=[pods proxy])\n");
+    let calls = bench.world.state.lock().unwrap().calls.clone();
+    let asked: Vec<_> = calls.iter().filter(|call| call.starts_with("may") || call.starts_with("review")).collect();
+    let expected = [
+        "review a token",
+        "review a token",
+        "may prometheus get metrics",
+        "may prometheus get pods",
+        "may prometheus get proxy",
+    ];
+    assert_eq!(asked, expected);
 }
 
 #[tokio::test]
