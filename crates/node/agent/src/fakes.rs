@@ -27,8 +27,8 @@ use crate::pods::capacity::{Capacity, Units};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
     Connection, Container, ContainerSpec, ContainerState, Credentials, ExecSpec, Exit, Image, Images, Network,
-    Policies, PullError, Resources, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Usage, Wiring,
-    Withdrawals, label,
+    Policies, PullError, Resources, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Usage, Walk,
+    Wiring, Withdrawals, label,
 };
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -387,7 +387,7 @@ impl Runtime for World {
         Ok(None)
     }
 
-    async fn usage(&self, _: bool) -> Result<Vec<SandboxUsage>, SeamError> {
+    async fn usage(&self, _: Walk) -> Result<Vec<SandboxUsage>, SeamError> {
         self.call("usage");
         Ok(self.state.lock().unwrap().usage.clone())
     }

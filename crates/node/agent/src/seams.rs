@@ -4,7 +4,7 @@
 //! the only code that names `node_oci`, `node_images` and `net_podnet`. The shape follows CRI, so that a CRI client
 //! can be the second implementation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -341,6 +341,24 @@ pub struct Interface {
     pub tx_errors: u64,
 }
 
+/// Of which sandboxes to count what their containers have written: that takes a walk through their files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Walk {
+    Nothing,
+    Everything,
+    Only(BTreeSet<String>),
+}
+
+impl Walk {
+    pub fn has(&self, sandbox: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Only(sandboxes) => sandboxes.contains(sandbox),
+        }
+    }
+}
+
 /// The container runtime. Calls are idempotent where CRI's are: stopping or removing what is gone succeeds.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -369,8 +387,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), SeamError>;
     /// What a cgroup that pods share uses; `None` while there is no such.
     async fn group_usage(&self, group: &str) -> Result<Option<Usage>, SeamError>;
-    /// What every sandbox uses; `disk`: also what its containers have written, which takes a walk.
-    async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError>;
+    /// What every sandbox uses.
+    async fn usage(&self, walk: Walk) -> Result<Vec<SandboxUsage>, SeamError>;
 }
 
 /// An image on this node, ready to run.

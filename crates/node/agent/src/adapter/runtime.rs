@@ -10,7 +10,7 @@ use crate::adapter::{dial, listening};
 use crate::seams::{
     Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Exit, Processes,
     Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams,
-    TerminalSize, Usage, label,
+    TerminalSize, Usage, Walk, label,
 };
 use crate::stats;
 
@@ -352,13 +352,19 @@ impl Runtime for OciRuntime {
         Ok(used.map(usage))
     }
 
-    async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, SeamError> {
-        let used = self.0.usage(disk).await.map_err(|error| SeamError::new("read", "what sandboxes use", error))?;
+    async fn usage(&self, walk: Walk) -> Result<Vec<SandboxUsage>, SeamError> {
+        let walked = walk.clone();
+        let used = self
+            .0
+            .usage(move |sandbox| walked.has(sandbox))
+            .await
+            .map_err(|error| SeamError::new("read", "what sandboxes use", error))?;
         let mut all = Vec::with_capacity(used.len());
         for one in used {
             // One that went meanwhile has used nothing.
             let Ok(status) = self.0.sandbox(&one.id).await else { continue };
-            all.push(sandbox_usage(one, disk && !status.spec.host_network));
+            let networked = walk.has(&one.id) && !status.spec.host_network;
+            all.push(sandbox_usage(one, networked));
         }
         Ok(all)
     }

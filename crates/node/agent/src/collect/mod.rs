@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use base_tasks::Tasks;
 use k8s_openapi::api::core::v1::Pod;
+use machinery_client::EventKind;
 use tokio::sync::{Mutex, Notify};
 
 use crate::pods::Machine;
@@ -83,6 +84,14 @@ async fn look(machine: &Machine, extent: Extent) -> Result<(), SeamError> {
         }
     }
     if plan.short > 0 && extent == Extent::Policy {
+        // In upstream's words.
+        let message = format!(
+            "Failed to garbage collect required amount of images. Attempted to free {} bytes, but only found {} bytes \
+             eligible to free.",
+            plan.short + plan.freed,
+            plan.freed
+        );
+        machine.cluster.report_node(EventKind::Warning, "FreeDiskSpaceFailed", &message);
         tracing::warn!(
             bytes = plan.short,
             "the disk is fuller than it should be, and no unused image is left to remove"
@@ -160,5 +169,8 @@ mod tests {
         world.state.lock().unwrap().images.insert("another".into(), another);
         machine.collector.look();
         world.until("another", |state| !state.images.contains_key("another")).await;
+        let failed =
+            "node: FreeDiskSpaceFailed Failed to garbage collect required amount of images. Attempted to free ";
+        world.until("told", |state| state.events.iter().any(|event| event.starts_with(failed))).await;
     }
 }

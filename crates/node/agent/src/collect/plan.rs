@@ -67,6 +67,8 @@ pub(super) enum Extent {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) remove: Vec<String>,
+    /// Bytes that these are.
+    pub(super) freed: u64,
     /// Bytes that are wanted and that no image can give.
     pub(super) short: u64,
 }
@@ -113,6 +115,7 @@ impl History {
             let expired = policy.max_age > SignedDuration::ZERO && measured && unused > policy.max_age;
             if wanted > 0 || expired {
                 wanted = wanted.saturating_sub(image.size.max(1));
+                plan.freed += image.size;
                 plan.remove.push(image.id.clone());
             }
         }
@@ -169,7 +172,7 @@ mod tests {
         history.note(&now, at(2));
         // From 90 to 80 percent: a hundred bytes.
         let plan = history.plan(&now, (ImagePolicy::default(), Extent::Policy), FULL, at(3));
-        assert_eq!(plan, Plan { remove: vec!["never".into(), "old".into(), "new".into()], short: 0 });
+        assert_eq!(plan, Plan { remove: vec!["never".into(), "old".into(), "new".into()], freed: 150, short: 0 });
         let fewer = Disk { capacity: 1000, available: 120 };
         let plan = history.plan(&now, (ImagePolicy::default(), Extent::Policy), fewer, at(3));
         assert_eq!(plan.remove, ["never", "old"]);
@@ -184,10 +187,10 @@ mod tests {
         history.note(&images, at(10));
         assert_eq!(
             history.plan(&images, (ImagePolicy::default(), Extent::Policy), FULL, at(11)),
-            Plan { remove: vec![], short: 100 }
+            Plan { remove: vec![], freed: 0, short: 100 }
         );
         let plan = history.plan(&images, (ImagePolicy::default(), Extent::Policy), FULL, at(12));
-        assert_eq!(plan, Plan { remove: vec!["young".into()], short: 30 });
+        assert_eq!(plan, Plan { remove: vec!["young".into()], freed: 70, short: 30 });
     }
 
     #[test]

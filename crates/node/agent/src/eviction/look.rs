@@ -1,6 +1,6 @@
 //! What there is of everything, and what the pods use of it: read when somebody needs to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use super::rank::{Candidate, ContainerUsage, PodUsage};
 use super::signal::{Observation, Observations, Signal};
 use crate::pods::Machine;
-use crate::seams::{DiskUsage, SeamError};
+use crate::seams::{DiskUsage, SeamError, Walk, label};
 use crate::stats::{NodeSample, PodSample, Sample};
 use crate::volumes;
 
@@ -52,9 +52,18 @@ pub async fn observe(machine: &Machine) -> Result<Observations, SeamError> {
     Ok(all)
 }
 
-/// The pods that run or are to run; `disk`: with what they take of it, which takes a walk through their files.
+/// What these pods use; `disk`: with what they take of it, which takes a walk through their files.
 pub async fn weigh(machine: &Machine, pods: Vec<Arc<Pod>>, disk: bool) -> Result<Vec<Weighed>, SeamError> {
-    let sample = Sample::take(machine, disk).await?;
+    let uids: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+    let walk = match disk {
+        true => {
+            let mut sandboxes = machine.runtime.list().await?;
+            sandboxes.retain(|one| one.labels.get(label::POD_UID).is_some_and(|uid| uids.contains(&**uid)));
+            Walk::Only(sandboxes.into_iter().map(|sandbox| sandbox.id).collect())
+        }
+        false => Walk::Nothing,
+    };
+    let sample = Sample::take(machine, walk).await?;
     let mut all = Vec::with_capacity(pods.len());
     for pod in pods {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();

@@ -168,7 +168,7 @@ impl Manager {
 
     /// The pods that are not over, but for those that stay whatever they take.
     fn evictable(&self) -> Vec<Arc<Pod>> {
-        let mut pods = self.machine.pods.list();
+        let mut pods = self.machine.pods.active();
         pods.retain(|pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             !matches!(phase, Some("Succeeded" | "Failed"))

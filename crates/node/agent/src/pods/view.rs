@@ -65,6 +65,13 @@ impl Pods {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|entry| entry.view.clone())
     }
 
+    /// Those that are not over, whatever the API knows by now.
+    pub fn active(&self) -> Vec<Arc<Pod>> {
+        let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let active = pods.values().filter(|entry| !entry.view.borrow().ended);
+        active.map(|entry| Arc::clone(&entry.view.borrow().pod)).collect()
+    }
+
     pub fn list(&self) -> Vec<Arc<Pod>> {
         let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
         pods.values().map(|entry| Arc::clone(&entry.view.borrow().pod)).collect()

@@ -87,7 +87,7 @@ async fn shut_down(machine: &Machine, told: &watch::Sender<Vec<Progress>>) {
     tracing::info!("shutting down: ending the pods");
     machine.cluster.report_node(EventKind::Normal, "NodeShutdown", "Shutdown manager detected shutdown event");
     let mut left = Vec::new();
-    for (band, pods) in machine.config.shutdown.groups(machine.pods.list()) {
+    for (band, pods) in machine.config.shutdown.groups(machine.pods.active()) {
         left.extend(end(machine, band, pods, told).await);
     }
     let left: Vec<String> = left.iter().filter(|(view, _)| is_left(view)).map(|(_, pod)| name(pod)).collect();
@@ -104,7 +104,7 @@ async fn end(
 ) -> Vec<(watch::Receiver<View>, Arc<Pod>)> {
     let tell = |progress| told.send_modify(|all| all.push(progress));
     let viewed = |pod: Arc<Pod>| machine.pods.get(&ObjectKey::of(&*pod)).map(|view| (view, pod));
-    let running: Vec<_> = pods.into_iter().filter_map(viewed).filter(|(view, _)| !view.borrow().ended).collect();
+    let running: Vec<_> = pods.into_iter().filter_map(viewed).collect();
     if running.is_empty() {
         return running;
     }

@@ -17,7 +17,7 @@ use jiff::SignedDuration;
 use tokio::sync::Mutex;
 
 use crate::pods::Machine;
-use crate::seams::SeamError;
+use crate::seams::{SeamError, Walk};
 
 pub(crate) use host::{file_system, interfaces};
 pub(crate) use sample::{NodeSample, PodSample, Sample};
@@ -43,10 +43,11 @@ impl Stats {
             match window.basis(machine.clock.now()) {
                 Basis::Since(counters) => break counters,
                 Basis::In(wait) => tokio::time::sleep(wait.unsigned_abs()).await,
-                Basis::Nothing => window.note(&Sample::take(machine, false).await?),
+                Basis::Nothing => window.note(&Sample::take(machine, Walk::Nothing).await?),
             }
         };
-        let sample = Sample::take(machine, disk).await?;
+        let walk = if disk { Walk::Everything } else { Walk::Nothing };
+        let sample = Sample::take(machine, walk).await?;
         window.note(&sample);
         drop(window);
         let json = summary::summary(&machine.config.node_name, &sample, &basis, disk);
@@ -55,7 +56,7 @@ impl Stats {
 
     /// What `/metrics/resource` answers: text in Prometheus' format.
     pub async fn resource(machine: &Machine) -> String {
-        let sample = Sample::take(machine, false).await;
+        let sample = Sample::take(machine, Walk::Nothing).await;
         if let Err(error) = &sample {
             tracing::warn!(error = crate::seams::chain(error), "what pods use cannot be read");
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::host;
 use crate::pods::Machine;
-use crate::seams::{ContainerState, DiskUsage, Interface, SandboxUsage, SeamError, Usage, label};
+use crate::seams::{ContainerState, DiskUsage, Interface, SandboxUsage, SeamError, Usage, Walk, label};
 
 #[derive(Debug)]
 pub(crate) struct Sample {
@@ -66,10 +66,9 @@ impl NodeSample {
 }
 
 impl Sample {
-    /// `disk`: with what containers have written.
-    pub(crate) async fn take(machine: &Machine, disk: bool) -> Result<Self, SeamError> {
+    pub(crate) async fn take(machine: &Machine, walk: Walk) -> Result<Self, SeamError> {
         let node = NodeSample::take(machine).await?;
-        let used = machine.runtime.usage(disk).await?;
+        let used = machine.runtime.usage(walk).await?;
         let at = machine.clock.now();
         let sandboxes = machine.runtime.list().await?;
         let pods = sandboxes.into_iter().filter_map(|sandbox| {

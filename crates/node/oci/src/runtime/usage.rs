@@ -42,8 +42,8 @@ impl Runtime {
         blocking(move || Ok(Cgroups::discover()?.usage(&group))).await
     }
 
-    /// Of all sandboxes; one that goes meanwhile is left out. `disk`: also walk what the containers have written.
-    pub async fn usage(&self, disk: bool) -> Result<Vec<SandboxUsage>, Error> {
+    /// Of all sandboxes; one that goes meanwhile is left out. `walks`: of which to count what the containers have written.
+    pub async fn usage(&self, walks: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<SandboxUsage>, Error> {
         let sandboxes: Vec<_> = self.sandboxes().values().cloned().collect();
         blocking(move || {
             let cgroups = Cgroups::discover()?;
@@ -54,7 +54,7 @@ impl Runtime {
                 let containers = status.containers.into_iter().filter_map(|container| {
                     let ContainerState::Running { pid, .. } = container.state else { return None };
                     let usage = cgroups.usage(&pod.join(&container.id))?;
-                    let disk = disk.then(|| {
+                    let disk = walks(&sandbox.id).then(|| {
                         let layer = walked(&sandbox.directory.container(&container.id).upper());
                         (layer, container.log_path.as_deref().map(logged).unwrap_or_default())
                     });

@@ -173,7 +173,7 @@ async fn what_a_container_uses_can_be_read() {
     let host = Host::new();
     let (runtime, _events) = host.open().await;
     runtime.create_sandbox(sandbox("s")).await.unwrap();
-    assert_eq!(runtime.usage(true).await.unwrap()[0].containers, []);
+    assert_eq!(runtime.usage(|_| true).await.unwrap()[0].containers, []);
     // It begins when we listen.
     let script = "read x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; head -c 100000 /dev/zero > /kept; echo done; \
                   sleep 1000";
@@ -184,7 +184,7 @@ async fn what_a_container_uses_can_be_read() {
     let mut attached = runtime.attach("c").await.unwrap();
     attached.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     crate::support::read_until(attached.stdout.as_mut().unwrap(), "done").await;
-    let used = runtime.usage(true).await.unwrap();
+    let used = runtime.usage(|_| true).await.unwrap();
     let [sandbox] = used.as_slice() else { panic!("{used:?}") };
     let [container] = sandbox.containers.as_slice() else { panic!("{used:?}") };
     assert!(container.usage.cpu > 1_000_000 && container.usage.memory > 4096, "{container:?}");
@@ -192,7 +192,7 @@ async fn what_a_container_uses_can_be_read() {
     assert!(sandbox.usage.cpu >= container.usage.cpu && sandbox.usage.memory >= container.usage.working_set());
     let (layer, log) = container.disk.unwrap();
     assert!(layer.bytes >= 100_000 && layer.inodes >= 2 && log.inodes == 1, "{container:?}");
-    assert_eq!(runtime.usage(false).await.unwrap()[0].containers[0].disk, None);
+    assert_eq!(runtime.usage(|_| false).await.unwrap()[0].containers[0].disk, None);
     runtime.remove_sandbox("s").await.unwrap();
-    assert_eq!(runtime.usage(true).await.unwrap(), []);
+    assert_eq!(runtime.usage(|_| true).await.unwrap(), []);
 }

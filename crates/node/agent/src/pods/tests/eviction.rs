@@ -23,6 +23,8 @@ async fn an_evicted_pod_ends_in_a_second_and_gives_back_what_it_took() {
     assert!(bench.machine.pods.tell(&bench.pod, eviction(Some(1), true)));
     view.wait_for(|view| view.ended).await.unwrap();
     assert!(!volume.exists());
+    // Also while the API has not been told, it is nobody to evict again.
+    assert!(bench.machine.pods.active().is_empty() && bench.machine.pods.list().len() == 1);
     bench.world.until("told", |state| state.status["phase"] == "Failed").await;
     let signals: Vec<String> = bench.calls().into_iter().filter(|call| call.starts_with("signal")).collect();
     let at = |call: &String| call.rsplit(' ').next().unwrap().trim_end_matches("ms").parse::<u64>().unwrap();
