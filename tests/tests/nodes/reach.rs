@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use tests::{Cluster, Place, eventually, get, must};
+use serde_json::json;
+use tests::{Cluster, Dig, Place, Resolver, eventually, get, must};
 
 use crate::{one_on_each, three, three_of};
 
@@ -130,6 +131,29 @@ fn streams_and_logs_come_from_every_node() {
             eventually("the log of a pod", || {
                 let log = cluster.kubectl(&["logs", &pod])?.ok();
                 ensure!(log.contains("kube-probe"), "{node} {ip}: {log}");
+                Ok(())
+            });
+        }
+        cluster.finish()
+    })());
+}
+
+#[test]
+fn the_settings_of_names_reach_every_node() {
+    must((|| {
+        let cluster = three()?;
+        let nodes = cluster.nodes()?;
+        let at = SocketAddr::new(nodes[0].address(), 5300);
+        let _stub = Resolver::start(&Place::of(&nodes[0])?, at, &[("db.corp.test", [192, 0, 2, 99].into())])?;
+        let data = json!({"stubDomains": json!({"corp.test": [at.to_string()]}).to_string()});
+        let metadata = json!({"name": "sampan-dns", "namespace": "kube-system"});
+        let settings = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+        cluster.apply(&settings.to_string())?;
+        for node in &nodes {
+            let place = Place::of(node)?;
+            eventually("a name of the stub domain", || {
+                let dig = Dig::ask(&place, &["db.corp.test", "A"])?;
+                ensure!(dig.answer.iter().any(|record| record.ends_with("IN A 192.0.2.99")), "{}: {dig:?}", node.name);
                 Ok(())
             });
         }

@@ -161,6 +161,10 @@ fn the_default_policy_lets_the_clusters_parts_work_and_no_more() {
         assert_eq!(allowed, expected, "{name} {verb} {what}");
     }
     assert!(ask(&rbac, &user("x", &["system:masters"]), "do", "anything", ("", "")).is_some());
+    // The cluster DNS of a node that joined.
+    let node = user("system:node:n2", &["system:nodes"]);
+    assert!(ask(&rbac, &node, "watch", "configmaps", ("kube-system", "sampan-dns")).is_some());
+    assert!(ask(&rbac, &node, "watch", "configmaps", ("kube-system", "others")).is_none());
 }
 
 #[test]

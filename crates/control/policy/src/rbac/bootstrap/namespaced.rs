@@ -30,7 +30,7 @@ const ROLES: &[(&str, Role)] = &[
     (SYSTEM, role("system:controller:token-cleaner", &[On("delete get list watch", "core", "secrets"), EVENTS])),
     (SYSTEM, role("system::leader-locking-kube-controller-manager", LEADING)),
     (SYSTEM, role("system::leader-locking-kube-scheduler", LEADING)),
-    // Ours: the settings of the cluster DNS, which runs as kube-proxy does, and what a node that joins is told.
+    // Ours: the settings of the cluster DNS, which runs as kube-proxy or as its node, and what a node that joins is told.
     (SYSTEM, role("system:sampan:dns", &[Of(READ, "core", "configmaps", "sampan-dns")])),
     (SYSTEM, role("system:sampan:cluster", &[Of("get", "core", "configmaps", "sampan-cluster")])),
     (
@@ -74,7 +74,7 @@ const BINDINGS: &[(&str, &str, &str, &[Subject])] = &[
     ),
     (SYSTEM, "system:controller:cloud-provider", "system:controller:cloud-provider", &[Account("cloud-provider")]),
     (SYSTEM, "system:controller:token-cleaner", "system:controller:token-cleaner", &[Account("token-cleaner")]),
-    (SYSTEM, "system:sampan:dns", "system:sampan:dns", &[User("system:kube-proxy")]),
+    (SYSTEM, "system:sampan:dns", "system:sampan:dns", &[User("system:kube-proxy"), Group("system:nodes")]),
     (SYSTEM, "system:sampan:cluster", "system:sampan:cluster", &[Group("system:nodes")]),
     (
         PUBLIC,
