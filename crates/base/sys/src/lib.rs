@@ -3,6 +3,7 @@
 // Here and in node/oci only: system calls without a safe wrapper. Every block says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 mod checksum;
 pub mod conntrack;
 pub mod crash;
