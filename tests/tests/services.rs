@@ -1,7 +1,7 @@
 //! What a Service does: its endpoints follow the pods, its address is its own, its connections are balanced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,13 @@ use tests::{Cluster, NODE_IP, OUTSIDE_IP, Options, Place, eventually, first_proc
 
 /// Starts a cluster, tests it, and asserts that nothing is left.
 fn on_a_cluster(test: impl FnOnce(&Cluster) -> Result<()>) {
+    on_a_cluster_with(&[], test);
+}
+
+fn on_a_cluster_with(arguments: &[&str], test: impl FnOnce(&Cluster) -> Result<()>) {
     must((|| {
-        let cluster = Cluster::start(Options::tutorial())?;
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let cluster = Cluster::start(Options { arguments, ..Options::tutorial() })?;
         test(&cluster)?;
         cluster.finish()
     })());
@@ -206,7 +211,18 @@ fn sources(cluster: &Cluster, pod: &str, text: &str) -> Result<Vec<String>> {
 
 #[test]
 fn connections_are_balanced_and_keep_their_source() {
-    on_a_cluster(|cluster| {
+    balanced_connections("auto", |last| last);
+}
+
+#[test]
+fn translated_connections_are_balanced_and_keep_their_source() {
+    // Its own address would make the answer bypass the translation back.
+    balanced_connections("off", |_| NODE_IP.parse().expect("an address"));
+}
+
+/// With `--socket-load-balancing`; `itself` is whom a pod sees calling that calls itself.
+fn balanced_connections(sockets: &str, itself: fn(IpAddr) -> IpAddr) {
+    on_a_cluster_with(&["--socket-load-balancing", sockets], |cluster| {
         cluster.run_my_nginx()?;
         cluster.kubectl(&["expose", "deployment/my-nginx"])?.ok();
         let pods = pods(cluster, 2);
@@ -229,8 +245,15 @@ fn connections_are_balanced_and_keep_their_source() {
                 assert!(sources.iter().all(|one| *one == source.to_string()), "{source} became {sources:?}");
             }
         }
+        // What is translated is known to connection tracking by the service's address.
+        let of_the_service = ["-L", "-p", "tcp", "--orig-dst", &address.ip().to_string()];
+        let flows = cluster.node("conntrack", &of_the_service)?.ok();
+        assert_eq!(flows.contains("dport=80"), sockets == "off", "{flows}");
+        for place in [Place::node(cluster)?, Place::pod(cluster, "client")?] {
+            assert_eq!(place.run(|| TcpStream::connect(address)?.peer_addr())?, address);
+        }
         an_affinity_keeps_a_client_at_one_pod(cluster, address)?;
-        a_pod_reaches_itself(cluster, address)?;
+        a_pod_reaches_itself(cluster, address, itself)?;
         without_endpoints_connections_are_refused(cluster, address)
     });
 }
@@ -279,18 +302,17 @@ fn an_affinity_keeps_a_client_at_one_pod(cluster: &Cluster, address: SocketAddr)
 }
 
 /// With one pod left, its own Service can only lead back to it.
-fn a_pod_reaches_itself(cluster: &Cluster, address: SocketAddr) -> Result<()> {
+fn a_pod_reaches_itself(cluster: &Cluster, address: SocketAddr, itself: fn(IpAddr) -> IpAddr) -> Result<()> {
     cluster.kubectl(&["scale", "deployment/my-nginx", "--replicas=1"])?.ok();
     let last = pods(cluster, 1);
     eventually("one endpoint", || cluster.endpoints_are("my-nginx", &ips(&last)));
-    let (name, _) = last.first_key_value().context("a pod")?;
-    let place = Place::pod(cluster, name)?;
+    let (name, ip) = last.first_key_value().context("a pod")?;
+    let (place, caller) = (Place::pod(cluster, name)?, itself(*ip).to_string());
     place.run(|| (0..20).try_for_each(|_| get(address, "/?from-itself").map(drop)))?;
     eventually("20 log lines", || {
         let sources = sources(cluster, name, "from-itself")?;
         ensure!(sources.len() == 20, "{} of 20", sources.len());
-        // Its own address would make the answer bypass the translation back.
-        assert!(sources.iter().all(|source| source == NODE_IP), "{sources:?}");
+        assert!(sources.iter().all(|source| *source == caller), "{sources:?}");
         Ok(())
     });
     Ok(())

@@ -226,8 +226,19 @@ pub struct NodeOptions {
     #[arg(long, env = "SAMPAN_ALLOWED_UNSAFE_SYSCTLS", value_name = "NAMES", value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Vec<SysctlPattern>,
 
+    /// Whether sockets that connect to a service connect to its endpoint at once: `auto` where the kernel can, `off` where
+    /// every packet is to be translated.
+    #[arg(long, env = "SAMPAN_SOCKET_LOAD_BALANCING", default_value = "auto", value_name = "WHETHER")]
+    pub socket_load_balancing: SocketLoadBalancing,
+
     #[command(flatten)]
     pub cni: CniOptions,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketLoadBalancing {
+    Auto,
+    Off,
 }
 
 /// Plug-ins in place of the built-in pod network.

@@ -1,6 +1,7 @@
 //! The binary: parse the command line, wire the parts together, run, drain.
 
 mod agent;
+mod balanced;
 mod cluster;
 mod cluster_facts;
 mod cni;

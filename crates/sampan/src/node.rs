@@ -12,7 +12,7 @@ use machinery_client::kube::Client;
 use net_podnet::announce::AnnounceConfig;
 use net_podnet::fabric::{self, FabricConfig};
 use net_podnet::{PodNet, PodNetConfig};
-use net_proxy::{Links, Proxy, ProxyConfig, Tunnel};
+use net_proxy::{Links, Proxy, ProxyConfig, SocketConfig, Tunnel};
 use node_agent::{
     AgentConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, ShutdownPolicy,
     UnsafeSysctls, Versions, seams,
@@ -20,9 +20,10 @@ use node_agent::{
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
+use crate::balanced::{self, Balanced};
 use crate::cluster_facts::ClusterFacts;
 use crate::cni::{CniNetwork, PlugIns};
-use crate::config::{EvictionOptions, ImageOptions, NodeOptions, ShutdownOptions};
+use crate::config::{EvictionOptions, ImageOptions, NodeOptions, ShutdownOptions, SocketLoadBalancing};
 use crate::host::{self, Names};
 use crate::owned::Owned;
 
@@ -41,6 +42,7 @@ pub struct Node {
     /// What of the machine is not for pods.
     pub reserved: Reserved,
     pub pod_max_pids: Option<u32>,
+    pub socket_load_balancing: SocketLoadBalancing,
     pub images: ImagePolicy,
     pub eviction: EvictionPolicy,
     pub shutdown: ShutdownPolicy,
@@ -68,8 +70,13 @@ impl Node {
         let network = self.network(tasks, &podnet).await?;
         let fabric = net_podnet::fabric::start(tasks, clients.network.clone(), self.fabric(&owned)?)
             .context("starting the network between nodes")?;
+        if self.socket_load_balancing == SocketLoadBalancing::Off {
+            // An earlier run's.
+            net_proxy::remove_sockets(&balanced::pins(&self.data_dir)).context("ending the balancing of sockets")?;
+        }
         let proxy =
             net_proxy::start(tasks, clients.network.clone(), self.proxy(&owned)?).context("starting the data plane")?;
+        let network = Arc::new(Balanced { network, namespaces: proxy.namespaces().clone() });
         let announce = AnnounceConfig { node_name: self.name.clone(), node_ips: self.node_ips.iter().collect() };
         net_podnet::announce::start(tasks, clients.network.clone(), announce, &fabric);
         let (loopback, loaded) = (podnet, proxy.clone());
@@ -179,6 +186,7 @@ impl Node {
             link: self.names.tunnel.clone(),
             addresses: networks.iter().map(|network| fabric::tunnel_address(network.node_cidr)).collect(),
         };
+        let pins = balanced::pins(&self.data_dir);
         Ok(ProxyConfig {
             table: self.names.table.clone(),
             node_name: self.name.clone(),
@@ -187,6 +195,8 @@ impl Node {
                 Some(_) => Links::Foreign,
             },
             networks: networks.iter().map(network).collect(),
+            sockets: (self.socket_load_balancing == SocketLoadBalancing::Auto)
+                .then_some(SocketConfig { pins, cgroup: None }),
         })
     }
 

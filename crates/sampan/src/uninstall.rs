@@ -8,6 +8,7 @@ use net_cni::Cni;
 use net_podnet::PodNet;
 use node_oci::Runtime;
 
+use crate::balanced;
 use crate::cni;
 use crate::config::DataDir;
 use crate::host::Names;
@@ -38,6 +39,7 @@ pub async fn run(data: DataDir) -> Result<()> {
             .context("stopping the pods")?
             .context("stopping the pods")?;
     }
+    net_proxy::remove_sockets(&balanced::pins(&data_dir)).context("removing the data plane of sockets")?;
     net_proxy::remove(&names.table).context("removing the data plane")?;
     net_policy::remove(&names.policy_table).context("removing the network policies")?;
     net_dns::keeper::quit(&net_dns::keeper_paths(&data_dir, &names.cgroup)).context("ending the DNS keeper")?;
@@ -56,8 +58,19 @@ pub async fn run(data: DataDir) -> Result<()> {
 
 /// A mistyped `--data-dir` must not empty somebody's folder.
 fn is_ours(data_dir: &Path) -> Result<bool> {
-    const KNOWN: &[&str] =
-        &["agent", "containers", "dns", "images", "kubeconfig.yaml", "net", "node-token", "node.json", "store", "tls"];
+    const KNOWN: &[&str] = &[
+        "agent",
+        "bpf",
+        "containers",
+        "dns",
+        "images",
+        "kubeconfig.yaml",
+        "net",
+        "node-token",
+        "node.json",
+        "store",
+        "tls",
+    ];
     let entries = std::fs::read_dir(data_dir).with_context(|| format!("reading {}", data_dir.display()))?;
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", data_dir.display()))?;

@@ -77,6 +77,8 @@ struct World {
     balancers: BTreeMap<&'static str, Vec<IpAddr>>,
     headless: BTreeMap<&'static str, Vec<IpAddr>>,
     places: BTreeMap<&'static str, Place>,
+    /// Whether sockets on n1 connect to endpoints at once.
+    balanced: bool,
 }
 
 fn of_families(ips: &mut [IpAddr]) {
@@ -126,7 +128,7 @@ fn services(backend: &Backend) -> String {
 }
 
 impl World {
-    fn read(cluster: &Cluster) -> Result<Self> {
+    fn read(cluster: &Cluster, balanced: bool) -> Result<Self> {
         let nodes: BTreeMap<String, Node> =
             cluster.nodes()?.into_iter().map(|node| (node.name.clone(), node)).collect();
         let mut world = Self {
@@ -137,6 +139,7 @@ impl World {
             balancers: BTreeMap::new(),
             headless: BTreeMap::new(),
             places: BTreeMap::new(),
+            balanced,
         };
         for Backend { name, .. } in &BACKENDS {
             world.pods.insert(name, cluster.pod_ips(name)?);
@@ -215,6 +218,12 @@ impl World {
             // A node's address is outside of the pods' network, whoever has it.
             (From::Pod, Way::HostPort) if backend.node != "n1" => vec![n1],
             (From::Pod, Way::Headless) => vec![self.pods["one"][family]],
+            // Itself: nothing leaves the pod.
+            (From::Pod, Way::ClusterIp | Way::LoadBalancer | Way::ExternalIp)
+                if self.balanced && cell.transport == Transport::Tcp =>
+            {
+                vec![self.pods["one"][family]]
+            }
             // Itself: the answer must leave the pod.
             (From::Pod, _) if backend.name == "one" => vec![n1],
             (From::Pod, _) => vec![self.pods["one"][family]],
@@ -268,11 +277,21 @@ fn through_n1(cluster: &Cluster, world: &World) -> Result<()> {
 
 #[test]
 fn every_way_leads_to_its_pod_and_shows_the_right_source() {
+    every_way("auto");
+}
+
+#[test]
+fn every_way_leads_to_its_pod_where_all_is_translated() {
+    every_way("off");
+}
+
+/// With `--socket-load-balancing` of n1, where the clients within the cluster are.
+fn every_way(sockets: &str) {
     must((|| {
         let options = Options {
             nodes: 3,
             ip_family: Some("dual"),
-            arguments: vec!["--load-balancer-pool".into(), POOL.into()],
+            arguments: ["--load-balancer-pool", POOL, "--socket-load-balancing", sockets].map(String::from).into(),
             images: vec!["busybox"],
             ..Options::default()
         };
@@ -282,7 +301,7 @@ fn every_way_leads_to_its_pod_and_shows_the_right_source() {
         cluster.apply(&manifests.join("---\n"))?;
         cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"])?.ok();
         cluster.routes("dev eth0", 4)?;
-        let world = World::read(&cluster)?;
+        let world = World::read(&cluster, sockets == "auto")?;
         through_n1(&cluster, &world)?;
         let _echoes: Vec<Echo> = BACKENDS
             .iter()

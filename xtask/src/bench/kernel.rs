@@ -80,6 +80,7 @@ fn inside(services: u32, size: u32) -> Result<Run> {
             prefix: "bench".into(),
             tunnel: Tunnel { link: "vx-bench".into(), addresses: vec![Ipv4Addr::new(10, 42, 0, 0).into()] },
         },
+        sockets: None,
     })?;
     let table: BTreeMap<_, _> = (0..services).map(|service| (frontend(service), endpoints(service, size, 0))).collect();
     let before = (resident()?, slab()?);

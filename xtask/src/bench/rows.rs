@@ -335,6 +335,14 @@ pub(super) const ROWS: &[Row] = &[
         command: "connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9000 in turn, from the node",
     },
     Row {
+        name: "service-path-ebpf",
+        what: "the same where sockets are balanced",
+        upstream: "–",
+        unit: Times,
+        budget: Below(1.05),
+        command: "the same in a second cluster, a round of each in turn",
+    },
+    Row {
         name: "dns-queries",
         what: "answers of the cluster DNS to one pod, a Service's A record over UDP",
         upstream: "not measured",

@@ -39,6 +39,7 @@ fn kernel() -> Outcome<Kernel> {
             service_cidr: "10.32.0.0/12".parse()?,
             node_ip: Ipv4Addr::new(192, 168, 77, 1).into(),
         }],
+        sockets: None,
     })?)
 }
 

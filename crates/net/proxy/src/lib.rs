@@ -1,8 +1,8 @@
 //! The service data plane: Services, EndpointSlices and the host ports of pods become elements of one nftables table.
 //!
 //! `view` projects API objects, `plan` turns them into front ends and their endpoints, `diff` finds the smallest change
-//! of slots; all three are pure. `layout` and `kernel` write nftables, `stored` reads an earlier run's, `run` watches
-//! and drives, `health` tells load balancers where endpoints are. README.md shows a packet's path. The binary and the
+//! of slots; all three are pure. `layout` and `kernel` write nftables, `stored` reads an earlier run's; `sockets` spares
+//! local connections the translation; `planes` has both follow the same plan. `run` watches and drives, `health` tells load balancers where endpoints are. README.md shows a packet's path. The binary and the
 //! node agent depend on this crate.
 
 mod affinity;
@@ -17,11 +17,13 @@ mod loopback;
 mod network;
 mod pick;
 mod plan;
+mod planes;
 mod programmed;
 mod rules;
 mod run;
 mod shape;
 mod slice_view;
+mod sockets;
 mod stored;
 mod view;
 mod world;
@@ -37,4 +39,5 @@ pub use pick::Pick;
 pub use plan::{Locality, ServicePlan, plan};
 pub use run::{Error, Feeds, Proxy, Zone, remove, start};
 pub use slice_view::{EndpointView, SliceView};
+pub use sockets::{Error as SocketError, Namespaces, SocketConfig, remove as remove_sockets};
 pub use view::{PortView, ServiceView, TrafficPolicy};

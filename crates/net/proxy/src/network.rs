@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use base_sys::route::IpCidr;
 
 use crate::frontend::Family;
+use crate::sockets::SocketConfig;
 
 /// What the data plane owns and where it runs.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct ProxyConfig {
     pub links: Links,
     /// One per family.
     pub networks: Vec<Network>,
+    /// Absent: every connection to a service is translated.
+    pub sockets: Option<SocketConfig>,
 }
 
 /// Who connects the pods, which tells what leads to a pod of this node and what leaves it.

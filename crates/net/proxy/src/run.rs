@@ -17,11 +17,13 @@ use crate::flows::StaleFlows;
 use crate::frontend::{Backends, Frontend};
 use crate::health::HealthServer;
 use crate::host_ports::HostPorts;
-use crate::kernel::{FAMILY, Kernel};
+use crate::kernel::FAMILY;
 use crate::network::ProxyConfig;
 use crate::plan::Locality;
+use crate::planes::Planes;
 use crate::programmed::Programmed;
 use crate::slice_view::SliceView;
+use crate::sockets::Namespaces;
 use crate::view::ServiceView;
 use crate::world::{Delta, World};
 
@@ -49,9 +51,15 @@ pub enum Error {
 pub struct Proxy {
     programmed: Programmed,
     suspects: watch::Sender<BTreeSet<String>>,
+    namespaces: Namespaces,
 }
 
 impl Proxy {
+    /// Whose sockets are balanced: pods are to be entered here before they run.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
     /// The highest EndpointSlice resourceVersion that the kernel follows; 0 before the first load.
     pub fn programmed(&self) -> watch::Receiver<u64> {
         self.programmed.revision()
@@ -161,7 +169,7 @@ struct Driver {
     table: String,
     node_name: String,
     /// Absent only while a transaction runs on a blocking thread.
-    kernel: Option<Kernel>,
+    planes: Option<Planes>,
     world: World,
     health: HealthServer,
     programmed: Programmed,
@@ -172,21 +180,20 @@ impl Driver {
     fn new(tasks: &Tasks, config: ProxyConfig) -> Result<(Self, Proxy), Error> {
         let programmed = Programmed::new();
         let suspects = watch::Sender::default();
+        let (table, node_name) = (config.table.clone(), config.node_name.clone());
+        let service_ranges = config.networks.iter().map(|network| network.service_cidr).collect();
+        let (planes, namespaces) = Planes::open(config).map_err(Error::Open)?;
         let driver = Self {
             tasks: tasks.clone(),
-            table: config.table.clone(),
-            node_name: config.node_name.clone(),
-            world: World::new(Locality {
-                node_name: config.node_name.clone(),
-                service_ranges: config.networks.iter().map(|network| network.service_cidr).collect(),
-                ..Locality::default()
-            }),
+            table,
+            node_name: node_name.clone(),
+            world: World::new(Locality { node_name, service_ranges, ..Locality::default() }),
             health: HealthServer::new(tasks),
-            kernel: Some(Kernel::open(config).map_err(Error::Open)?),
+            planes: Some(planes),
             programmed: programmed.clone(),
             suspects: suspects.subscribe(),
         };
-        Ok((driver, Proxy { programmed, suspects }))
+        Ok((driver, Proxy { programmed, suspects, namespaces }))
     }
 
     async fn run(mut self, feeds: Feeds) {
@@ -212,13 +219,8 @@ impl Driver {
             let delta = self.world.replan();
             let result = match state {
                 State::Known => self.apply(delta).await,
-                State::Unknown => self.load(delta, Kernel::resume).await,
-                State::Damaged => {
-                    let replace = |kernel: &mut Kernel, frontends: &_, hairpins: &_| {
-                        kernel.load(frontends, hairpins).map(|()| StaleClients::default())
-                    };
-                    self.load(delta, replace).await
-                }
+                State::Unknown => self.load(delta, Planes::resume).await,
+                State::Damaged => self.load(delta, Planes::load).await,
             };
             state = if result.is_ok() { State::Known } else { State::Damaged };
             match result {
@@ -259,11 +261,11 @@ impl Driver {
     async fn load(
         &mut self,
         delta: Delta,
-        work: impl FnOnce(&mut Kernel, &Frontends, &BTreeSet<IpAddr>) -> Result<StaleClients, nft::Error> + Send + 'static,
+        work: impl FnOnce(&mut Planes, &Frontends, &BTreeSet<IpAddr>) -> Result<StaleClients, nft::Error> + Send + 'static,
     ) -> Result<(), nft::Error> {
         let stale = StaleFlows::of(&delta.frontends);
         let (frontends, hairpins) = self.world.everything();
-        self.commit(stale, move |kernel| work(kernel, &frontends, &hairpins)).await?;
+        self.commit(stale, move |planes| work(planes, &frontends, &hairpins)).await?;
         self.programmed.replace(self.world.in_service(), self.world.revision());
         Ok(())
     }
@@ -271,7 +273,7 @@ impl Driver {
     async fn apply(&mut self, delta: Delta) -> Result<(), nft::Error> {
         let Delta { frontends, add_hairpins, remove_hairpins, entered, left } = delta;
         let stale = StaleFlows::of(&frontends);
-        self.commit(stale, move |kernel| kernel.apply(&frontends, add_hairpins, remove_hairpins)).await?;
+        self.commit(stale, move |planes| planes.apply(&frontends, add_hairpins, remove_hairpins)).await?;
         self.programmed.update(&entered, &left, self.world.revision());
         Ok(())
     }
@@ -280,19 +282,19 @@ impl Driver {
     async fn commit(
         &mut self,
         flows: StaleFlows,
-        work: impl FnOnce(&mut Kernel) -> Result<StaleClients, nft::Error> + Send + 'static,
+        work: impl FnOnce(&mut Planes) -> Result<StaleClients, nft::Error> + Send + 'static,
     ) -> Result<(), nft::Error> {
-        let mut kernel = self.kernel.take().expect("the driver awaits one transaction before the next");
+        let mut planes = self.planes.take().expect("the driver awaits one transaction before the next");
         let first_flush = flows.clone();
-        let (kernel, result) = blocking(move || {
-            let result = work(&mut kernel);
+        let (planes, result) = blocking(move || {
+            let result = work(&mut planes);
             if result.is_ok() {
                 flush(&first_flush);
             }
-            (kernel, result)
+            (planes, result)
         })
         .await;
-        self.kernel = Some(kernel);
+        self.planes = Some(planes);
         let clients = result?;
         if !flows.is_empty() || !clients.is_empty() {
             let table = self.table.clone();

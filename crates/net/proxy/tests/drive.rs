@@ -8,92 +8,13 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base_tasks::Tasks;
 use machinery_client::{Change, ObjectKey};
-use net_proxy::{
-    EndpointView, Family, Feeds, HostPorts, PortView, Protocol, Proxy, ServiceView, SliceView, TrafficPolicy, Zone,
-};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use topology::{Peer, call, config, on_a_node, ruleset, service, udp_call};
-
-const WEB: IpAddr = service(Family::V4, 9);
-
-struct Cluster {
-    services: UnboundedSender<Change<ServiceView>>,
-    slices: UnboundedSender<Change<SliceView>>,
-    zones: UnboundedSender<Change<Zone>>,
-    /// Kept open.
-    #[allow(dead_code)]
-    host_ports: UnboundedSender<Change<HostPorts>>,
-    proxy: Proxy,
-    tasks: Tasks,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let (services, service_changes) = unbounded_channel();
-        let (slices, slice_changes) = unbounded_channel();
-        let (zones, zone_changes) = unbounded_channel();
-        let (host_ports, host_port_changes) = unbounded_channel();
-        let feeds = Feeds {
-            services: service_changes,
-            slices: slice_changes,
-            zones: zone_changes,
-            host_ports: host_port_changes,
-        };
-        let tasks = Tasks::root("test");
-        let proxy = Proxy::drive(&tasks, feeds, config()).unwrap();
-        Self { services, slices, zones, host_ports, proxy, tasks }
-    }
-
-    /// A Service with TCP port 80 and UDP port 53.
-    fn add_service(&self) {
-        let port = |name: &str, protocol, port| PortView { name: name.into(), protocol, port, node_port: None };
-        let view = ServiceView {
-            cluster_ips: vec![WEB],
-            ports: vec![port("web", Protocol::Tcp, 80), port("dns", Protocol::Udp, 53)],
-            ..ServiceView::default()
-        };
-        self.services.send(Change::Applied { key: key(), old: None, new: Arc::new(view) }).unwrap();
-    }
-
-    /// Publishes the slice and waits until the kernel follows it.
-    async fn set_endpoints(&self, revision: u64, pods: &[(&Peer, bool)]) {
-        let endpoint = |(pod, ready): &(&Peer, bool)| EndpointView {
-            ready: *ready,
-            terminating: !ready,
-            ..EndpointView::ready(pod.ip(Family::V4), "here")
-        };
-        let endpoints = pods.iter().map(endpoint).collect();
-        self.set_views(revision, endpoints).await;
-    }
-
-    async fn set_views(&self, revision: u64, endpoints: Vec<EndpointView>) {
-        let view = SliceView {
-            service: key(),
-            revision,
-            ports: vec![("web".into(), Protocol::Tcp, 8080), ("dns".into(), Protocol::Udp, 8080)],
-            endpoints,
-        };
-        self.slices.send(Change::Applied { key: key(), old: None, new: Arc::new(view) }).unwrap();
-        self.proxy.programmed().wait_for(|programmed| *programmed >= revision).await.unwrap();
-    }
-}
-
-fn key() -> ObjectKey {
-    ObjectKey::new("default", "web")
-}
+use net_proxy::{EndpointView, Family, PortView, Protocol, ServiceView, TrafficPolicy, Zone};
+use topology::driven::{Cluster, WEB, key};
+use topology::{Peer, call, config, on_a_node, ruleset, udp_call};
 
 fn story(story: impl AsyncFnOnce(Cluster) + Send) {
-    on_a_node(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let cluster = Cluster::start();
-            let tasks = cluster.tasks.clone();
-            story(cluster).await;
-            tasks.shutdown(Duration::from_secs(5)).await;
-        });
-    });
+    on_a_node(|| topology::driven::story(config(), story));
 }
 
 fn two_pods() -> [Peer; 2] {

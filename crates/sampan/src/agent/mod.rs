@@ -70,6 +70,7 @@ pub async fn run(options: Agent) -> Result<()> {
         registries: options.node.private_registry.clone(),
         reserved: options.node.system_reserved.and(&options.node.kube_reserved),
         pod_max_pids: options.node.pod_max_pids,
+        socket_load_balancing: options.node.socket_load_balancing,
         images: crate::node::image_policy(&options.node.images)?,
         eviction: crate::node::eviction_policy(&options.node.eviction)?,
         shutdown: crate::node::shutdown_policy(&options.node.shutdown)?,

@@ -2,6 +2,7 @@
 //! servers that tell who called whom.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod driven;
 pub mod table;
 
 use std::io::{self, Read, Write};
@@ -72,6 +73,7 @@ pub fn config() -> ProxyConfig {
             tunnel: Tunnel { link: "vx-test".into(), addresses: TUNNEL.to_vec() },
         },
         networks: vec![network(NODE[0], "10.42.0.0/16", "10.43.0.0/16"), network(NODE[1], "fd42::/56", "fd43::/108")],
+        sockets: None,
     }
 }
 
