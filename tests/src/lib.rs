@@ -7,6 +7,7 @@ mod api;
 mod backend;
 mod cluster;
 mod dns;
+mod driver;
 mod echo;
 mod fabric;
 mod host;
@@ -27,6 +28,7 @@ pub use api::{Api, Reply};
 pub use backend::{Asked, Backend, Trust, authority};
 pub use cluster::{Cluster, Node, Options, with_every_kubectl};
 pub use dns::{Dig, Resolver};
+pub use driver::{Driver, Fault, Options as DriverOptions};
 pub use echo::{Echo, Transport};
 
 pub use host::{NODE_IP, NODE_IP6, Namespace, OUTSIDE_IP, OUTSIDE_IP6, binary, image, repository, run};

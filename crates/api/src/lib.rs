@@ -5,6 +5,7 @@
 pub mod bootstrap_token;
 pub mod conversion;
 pub mod cron;
+pub mod csi;
 pub mod decoders;
 pub mod defaults;
 pub mod flowcontrol;

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PodSpe
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::csi::Handle;
 use crate::node_selector::NodeSelection;
 
 /// On a claim: it and its volume name each other.
@@ -155,6 +156,8 @@ pub struct Volume {
     /// The one node where it can be used, by its host name.
     pub only_host: Option<String>,
     pub attributes_class: Option<String>,
+    /// Whose volume it is, where a driver has made it.
+    pub driver: Option<Handle>,
     pub claim: Option<ClaimRef>,
     pub bound_by_controller: bool,
     pub provisioned_by: Option<String>,
@@ -180,6 +183,7 @@ impl Volume {
             nodes: affinity.map(NodeSelection::required).unwrap_or_default(),
             only_host: affinity.and_then(only_host),
             attributes_class: given(spec.volume_attributes_class_name),
+            driver: spec.csi.map(|source| Handle { driver: source.driver, handle: source.volume_handle }),
             claim,
             bound_by_controller: annotation(&meta, BOUND_BY_CONTROLLER).is_some(),
             provisioned_by: annotation(&meta, PROVISIONED_BY).map(ToOwned::to_owned),

@@ -205,6 +205,11 @@ pub struct NodeOptions {
     #[arg(long, env = "SAMPAN_POD_MANIFEST_PATH", value_name = "DIR")]
     pub pod_manifest_path: Option<PathBuf>,
 
+    /// Where drivers of volumes register and mount, which the manifests of drivers name /var/lib/kubelet
+    /// [default: that with the default --data-dir, else <data-dir>/kubelet].
+    #[arg(long, env = "SAMPAN_KUBELET_DIR", value_name = "DIR")]
+    pub kubelet_dir: Option<PathBuf>,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,

@@ -1,7 +1,7 @@
 //! The node: pod network, data plane, DNS, container runtime, images, agent.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub const KUBELET_PORT: u16 = 10250;
 
 pub struct Node {
     pub data_dir: PathBuf,
+    pub kubelet_dir: PathBuf,
     pub names: Names,
     pub name: String,
     pub node_ips: HostIps,
@@ -142,7 +143,13 @@ impl Node {
             }
         };
         let cni_bin_dirs = self.cni.as_ref().map(|cni| cni.bin_dirs.clone()).unwrap_or_default();
-        let owned = Owned { node_ip: self.node_ips.to_string(), node_cidr, cni_bin_dirs, facts: self.facts.clone() };
+        let owned = Owned {
+            node_ip: self.node_ips.to_string(),
+            node_cidr,
+            cni_bin_dirs,
+            kubelet_dir: self.kubelet_dir.clone(),
+            facts: self.facts.clone(),
+        };
         owned.write(&self.data_dir)?;
         Ok(owned)
     }
@@ -208,6 +215,7 @@ impl Node {
             node_cidrs,
             external_ips: self.external_ips.clone(),
             data_dir: self.data_dir.join("agent"),
+            kubelet_dir: self.kubelet_dir.clone(),
             cluster_dns: self.facts.cluster_dns,
             cluster_domain: self.facts.cluster_domain.clone(),
             resolv_conf: host::resolv_conf(),
@@ -291,6 +299,15 @@ pub fn credential_providers(options: &NodeOptions) -> Result<Arc<Providers>> {
 }
 
 /// Static pods' directory, which must be one.
+/// Drivers' manifests say `/var/lib/kubelet`; a second Sampan of the host must not share it with the first.
+pub fn kubelet_dir(options: &NodeOptions, data_dir: &Path) -> PathBuf {
+    match &options.kubelet_dir {
+        Some(dir) => dir.clone(),
+        None if data_dir == Path::new("/var/lib/sampan") => "/var/lib/kubelet".into(),
+        None => data_dir.join("kubelet"),
+    }
+}
+
 pub fn pod_manifest_path(options: &NodeOptions) -> Result<Option<PathBuf>> {
     let Some(path) = &options.pod_manifest_path else { return Ok(None) };
     if !path.is_dir() {

@@ -21,6 +21,9 @@ pub struct Owned {
     /// Where the plug-ins' programs are, where those connect pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cni_bin_dirs: Vec<PathBuf>,
+    /// Where drivers of volumes mount.
+    #[serde(default)]
+    pub kubelet_dir: PathBuf,
     /// Of the cluster, so that a restart needs no server.
     #[serde(flatten)]
     pub facts: ClusterFacts,

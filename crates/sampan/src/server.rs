@@ -157,6 +157,7 @@ impl Plan {
             move || authority.server(&format!("system:node:{name}"), &[&name], &ips)?.certified(&[])
         })?;
         Ok(Node {
+            kubelet_dir: node::kubelet_dir(&options.node, data_dir),
             data_dir: data_dir.to_owned(),
             names: Names::of(data_dir),
             name: self.node_name.clone(),

@@ -43,6 +43,9 @@ pub async fn run(data: DataDir) -> Result<()> {
     net_proxy::remove(&names.table).context("removing the data plane")?;
     net_policy::remove(&names.policy_table).context("removing the network policies")?;
     net_dns::keeper::quit(&net_dns::keeper_paths(&data_dir, &names.cgroup)).context("ending the DNS keeper")?;
+    if let Some(dir) = owned.as_ref().map(|owned| &owned.kubelet_dir).filter(|dir| !dir.as_os_str().is_empty()) {
+        node_agent::remove_driver_volumes(dir, &data_dir.join("agent")).context("unmounting volumes of drivers")?;
+    }
     if let Some(owned) = owned {
         let pods = owned.facts.cluster_cidrs()?;
         net_podnet::fabric::remove(&names.tunnel, &pods).context("removing the network between nodes")?;
@@ -65,6 +68,7 @@ fn is_ours(data_dir: &Path) -> Result<bool> {
         "dns",
         "images",
         "kubeconfig.yaml",
+        "kubelet",
         "net",
         "node-token",
         "node.json",

@@ -275,11 +275,13 @@ fn images_are_volumes() {
         assert_eq!(log(cluster, "shows")?, shown);
         create(cluster, "lacks", &fields, &json!({"volumes": [image("nowhere.test/none:1", "Never")]}))?;
         has_event(cluster, "lacks", "Warning ErrImageNeverPull Container image \"nowhere.test/none:1\" is not present");
-        has_event(
-            cluster,
-            "lacks",
-            "Warning FailedMount MountVolume.SetUp failed for volume \"site\" : ErrImageNeverPull",
-        );
+        let reason = "status.containerStatuses[0].state.waiting.reason";
+        reaches(cluster, "lacks", reason, "ErrImageNeverPull")?;
+        create(cluster, "waits", &fields, &json!({"volumes": [image("nowhere.test/none:1", "IfNotPresent")]}))?;
+        reaches(cluster, "waits", reason, "ImagePullBackOff")?;
+        has_event(cluster, "waits", "Warning Failed Error: ErrImagePull");
+        has_event(cluster, "waits", "Normal BackOff Back-off pulling image \"nowhere.test/none:1\"");
+        cluster.kubectl(&["delete", "pod", "waits"])?.ok();
         cluster.kubectl(&["delete", "pod", "shows", "lacks"])?.ok();
         eventually("nothing mounted for nobody", || {
             let data = cluster.data_dir().join("agent").to_string_lossy().into_owned();

@@ -2,6 +2,7 @@
 
 mod claims;
 mod debug;
+mod drivers;
 mod ends;
 mod hooks;
 mod logs;

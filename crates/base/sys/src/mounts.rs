@@ -67,6 +67,13 @@ pub fn mount_memory(path: &Path, bytes: u64) -> io::Result<()> {
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(Into::into)
 }
 
+/// What a server exports; `source` is `server:path`, `data` the file system's own options, `addr=` among them.
+pub fn mount_nfs(source: &str, path: &Path, read_only: bool, data: &str) -> io::Result<()> {
+    let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let kind = if data.split(',').any(|option| option.ends_with("vers=3")) { "nfs" } else { "nfs4" };
+    mount(Some(source), path, Some(kind), flags, Some(data)).map_err(Into::into)
+}
+
 /// What the layers of an image hold together, topmost first; nothing of it can be changed or executed.
 pub fn mount_layers(path: &Path, layers: &[PathBuf]) -> io::Result<()> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -84,6 +91,19 @@ pub fn mount_layers(path: &Path, layers: &[PathBuf]) -> io::Result<()> {
             mount(Some("overlay"), path, Some("overlay"), flags, Some(options.as_str())).map_err(Into::into)
         }
     }
+}
+
+/// Sees to it that what is mounted below a directory arrives wherever that is mounted, and the other way round: the
+/// directory becomes a mount of its own where the one that it is on is not shared. `dir` is canonical.
+pub fn share(dir: &Path) -> io::Result<()> {
+    let all = all()?;
+    if of(&all, dir).is_some_and(|mounted| mounted.shared) {
+        return Ok(());
+    }
+    if !all.iter().any(|mounted| mounted.at == dir) {
+        mount(Some(dir), dir, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    }
+    mount(None::<&str>, dir, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>).map_err(Into::into)
 }
 
 /// Whether something is mounted at that very path, which is canonical.

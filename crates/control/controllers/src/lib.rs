@@ -4,6 +4,7 @@
 //! is level-triggered: a key wakes it, it reads the shared informers, and doing its work twice changes nothing.
 //! May depend on `machinery/client`, `api` and `base`; never on another component.
 
+mod attach_detach;
 mod authentication_trust;
 mod certificates;
 mod cluster_info;
@@ -81,6 +82,7 @@ pub fn start(tasks: &Tasks, client: &Client, cluster: Cluster) {
     gc::start(&tasks.child("gc"), client, quotas);
     storage_protection::start(&tasks.child("storage-protection"), client, &world);
     volume_binder::start(&tasks.child("volume_binder"), client, &world);
+    attach_detach::start(&tasks.child("attach_detach"), client, &world);
     local_path::start(&tasks.child("local_path"), client, &world);
     ephemeral_volume::start(&tasks.child("ephemeral_volume"), client, &world);
     event::start(&tasks.child("event"), client);

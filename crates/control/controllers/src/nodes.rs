@@ -1,6 +1,6 @@
 //! What the controllers read of a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -20,6 +20,9 @@ pub struct NodeFacts {
     pub conditions: Vec<NodeCondition>,
     /// Its blocks of pod addresses.
     pub pod_cidrs: Vec<String>,
+    /// Volumes that it says it uses, and those that the cluster has attached to it.
+    pub volumes_in_use: BTreeSet<String>,
+    pub volumes_attached: BTreeSet<String>,
     /// By kind (`InternalIP`).
     pub addresses: Vec<(String, String)>,
     /// Below which directory it has its local volumes.
@@ -56,6 +59,8 @@ impl NodeFacts {
             unschedulable: spec.unschedulable.unwrap_or(false),
             conditions: status.conditions.unwrap_or_default(),
             pod_cidrs: spec.pod_cidrs.into_iter().flatten().chain(spec.pod_cidr).collect(),
+            volumes_in_use: status.volumes_in_use.into_iter().flatten().collect(),
+            volumes_attached: status.volumes_attached.into_iter().flatten().map(|volume| volume.name).collect(),
             addresses: status.addresses.into_iter().flatten().map(|one| (one.type_, one.address)).collect(),
         }
     }

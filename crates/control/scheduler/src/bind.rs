@@ -1,13 +1,14 @@
 //! The loop: takes a pending pod, plans, reserves the room, and binds through the API.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::csi::Handle;
 use api::volume::{BOUND_BY_CONTROLLER, Claim, Class, SELECTED_NODE, Volume};
 use base_tasks::{Backoff, Tasks, WorkQueue};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use machinery_client::kube::api::{Patch, PatchParams};
 use machinery_client::kube::runtime::watcher::Config;
 use machinery_client::kube::{self, Api, Client};
@@ -17,6 +18,7 @@ use serde_json::json;
 use crate::facts::{NodeFacts, PodFacts, add};
 use crate::filter::{Candidate, reasons, summary};
 use crate::score::best;
+use crate::volume_limits::{self, Limits};
 use crate::volumes::{Demand, Informers, Step, Storage as _};
 
 struct Scheduler {
@@ -25,6 +27,8 @@ struct Scheduler {
     nodes: Informer<NodeFacts>,
     recorder: Recorder,
     storage: Informers,
+    /// How many volumes of drivers each node can have.
+    limits: Informer<Limits>,
     /// Pods whose nodes are chosen, and the informer does not show that yet, by uid.
     reserved: Mutex<HashMap<String, Reservation>>,
 }
@@ -62,6 +66,7 @@ pub fn start(tasks: &Tasks, client: &Client) {
             }),
             classes: informer(tasks, Api::all(client.clone()), all(), |class: StorageClass| Some(Class::of(class))),
         },
+        limits: informer(tasks, Api::all(client.clone()), all(), |node: CSINode| Some(volume_limits::of(node))),
         client: client.clone(),
         reserved: Mutex::default(),
     });
@@ -72,11 +77,13 @@ pub fn start(tasks: &Tasks, client: &Client) {
     tasks.spawn("claims", watch_storage(Arc::clone(&scheduler), storage.claims, queue.clone()));
     tasks.spawn("volumes", watch_storage(Arc::clone(&scheduler), storage.volumes, queue.clone()));
     tasks.spawn("classes", watch_storage(Arc::clone(&scheduler), storage.classes, queue.clone()));
+    tasks.spawn("csi-nodes", watch_storage(Arc::clone(&scheduler), scheduler.limits.clone(), queue.clone()));
     // One worker: each decision must see the one before.
     tasks.spawn("worker", async move {
         scheduler.pods.synced().await;
         scheduler.nodes.synced().await;
         scheduler.storage.synced().await;
+        scheduler.limits.synced().await;
         while let Some(key) = queue.next().await {
             match scheduler.schedule(&key).await {
                 Ok(()) => queue.forget(&key),
@@ -202,11 +209,15 @@ impl Scheduler {
             }
         };
         let taken = self.claims_taken(&pod);
+        let volumes = volume_limits::volumes(&pod, &self.storage);
         let (mut fitting, mut refused) = (Vec::new(), Vec::new());
         for candidate in &candidates {
             let mut all = reasons(&pod, candidate);
             if all.is_empty() && !pod.claims.is_empty() {
                 all = demand.reasons(&candidate.node, &taken);
+                if self.has_too_many(&candidate.node.name, &volumes) {
+                    all.push(volume_limits::EXCEEDED.to_owned());
+                }
             }
             match all {
                 reasons if reasons.is_empty() => fitting.push(candidate),
@@ -222,6 +233,21 @@ impl Scheduler {
                 self.report(&pod, &summary(candidates.len(), &refused)).await
             }
         }
+    }
+
+    /// Whether a driver's volumes on the node would be more than it can have.
+    fn has_too_many(&self, node: &str, wanted: &BTreeSet<Handle>) -> bool {
+        let limits = self.limits.get(&ObjectKey::new("", node)).filter(|limits| !limits.is_empty());
+        let Some(limits) = limits.filter(|_| !wanted.is_empty()) else { return false };
+        let there = {
+            let reserved = self.reserved();
+            self.pods.select(|_, other| {
+                let chosen = reserved.get(&other.uid).map(Reservation::node);
+                other.node.as_deref().or(chosen) == Some(node) && !other.terminal
+            })
+        };
+        let there = there.iter().flat_map(|(_, other)| volume_limits::volumes(other, &self.storage)).collect();
+        volume_limits::exceeded(wanted, &there, &limits)
     }
 
     /// Claims of the pod's namespace that are in use.

@@ -9,6 +9,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
+use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use machinery_client::{EventKind, Informer, ObjectKey, Recorder, Regarding, informer};
 use serde_json::{Value, json};
@@ -54,6 +55,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError>;
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<PersistentVolumeClaim>, ClusterError>;
     async fn volume(&self, name: &str) -> Result<Option<PersistentVolume>, ClusterError>;
+    /// Applies a JSON merge patch to a claim's status.
+    async fn patch_claim(&self, key: &ObjectKey, status: serde_json::Value) -> Result<(), ClusterError>;
+    async fn csi_driver(&self, name: &str) -> Result<Option<CSIDriver>, ClusterError>;
+    async fn volume_attachment(&self, name: &str) -> Result<Option<VolumeAttachment>, ClusterError>;
     /// This node's name and labels.
     async fn node(&self) -> Result<(String, BTreeMap<String, String>), ClusterError>;
     /// Tells when the object changes from now on.
@@ -194,6 +199,26 @@ impl Cluster for ApiServer {
     async fn volume(&self, name: &str) -> Result<Option<PersistentVolume>, ClusterError> {
         let api = Api::<PersistentVolume>::all(self.client.clone());
         api.get_opt(name).await.map_err(unread("persistentvolume", ObjectKey::new("", name)))
+    }
+
+    async fn patch_claim(&self, key: &ObjectKey, status: serde_json::Value) -> Result<(), ClusterError> {
+        let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &key.namespace);
+        let patch = Patch::Merge(serde_json::json!({ "status": status }));
+        let (operation, kind) = ("patch status of", "persistentvolumeclaim");
+        match api.patch_status(&key.name, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(ClusterError::Request { operation, kind, key: key.clone(), source: Box::new(source) }),
+        }
+    }
+
+    async fn csi_driver(&self, name: &str) -> Result<Option<CSIDriver>, ClusterError> {
+        let api = Api::<CSIDriver>::all(self.client.clone());
+        api.get_opt(name).await.map_err(unread("csidriver", ObjectKey::new("", name)))
+    }
+
+    async fn volume_attachment(&self, name: &str) -> Result<Option<VolumeAttachment>, ClusterError> {
+        let api = Api::<VolumeAttachment>::all(self.client.clone());
+        api.get_opt(name).await.map_err(unread("volumeattachment", ObjectKey::new("", name)))
     }
 
     async fn node(&self) -> Result<(String, BTreeMap<String, String>), ClusterError> {

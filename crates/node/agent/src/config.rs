@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub external_ips: Vec<IpAddr>,
     /// The agent's own part of the data directory: pod volumes, logs and generated files live below it.
     pub data_dir: PathBuf,
+    /// What upstream's kubelet calls its root directory: drivers of volumes register and mount below it.
+    pub kubelet_dir: PathBuf,
     pub cluster_dns: IpAddr,
     pub cluster_domain: String,
     /// The host's resolver configuration, for `dnsPolicy: Default` and the search list.

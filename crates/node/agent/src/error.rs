@@ -15,6 +15,8 @@ pub enum Error {
     Machine { what: &'static str, source: io::Error },
     #[error("follow the static pods in {path}", path = path.display())]
     StaticPods { path: std::path::PathBuf, source: io::Error },
+    #[error("follow the volume drivers in {path}", path = path.display())]
+    Drivers { path: std::path::PathBuf, source: io::Error },
     #[error("create {path}", path = path.display())]
     Directory { path: std::path::PathBuf, source: io::Error },
 }

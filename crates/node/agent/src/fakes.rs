@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret};
+use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use machinery_client::ObjectKey;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +21,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, Identity, Report};
 use crate::config::{AgentConfig, Versions};
 use crate::container::resources::Bounds;
+use crate::csi::Csi;
 use crate::env::ServiceLinks;
 use crate::files::HostResolver;
 use crate::followed::{FakeObject, Following, Source};
@@ -61,6 +64,7 @@ pub struct State {
     pub config_maps: BTreeMap<String, ConfigMap>,
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
     pub volumes: BTreeMap<String, PersistentVolume>,
+    pub csi_drivers: BTreeMap<String, CSIDriver>,
     /// Objects that volumes follow.
     pub followed: BTreeMap<Source, FakeObject>,
     pub status: Value,
@@ -99,6 +103,7 @@ impl World {
 
     pub fn machine_of(self: &Arc<Self>, config: AgentConfig) -> Arc<Machine> {
         let machine = Arc::new(Machine {
+            csi: Arc::new(Csi::new(&config.kubelet_dir, &config.data_dir, &config.node_name)),
             config,
             runtime: self.clone(),
             images: self.clone(),
@@ -225,6 +230,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         node_cidrs: Vec::new(),
         external_ips: Vec::new(),
         data_dir: data_dir.to_owned(),
+        kubelet_dir: data_dir.join("kubelet"),
         cluster_dns: "10.43.0.10".parse().unwrap(),
         cluster_domain: "cluster.local".into(),
         resolv_conf: "/nonexistent".into(),
@@ -519,6 +525,19 @@ impl Cluster for World {
 
     async fn volume(&self, name: &str) -> Result<Option<PersistentVolume>, ClusterError> {
         Ok(self.state.lock().unwrap().volumes.get(name).cloned())
+    }
+
+    async fn patch_claim(&self, key: &ObjectKey, status: Value) -> Result<(), ClusterError> {
+        self.call(format!("patch claim {key} {status}"));
+        Ok(())
+    }
+
+    async fn csi_driver(&self, name: &str) -> Result<Option<CSIDriver>, ClusterError> {
+        Ok(self.state.lock().unwrap().csi_drivers.get(name).cloned())
+    }
+
+    async fn volume_attachment(&self, _: &str) -> Result<Option<VolumeAttachment>, ClusterError> {
+        Ok(None)
     }
 
     async fn node(&self) -> Result<(String, BTreeMap<String, String>), ClusterError> {

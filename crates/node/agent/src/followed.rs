@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base_tasks::Tasks;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -25,6 +25,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 pub enum Kind {
     ConfigMap,
     Secret,
+    PersistentVolumeClaim,
 }
 
 /// One object that a volume takes its contents from.
@@ -103,6 +104,9 @@ impl Followed {
         match source.kind {
             Kind::ConfigMap => watched.tasks.spawn("configmap", note::<ConfigMap>(client, key, version)),
             Kind::Secret => watched.tasks.spawn("secret", note::<Secret>(client, key, version)),
+            Kind::PersistentVolumeClaim => {
+                watched.tasks.spawn("persistentvolumeclaim", note::<PersistentVolumeClaim>(client, key, version));
+            }
         }
         watched
     }

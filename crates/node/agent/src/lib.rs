@@ -15,6 +15,7 @@ mod collect;
 mod config;
 mod container;
 mod credentials;
+mod csi;
 mod env;
 mod error;
 mod eviction;
@@ -25,6 +26,7 @@ mod followed;
 mod forward;
 mod handler;
 mod hook;
+mod inotify;
 mod logs;
 mod node;
 mod plan;
@@ -57,6 +59,7 @@ pub use adapter::{LocalImages, OciRuntime, PodNetwork};
 pub use collect::ImagePolicy;
 pub use config::{AgentConfig, SysctlPattern, UnsafeSysctls, Versions};
 pub use credentials::{Providers, ProvidersError};
+pub use csi::remove_all as remove_driver_volumes;
 pub use error::Error;
 pub use eviction::{EvictionError, EvictionPolicy, Graces, Limits, Reclaims};
 pub use node::join as register;
@@ -99,7 +102,10 @@ pub async fn run(
     };
     let all_pods = node::of_all_pods(&config, &facts);
     let pods_memory = all_pods.memory_limit.and_then(|bytes| u64::try_from(bytes).ok());
+    let csi = Arc::new(csi::Csi::new(&config.kubelet_dir, &config.data_dir, &config.node_name));
+    csi::start(&tasks, &client, &csi).map_err(|source| Error::Drivers { path: config.kubelet_dir.clone(), source })?;
     let machine = Arc::new(Machine {
+        csi,
         runtime,
         images,
         network,

@@ -60,6 +60,7 @@ pub struct PodState {
     /// When the agent first saw the pod.
     pub started_at: Option<Timestamp>,
     pub volumes: Volumes,
+    pub held: Held,
     pub sandbox: SandboxState,
     /// Of the latest sandbox, also once it is gone.
     pub last_ips: Vec<IpAddr>,
@@ -83,8 +84,31 @@ pub struct PodState {
 pub enum Volumes {
     #[default]
     Unmounted,
+    /// `after`: what failed before.
+    Mounting {
+        after: Option<Box<Failure>>,
+    },
     Mounted,
     Failed(Failure),
+    /// The image of a volume is not to be had; its containers tell of it as of their own.
+    NoImage {
+        image: String,
+        failure: Failure,
+    },
+}
+
+/// Whether drivers hold, or may hold, volumes for the pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    #[default]
+    Nothing,
+    Some,
+    /// They are being told to let go; `after`: what failed before.
+    Releasing {
+        after: Option<Box<Failure>>,
+    },
+    /// Telling them failed.
+    Stuck(Failure),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -62,6 +62,7 @@ pub async fn run(options: Agent) -> Result<()> {
     let clients = Clients { agent: joined.client.clone(), network: joined.client.clone() };
     let node = Node {
         names: Names::of(&data_dir),
+        kubelet_dir: node::kubelet_dir(&options.node, &data_dir),
         data_dir,
         name: name.clone(),
         node_ips,

@@ -64,6 +64,7 @@ pub struct Lookups {
     pub(crate) ingress_classes: Arc<Late>,
     pub(crate) runtime_classes: Arc<Late>,
     pub(crate) persistent_volumes: Arc<Late>,
+    pub(crate) volume_attachments: Arc<Late>,
 }
 
 impl Default for Lookups {
@@ -82,6 +83,7 @@ impl Default for Lookups {
             ingress_classes: late("networking.k8s.io", "ingressclasses"),
             runtime_classes: late("node.k8s.io", "runtimeclasses"),
             persistent_volumes: late("", "persistentvolumes"),
+            volume_attachments: late("storage.k8s.io", "volumeattachments"),
         }
     }
 }
@@ -98,7 +100,7 @@ impl Lookups {
         }
     }
 
-    fn all(&self) -> [&Arc<Late>; 12] {
+    fn all(&self) -> [&Arc<Late>; 13] {
         [
             &self.namespaces,
             &self.service_accounts,
@@ -112,6 +114,7 @@ impl Lookups {
             &self.ingress_classes,
             &self.runtime_classes,
             &self.persistent_volumes,
+            &self.volume_attachments,
         ]
     }
 }

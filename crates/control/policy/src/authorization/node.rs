@@ -37,6 +37,7 @@ const SHARED: &[Rule] = &[
     // Of whoever calls the node itself.
     resources(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
     resources(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews", "subjectaccessreviews"]),
+    resources(&["get", "list", "watch"], &["storage.k8s.io"], &["csidrivers"]),
     // For its own certificates, as they come to their ends.
     resources(&["create", "get", "list", "watch"], &["certificates.k8s.io"], &["certificatesigningrequests"]),
 ];
@@ -50,6 +51,7 @@ pub fn name_of(user: &UserInfo) -> Option<&str> {
 pub struct Nodes {
     pods: Arc<Late>,
     volumes: Arc<Late>,
+    attachments: Arc<Late>,
 }
 
 /// By what a request is related to a node.
@@ -60,21 +62,60 @@ enum Through<'a> {
     Claim { volume: &'a str },
 }
 
+/// Where a volume of a driver names the Secrets that the node needs for it.
+const SECRETS_OF_DRIVERS: [&str; 3] = ["nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"];
+
 impl Nodes {
     pub(super) fn new(lookups: &Lookups) -> Self {
-        Self { pods: lookups.pods.clone(), volumes: lookups.persistent_volumes.clone() }
+        Self {
+            pods: lookups.pods.clone(),
+            volumes: lookups.persistent_volumes.clone(),
+            attachments: lookups.volume_attachments.clone(),
+        }
     }
 
     async fn related(&self, node: &str, through: Through<'_>, namespace: &str, name: &str) -> Result<bool, Status> {
         match through {
+            Through::Pod(Kind::Secret) => {
+                Ok(self.taken(node, Kind::Secret, namespace, name).await?
+                    || self.of_volume(node, namespace, name).await?)
+            }
             Through::Pod(kind) => self.taken(node, kind, namespace, name).await,
             Through::Claim { volume } => {
                 let Some(volume) = self.volumes.find_as_server(None, volume).await? else { return Ok(false) };
                 let volume = decoded(&volume)?;
-                let claim = |field: &str| volume["spec"]["claimRef"][field].as_str().unwrap_or("");
-                self.taken(node, Kind::PersistentVolumeClaim, claim("namespace"), claim("name")).await
+                self.claimed(node, &volume).await
             }
         }
+    }
+
+    /// Whether a pod on the node takes this volume.
+    async fn claimed(&self, node: &str, volume: &serde_json::Value) -> Result<bool, Status> {
+        let claim = |field: &str| volume["spec"]["claimRef"][field].as_str().unwrap_or("");
+        self.taken(node, Kind::PersistentVolumeClaim, claim("namespace"), claim("name")).await
+    }
+
+    /// Whether a volume that a pod on the node takes names this Secret.
+    async fn of_volume(&self, node: &str, namespace: &str, name: &str) -> Result<bool, Status> {
+        let ctx = server_context(Gvr::of("", "v1", "persistentvolumes"), None);
+        for volume in self.volumes.list(&ctx, None, Fresh::Cached).await? {
+            let volume = decoded(&volume)?;
+            let names = SECRETS_OF_DRIVERS.iter().any(|field| {
+                let secret = &volume["spec"]["csi"][field];
+                secret["name"] == name && secret["namespace"] == namespace
+            });
+            if names && self.claimed(node, &volume).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn attached_to(&self, node: &str, attachment: &str) -> Result<bool, Status> {
+        let found = self.attachments.find_as_server(None, attachment).await?;
+        // A node asks until there is one.
+        let Some(found) = found else { return Ok(true) };
+        Ok(decoded(&found)?["spec"]["nodeName"] == node)
     }
 
     /// Whether a pod on the node takes this.
@@ -114,6 +155,19 @@ fn for_pods<'a>(verb: &str, resource: &str, subresource: &str, name: &'a str) ->
     }
 }
 
+fn decided(node: &str, action: &Action<'_>, related: Result<bool, Status>) -> Decision {
+    match related {
+        Ok(true) => Decision::Allow,
+        Ok(false) => {
+            Decision::NoOpinion { reason: format!("no relationship found between node {node:?} and this object") }
+        }
+        Err(status) => {
+            tracing::warn!(node, ?action, %status, "cannot tell whether a node's pods need this");
+            Decision::NoOpinion { reason: "what the node's pods take is not known".to_owned() }
+        }
+    }
+}
+
 #[async_trait::async_trait]
 impl Authorizer for Nodes {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
@@ -137,6 +191,15 @@ impl Authorizer for Nodes {
                     Decision::NoOpinion { reason }
                 }
             }
+            // The name of one to be created is in its body, likewise.
+            ("storage.k8s.io", "csinodes", "")
+                if attributes.verb == "create" || (name == node && (change || attributes.verb == "get")) =>
+            {
+                Decision::Allow
+            }
+            ("storage.k8s.io", "volumeattachments", "") if attributes.verb == "get" => {
+                decided(node, &attributes.action, self.attached_to(node, name).await)
+            }
             // How far the data planes of all nodes are is followed by every node.
             ("coordination.k8s.io", "leases", "")
                 if (namespace, name) == PROGRAMMED && matches!(attributes.verb, "get" | "list" | "watch") =>
@@ -144,16 +207,7 @@ impl Authorizer for Nodes {
                 Decision::Allow
             }
             ("", ..) => match for_pods(attributes.verb, resource, subresource, name) {
-                Some(through) => match self.related(node, through, namespace, name).await {
-                    Ok(true) => Decision::Allow,
-                    Ok(false) => Decision::NoOpinion {
-                        reason: format!("no relationship found between node {node:?} and this object"),
-                    },
-                    Err(status) => {
-                        tracing::warn!(node, resource, namespace, name, %status, "cannot tell whether a node's pods need this");
-                        Decision::NoOpinion { reason: "what the node's pods take is not known".to_owned() }
-                    }
-                },
+                Some(through) => decided(node, &attributes.action, self.related(node, through, namespace, name).await),
                 None => silent(),
             },
             _ => silent(),
@@ -180,7 +234,12 @@ mod tests {
             json!([{"secret": {"secretName": what}}, {"configMap": {"name": what}},
                 {"persistentVolumeClaim": {"claimName": what}}])
         };
-        let volume = json!({"metadata": {}, "spec": {"claimRef": {"namespace": "a", "name": "s"}}});
+        let of_driver = |claim: &str, secret: &str| {
+            json!({"metadata": {}, "spec": {"claimRef": {"namespace": "a", "name": claim},
+                "csi": {"nodeStageSecretRef": {"namespace": "drivers", "name": secret}}}})
+        };
+        let volume = of_driver("s", "mine");
+        let attachment = |node: &str| json!({"metadata": {}, "spec": {"nodeName": node}});
         let free = json!({"metadata": {}, "spec": {}});
         let pods = [("pods", "a", "p", pod("n1", takes("s"))), ("pods", "a", "q", pod("n2", takes("t")))];
         fill(
@@ -188,6 +247,8 @@ mod tests {
             &pods
                 .into_iter()
                 .chain([("persistentvolumes", "", "v", volume), ("persistentvolumes", "", "free", free)])
+                .chain([("persistentvolumes", "", "theirs", of_driver("t", "theirs"))])
+                .chain(["n1", "n2"].map(|node| ("volumeattachments", "", node, attachment(node))))
                 .collect::<Vec<_>>(),
         );
         lookups
@@ -238,6 +299,15 @@ mod tests {
             ("patch", "leases.coordination.k8s.io", ("kube-system", "sampan-programmed"), false),
             ("watch", "leases.coordination.k8s.io", ("kube-system", ""), false),
             ("list", "deployments.apps", ("a", ""), false),
+            ("get", "secrets", ("drivers", "mine"), true),
+            ("get", "secrets", ("drivers", "theirs"), false),
+            ("get", "volumeattachments.storage.k8s.io", ("", "n1"), true),
+            ("get", "volumeattachments.storage.k8s.io", ("", "n2"), false),
+            ("list", "volumeattachments.storage.k8s.io", ("", ""), false),
+            ("get", "csidrivers.storage.k8s.io", ("", "d"), true),
+            ("create", "csinodes.storage.k8s.io", ("", ""), true),
+            ("update", "csinodes.storage.k8s.io", ("", "n1"), true),
+            ("update", "csinodes.storage.k8s.io", ("", "n2"), false),
         ];
         let world = world();
         for (verb, what, place, expected) in table {

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::plan::stop::Order;
 use crate::resize;
-use crate::state::{Failure, PodState, Removal, SandboxState, Termination, Volumes, later};
+use crate::state::{Failure, Held, PodState, Removal, SandboxState, Termination, Volumes, later};
 
 pub use stop::deleted;
 
@@ -31,6 +31,8 @@ pub enum Action {
     AnnounceBackOff {
         container: String,
     },
+    /// The same of the image of a volume.
+    AnnounceVolumeBackOff,
     /// Create and start instance number `attempt`.
     Start {
         container: String,
@@ -57,6 +59,8 @@ pub enum Action {
         deadline: Timestamp,
     },
     RemoveSandbox,
+    /// Drivers let go of the pod's volumes.
+    ReleaseVolumes,
     /// The pod is over: what its volumes take of disk and memory is the node's again.
     RemoveVolumes,
     DeleteObject,
@@ -115,7 +119,8 @@ pub fn plan(pod: &Pod, state: &PodState, now: Timestamp) -> Plan {
         (None, Some(_)) => {
             let order = Order { cause: StopCause::PodCompleted, grace: grace(spec), deadline: later(now, grace(spec)) };
             let dead = stop::containers(spec, state, order, now, &mut plan);
-            if dead && remove_sandbox(state, now, &mut plan) && state.volumes == Volumes::Mounted {
+            let left = dead && remove_sandbox(state, now, &mut plan) && release_volumes(state, now, &mut plan);
+            if left && state.volumes == Volumes::Mounted {
                 plan.actions.push(Action::RemoveVolumes);
             }
         }
@@ -131,7 +136,7 @@ pub fn plan(pod: &Pod, state: &PodState, now: Timestamp) -> Plan {
 
 /// Everything is dead: take the sandbox away, then the object, then the worker itself.
 fn remove(state: &PodState, now: Timestamp, plan: &mut Plan) {
-    if !remove_sandbox(state, now, plan) {
+    if !remove_sandbox(state, now, plan) || !release_volumes(state, now, plan) {
         return;
     }
     if state.termination.as_ref().is_some_and(|termination| termination.object_gone) {
@@ -158,6 +163,21 @@ fn remove_sandbox(state: &PodState, now: Timestamp, plan: &mut Plan) -> bool {
         SandboxState::Stuck { failure, .. } => {
             if plan.due(failure, now) {
                 plan.actions.push(Action::RemoveSandbox);
+            }
+        }
+    }
+    false
+}
+
+/// Whether no driver holds anything for the pod any more.
+fn release_volumes(state: &PodState, now: Timestamp, plan: &mut Plan) -> bool {
+    match &state.held {
+        Held::Nothing => return true,
+        Held::Some => plan.actions.push(Action::ReleaseVolumes),
+        Held::Releasing { .. } => {}
+        Held::Stuck(failure) => {
+            if plan.due(failure, now) {
+                plan.actions.push(Action::ReleaseVolumes);
             }
         }
     }

@@ -18,10 +18,19 @@ use crate::state::{
 pub(super) fn bring_up(spec: &PodSpec, state: &PodState, now: Timestamp, plan: &mut Plan) {
     match &state.volumes {
         Volumes::Mounted => {}
+        Volumes::Mounting { .. } => return,
         Volumes::Unmounted => return plan.actions.push(Action::MountVolumes),
         Volumes::Failed(failure) => {
             if plan.due(failure, now) {
                 plan.actions.push(Action::MountVolumes);
+            }
+            return;
+        }
+        Volumes::NoImage { failure, .. } => {
+            if plan.due(failure, now) {
+                plan.actions.push(Action::MountVolumes);
+            } else if has_been_shown(failure, now, plan) {
+                plan.actions.push(Action::AnnounceVolumeBackOff);
             }
             return;
         }
@@ -135,19 +144,25 @@ fn failure_delay(failure: &Failure) -> SignedDuration {
     SignedDuration::try_from(failure.delay).unwrap_or(SignedDuration::ZERO)
 }
 
+/// First a failed pull itself is shown, then that it waits, as upstream's two states do; arms the timer of the second.
+fn has_been_shown(failure: &Failure, now: Timestamp, plan: &mut Plan) -> bool {
+    if failure.reason != ERR_IMAGE_PULL {
+        return false;
+    }
+    let at = later(failure.retry_at, SHOWN).checked_sub(failure_delay(failure)).unwrap_or(now);
+    if now < at {
+        plan.wake(at);
+    }
+    now >= at
+}
+
 fn ensure_image(container: &Container, record: &Record, now: Timestamp, plan: &mut Plan) {
     let due = match &record.image {
         ImageState::Unknown => true,
         ImageState::Failed(failure) => {
             let due = plan.due(failure, now);
-            // First the failure itself is shown, then that it waits, as upstream's two states do.
-            if !due && failure.reason == ERR_IMAGE_PULL {
-                let at = later(failure.retry_at, SHOWN).checked_sub(failure_delay(failure)).unwrap_or(now);
-                if now >= at {
-                    plan.actions.push(Action::AnnounceBackOff { container: container.name.clone() });
-                } else {
-                    plan.wake(at);
-                }
+            if !due && has_been_shown(failure, now, plan) {
+                plan.actions.push(Action::AnnounceBackOff { container: container.name.clone() });
             }
             due
         }

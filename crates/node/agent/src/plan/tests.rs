@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::plan::{Plan, plan, spec_hash};
 use crate::seams::Exit;
 use crate::state::{
-    CrashBackoff, Ended, Failure, Health, ImageState, Instance, PodState, PostStart, ProbeKind, Record, Removal,
+    CrashBackoff, Ended, Failure, Health, Held, ImageState, Instance, PodState, PostStart, ProbeKind, Record, Removal,
     Running, SandboxState, Stage, Stopping, Terminal, Termination, Volumes, later,
 };
 
@@ -110,6 +110,29 @@ fn the_way_up() {
     let pulled = with(up(), "app", Record { image: present(), ..Record::default() });
     assert_eq!(show(&pod, &pulled), "Start { container: app, attempt: 0 }");
     assert_eq!(show(&pod, &with(up(), "app", live(running(&pod, "app")))), "");
+}
+
+#[test]
+fn images_of_volumes_are_awaited_as_containers_own() {
+    let pod = pod(json!({}));
+    let state = |failure| {
+        let volumes = Volumes::NoImage { image: "site".into(), failure };
+        PodState { volumes, ..PodState::default() }
+    };
+    assert_eq!(show(&pod, &state(failure("ErrImagePull", 10, 10))), "wake in 2s");
+    assert_eq!(show(&pod, &state(failure("ErrImagePull", 8, 10))), "AnnounceVolumeBackOff wake in 8s");
+    assert_eq!(show(&pod, &state(failure("ImagePullBackOff", 0, 10))), "MountVolumes");
+}
+
+#[test]
+fn drivers_let_go_of_volumes_before_the_object_goes() {
+    let pod = pod(json!({}));
+    let termination = Termination { grace: Duration::ZERO, deadline: at(0), object_gone: false };
+    let state = |held| PodState { termination: Some(termination.clone()), held, ..PodState::default() };
+    assert_eq!(show(&pod, &state(Held::Some)), "ReleaseVolumes");
+    assert_eq!(show(&pod, &state(Held::Releasing { after: None })), "");
+    assert_eq!(show(&pod, &state(Held::Stuck(failure("FailedUnMount", 4, 4)))), "wake in 4s");
+    assert_eq!(show(&pod, &state(Held::Nothing)), "DeleteObject");
 }
 
 #[test]

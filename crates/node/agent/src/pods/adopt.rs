@@ -8,13 +8,16 @@ use crate::pods::Message;
 use crate::pods::fold::unknown_exit;
 use crate::pods::worker::Worker;
 use crate::seams::{Container, ContainerState, Exit, Sandbox, chain, label};
-use crate::state::{Ended, Health, ImageRef, Instance, PostStart, Record, Running, SandboxState, Terminal};
+use crate::state::{Ended, Health, Held, ImageRef, Instance, PostStart, Record, Running, SandboxState, Terminal};
 use crate::status::ID_SCHEME;
 
 impl Worker {
     pub(super) async fn adopt(&mut self, mut sandboxes: Vec<Sandbox>) {
         self.recall_status();
         self.recall_allocated();
+        if self.machine.csi.holds(self.uid()) {
+            self.state.held = Held::Some;
+        }
         sandboxes.sort_by_key(|sandbox| (sandbox.ready, sandbox.created_at));
         let Some(sandbox) = sandboxes.pop() else { return };
         for older in sandboxes {

@@ -27,10 +27,11 @@ enum Left {
 impl Worker {
     pub(super) async fn execute(&mut self, action: Action) -> Flow {
         match action {
-            Action::MountVolumes => self.mount_volumes().await,
+            Action::MountVolumes => self.mount_volumes(),
             Action::CreateSandbox => self.create_sandbox().await,
             Action::EnsureImage { container } => self.ensure_image(&container),
             Action::AnnounceBackOff { container } => self.announce_back_off(&container),
+            Action::AnnounceVolumeBackOff => self.announce_volume_back_off(),
             Action::Start { container, attempt } => self.start(&container, attempt).await,
             Action::Drain { container, withdrawal, deadline, cause } => {
                 self.drain(&container, withdrawal, Stopping { deadline, stage: Stage::Draining }, cause);
@@ -43,6 +44,7 @@ impl Worker {
                 }
             }
             Action::RemoveSandbox => self.remove_sandbox().await,
+            Action::ReleaseVolumes => self.release_volumes(),
             Action::RemoveVolumes => {
                 remove_volumes(&self.machine, self.uid()).await;
                 self.state.volumes = Volumes::Unmounted;

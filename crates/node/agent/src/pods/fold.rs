@@ -39,6 +39,8 @@ impl Worker {
             Message::Image { container, outcome } => self.image(&container, outcome),
             Message::PostStarted { container, outcome } => self.post_started(&container, outcome),
             Message::Drained { container, hook } => self.drained(&container, hook),
+            Message::Mounted(outcome) => self.mounted(outcome),
+            Message::Released(outcome) => self.released(outcome),
             Message::StatusWritten(result) => {
                 crash::point("status written");
                 let now = self.now();

@@ -21,11 +21,11 @@ pub(super) async fn ensure(machine: Arc<Machine>, pod: Arc<Pod>, container: Cont
 }
 
 /// The same for a volume.
-pub(super) async fn of_volume(machine: &Machine, pod: &Pod, source: &ImageVolumeSource) -> Result<Image, String> {
+pub(super) async fn of_volume(machine: &Machine, pod: &Pod, source: &ImageVolumeSource) -> Result<Image, Failed> {
     let name = source.reference.as_deref().unwrap_or_default();
     let policy = policy(name, source.pull_policy.as_deref());
     let attempt = Attempt { machine, pod, container: None, name, policy };
-    attempt.run().await.map_err(|(reason, message)| format!("{reason}: {message}"))
+    attempt.run().await
 }
 
 struct Attempt<'a> {
@@ -36,6 +36,7 @@ struct Attempt<'a> {
     policy: &'a str,
 }
 
+/// The reason of a container that waits for it, and why.
 type Failed = (&'static str, String);
 
 impl Attempt<'_> {

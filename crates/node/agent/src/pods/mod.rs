@@ -33,6 +33,7 @@ use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::config::AgentConfig;
 use crate::container::resources::Bounds;
+use crate::csi::Csi;
 use crate::eviction::{Ending, Pressures};
 use crate::files::HostResolver;
 use crate::probe::ProbeEvent;
@@ -42,6 +43,7 @@ use crate::state::ProbeKind;
 use crate::stats::Stats;
 
 pub use create::remove_dir;
+pub use mount::{Mounts, Unmade};
 pub use supervisor::{Supervisor, project};
 pub use view::{ContainerView, Pods, View};
 
@@ -54,6 +56,7 @@ pub struct Machine {
     pub withdrawals: Arc<dyn Withdrawals>,
     pub policies: Arc<dyn Policies>,
     pub cluster: Arc<dyn Cluster>,
+    pub csi: Arc<Csi>,
     pub clock: Clock,
     pub host_resolver: HostResolver,
     pub capacity: capacity::Capacity,
@@ -122,6 +125,10 @@ pub enum Message {
         container: String,
         hook: Result<(), String>,
     },
+    /// The pod's volumes are made, or one of them could not be, which is told.
+    Mounted(Result<Mounts, Unmade>),
+    /// No driver holds a volume for the pod any more.
+    Released(Result<(), String>),
     /// The version that shows it.
     StatusWritten(Result<Option<u64>, String>),
     Deleted(Result<(), String>),

@@ -15,7 +15,7 @@ use crate::probe::{self, ProbeEvent};
 use crate::seams::{Exit, chain};
 use crate::state::{
     BACKOFF_INITIAL, BACKOFF_MAX, CrashBackoff, Ended, Failure, Health, IMAGE_PULL_BACK_OFF, ImageRef, ImageState,
-    Instance, PostStart, ProbeKind, RETRY_INITIAL, RETRY_MAX, Running,
+    Instance, PostStart, ProbeKind, RETRY_INITIAL, RETRY_MAX, Running, Volumes,
 };
 
 impl Worker {
@@ -37,14 +37,23 @@ impl Worker {
 
     pub(super) fn announce_back_off(&mut self, name: &str) {
         let image = self.container(name).and_then(|container| container.image).unwrap_or_default();
-        let message = format!("Back-off pulling image {image:?}");
-        self.event(Some(name), Normal, "BackOff", &message);
-        self.event(Some(name), Warning, "Failed", &format!("Error: {IMAGE_PULL_BACK_OFF}"));
+        self.event_of_back_off(Some(name), &image);
         let Some(record) = self.state.containers.get_mut(name) else { return };
         if let ImageState::Failed(failure) = &mut record.image {
-            failure.message = format!("{message}: {}: {}", failure.reason, failure.message);
-            failure.reason = IMAGE_PULL_BACK_OFF;
+            backing_off(failure, &image);
         }
+    }
+
+    pub(super) fn announce_volume_back_off(&mut self) {
+        let Volumes::NoImage { image, failure } = &mut self.state.volumes else { return };
+        let image = image.clone();
+        backing_off(failure, &image);
+        self.event_of_back_off(None, &image);
+    }
+
+    fn event_of_back_off(&self, container: Option<&str>, image: &str) {
+        self.event(container, Normal, "BackOff", &back_off(image));
+        self.event(container, Warning, "Failed", &format!("Error: {IMAGE_PULL_BACK_OFF}"));
     }
 
     pub(super) async fn start(&mut self, name: &str, attempt: u32) {
@@ -223,6 +232,16 @@ impl Worker {
         });
         self.attached.entry(name.to_owned()).or_default().push(task);
     }
+}
+
+fn back_off(image: &str) -> String {
+    format!("Back-off pulling image {image:?}")
+}
+
+/// From the failure to the wait for the next try.
+fn backing_off(failure: &mut Failure, image: &str) {
+    failure.message = format!("{}: {}: {}", back_off(image), failure.reason, failure.message);
+    failure.reason = IMAGE_PULL_BACK_OFF;
 }
 
 /// Where its programs say that they listen.

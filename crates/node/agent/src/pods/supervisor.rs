@@ -283,6 +283,9 @@ impl Supervisor {
             }
         }
         let stranger = |name: &str| !pods.contains(name);
+        // Their containers are gone by now; drivers take as long as they take.
+        let left = machine.csi.strangers(|uid| pods.contains(uid));
+        self.tasks.spawn("volumes-left", Arc::clone(&machine.csi).release_left(left));
         remove_dirs(&machine.config.data_dir.join("pods"), &stranger);
         // `<namespace>_<name>_<uid>`: none of the three may contain an underscore.
         remove_dirs(&machine.config.logs_dir(), &|name| name.rsplit('_').next().is_none_or(stranger));

@@ -425,14 +425,10 @@ async fn a_program_that_is_not_there_is_a_start_error() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unsupported_volume_is_named_and_holds_the_pod() {
-    let bench = Bench::new(
-        pod(|pod| pod["spec"]["volumes"] = json!([{"name": "v", "nfs": {"server": "s", "path": "/"}}])),
-        |_| {},
-    )
-    .await;
+    let bench = Bench::new(pod(|pod| pod["spec"]["volumes"] = json!([{"name": "v", "flocker": {}}])), |_| {}).await;
     bench.world.until("status", |state| waiting(state) == "ContainerCreating").await;
     assert!(bench.has_event(
-        "FailedMount MountVolume.SetUp failed for volume \"v\" : volume type nfs is not supported by this node"
+        "FailedMount MountVolume.SetUp failed for volume \"v\" : volume type flocker is not supported by this node"
     ));
     assert!(bench.calls().is_empty());
 }

@@ -38,6 +38,8 @@ pub struct Worker {
     pub(super) attached: BTreeMap<String, Vec<AbortHandle>>,
     /// The pod's volumes as they were made, by name.
     pub(super) volumes: BTreeMap<String, Made>,
+    /// The volumes are being made.
+    pub(super) mounting: Option<AbortHandle>,
     /// Who keep volumes up to date.
     pub(super) keepers: Vec<AbortHandle>,
     pub(super) status: StatusWriter,
@@ -64,10 +66,25 @@ impl Worker {
         let status = StatusWriter::new(&pod);
         let state = PodState { full_name, started_at, ..PodState::default() };
         let (tasks, attached, keepers) = (JoinSet::new(), BTreeMap::new(), Vec::new());
-        let volumes = BTreeMap::new();
+        let (volumes, mounting) = (BTreeMap::new(), None);
         let wanted = Arc::clone(&pod);
         let allocated = pod.spec.as_ref().map(resize::allocated).unwrap_or_default();
-        Self { machine, pod, wanted, allocated, state, inbox, outbox, tasks, attached, volumes, keepers, status, view }
+        Self {
+            machine,
+            pod,
+            wanted,
+            allocated,
+            state,
+            inbox,
+            outbox,
+            tasks,
+            attached,
+            volumes,
+            mounting,
+            keepers,
+            status,
+            view,
+        }
     }
 
     /// Lives as long as anything of the pod does. `sandboxes` are what an earlier agent left of it.

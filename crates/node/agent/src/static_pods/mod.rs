@@ -11,7 +11,6 @@ mod read;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,11 +18,10 @@ use base_tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use machinery_client::ObjectKey;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
+use nix::sys::inotify::AddWatchFlags;
 use tokio::sync::watch;
 
+use crate::inotify::Changes;
 use crate::seams::chain;
 
 pub use mirror::Mirror;
@@ -62,7 +60,13 @@ pub fn hash(pod: &Pod) -> Option<&str> {
 pub fn follow(tasks: &Tasks, directory: Option<&Path>, node: &str) -> io::Result<watch::Receiver<Manifests>> {
     let (sender, receiver) = watch::channel(Manifests::new());
     let Some(directory) = directory else { return Ok(receiver) };
-    let mut changes = Changes::of(directory)?;
+    // A file counts once it is whole: closed, moved here, or gone.
+    let flags = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_ONLYDIR;
+    let mut changes = Changes::of(directory, flags)?;
     let directory = Directory { path: directory.to_owned(), node: node.to_owned() };
     sender.send_replace(directory.read());
     tasks.spawn("static-pods", async move {
@@ -83,29 +87,6 @@ pub fn follow(tasks: &Tasks, directory: Option<&Path>, node: &str) -> io::Result
         }
     });
     Ok(receiver)
-}
-
-struct Changes(pipe::Receiver);
-
-impl Changes {
-    fn of(directory: &Path) -> io::Result<Self> {
-        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // A file counts once it is whole: closed, moved here, or gone.
-        let flags = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_ONLYDIR;
-        watch.add_watch(directory, flags)?;
-        let descriptor = watch.as_fd().try_clone_to_owned()?;
-        Ok(Self(pipe::Receiver::from_owned_fd_unchecked(descriptor)?))
-    }
-
-    async fn next(&mut self) -> io::Result<()> {
-        // Which records came does not matter: all files are looked at.
-        let mut records = [0; 4096];
-        self.0.read(&mut records).await.map(drop)
-    }
 }
 
 struct Directory {
@@ -154,7 +135,8 @@ impl Directory {
     }
 }
 
-fn hidden(path: &Path) -> bool {
+/// Its name begins with a dot.
+pub fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 

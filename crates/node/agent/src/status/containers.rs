@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::restart::{Role, again, role};
-use crate::state::{CrashBackoff, Ended, ImageRef, Instance, PodState, PostStart, Record};
+use crate::state::{CrashBackoff, Ended, Failure, ImageRef, Instance, PodState, PostStart, Record, Volumes};
 use api::pod::containers::is_sidecar;
 
 pub const ID_SCHEME: &str = "sampan://";
@@ -30,7 +30,7 @@ pub(super) fn status(
         {
             return old.clone();
         }
-        return bare(container, waiting(initial_reason(spec, init), None), init);
+        return bare(container, not_begun(spec, &state.volumes, None, init), init);
     };
     let (current, ended) = current_state(spec, container, state, record, init);
     let running = match &record.instance {
@@ -118,10 +118,19 @@ fn current_state<'a>(
                 _ => (terminated(ended), previous),
             }
         }
-        Instance::None => match record.waiting_for() {
-            Some(failure) => (waiting(failure.reason, Some(failure.message.clone())), previous),
-            None => (waiting(initial_reason(spec, init), None), previous),
-        },
+        Instance::None => (not_begun(spec, &state.volumes, record.waiting_for(), init), previous),
+    }
+}
+
+/// Of a container that was never made: what it waits for itself, else the image of a volume, else its turn.
+fn not_begun(spec: &PodSpec, volumes: &Volumes, own: Option<&Failure>, init: bool) -> ContainerState {
+    let of_volume = match volumes {
+        Volumes::NoImage { failure, .. } => Some(failure),
+        _ => None,
+    };
+    match own.or(of_volume) {
+        Some(failure) => waiting(failure.reason, Some(failure.message.clone())),
+        None => waiting(initial_reason(spec, init), None),
     }
 }
 

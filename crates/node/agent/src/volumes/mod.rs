@@ -7,6 +7,8 @@ mod empty_dir;
 mod files;
 mod image;
 mod mounts;
+mod nfs;
+pub mod ownership;
 mod persistent;
 mod projected;
 #[cfg(test)]
@@ -16,15 +18,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{HostPathVolumeSource, NFSVolumeSource, Pod, Volume};
 
 use crate::cluster::{Cluster, ClusterError};
+use crate::csi::{Csi, CsiFailure, Step, Wanted};
 use crate::env::EnvError;
+use crate::followed::Source;
 
 pub use empty_dir::{is_on_disk, limit_on_disk, used};
 pub use image::mount as mount_image;
 pub use mounts::mounts;
 pub use projected::{follows_pod, sources};
+
+use ownership::Group;
 
 /// Why a volume cannot be set up; the message follows `MountVolume.SetUp failed for volume "x" : `.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +63,11 @@ pub enum VolumeError {
     OtherNode(String),
     #[error("path {0:?} does not exist")]
     NoPath(String),
-    /// As its pull tells.
+    #[error(transparent)]
+    Csi(#[from] CsiFailure),
+    /// As whoever mounts it tells.
     #[error("{0}")]
-    Image(String),
+    Nfs(String),
     #[error("cannot read its source")]
     Cluster(#[from] ClusterError),
 }
@@ -76,6 +84,7 @@ impl VolumeError {
 pub struct Context<'a> {
     pub pod: &'a Pod,
     pub cluster: &'a dyn Cluster,
+    pub csi: &'a Csi,
     /// CPU in thousandths and memory in bytes that the node's pods may use.
     pub allocatable: (i64, i64),
 }
@@ -90,6 +99,13 @@ impl Context<'_> {
         let security = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
         security.and_then(|security| security.fs_group).and_then(|gid| u32::try_from(gid).ok())
     }
+
+    /// The same for volumes that outlive the pod.
+    fn owners(&self) -> Option<Group> {
+        let security = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+        let policy = security.and_then(|security| security.fs_group_change_policy.as_deref());
+        self.group().map(|id| Group { id, only_on_mismatch: policy == Some("OnRootMismatch") })
+    }
 }
 
 /// A volume that is made.
@@ -101,11 +117,13 @@ pub struct Made {
     pub read_only: bool,
     /// After how long to make it again: tokens age.
     pub due: Option<Duration>,
+    /// What it is to be made again after, beside what [`sources`] tells.
+    pub follows: Option<Source>,
 }
 
 impl Made {
     fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), read_only: false, due: None }
+        Self { root: root.into(), read_only: false, due: None, follows: None }
     }
 }
 
@@ -120,13 +138,20 @@ pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Resul
         return host_path(source).map(|()| Made::at(&source.path));
     }
     if let Some(source) = &volume.persistent_volume_claim {
-        let made = Box::pin(persistent::set_up(&source.claim_name, context)).await?;
-        return Ok(Made { read_only: source.read_only == Some(true), ..made });
+        let read_only = source.read_only == Some(true);
+        let made = Box::pin(persistent::set_up(&source.claim_name, read_only, path, context)).await?;
+        return Ok(Made { read_only: read_only || made.read_only, ..made });
     }
     if volume.ephemeral.is_some() {
         let pod = context.pod.metadata.name.as_deref().unwrap_or_default();
         let claim = api::volume::own_claim(pod, &volume.name);
-        return Box::pin(persistent::set_up(&claim, context)).await;
+        return Box::pin(persistent::set_up(&claim, false, path, context)).await;
+    }
+    if let Some(source) = &volume.nfs {
+        return Box::pin(nfs::mount(&export(source, false, &[]), path)).await;
+    }
+    if let Some(source) = &volume.csi {
+        return of_driver(&Wanted::of_pod(context.pod, &volume.name, source), context).await;
     }
     let (files, due) = match projected::single(volume) {
         Some((projection, mode)) => (projected::of(&projection, mode, context).await?.0, None),
@@ -136,7 +161,38 @@ pub async fn set_up(volume: &Volume, path: &Path, context: Context<'_>) -> Resul
         },
     };
     // What the API server wrote is not the container's to change.
-    files::write(path, &files, group).map(|()| Made { root: path.to_owned(), read_only: true, due })
+    files::write(path, &files, group).map(|()| Made { read_only: true, due, ..Made::at(path) })
+}
+
+fn export(source: &NFSVolumeSource, read_only: bool, options: &[String]) -> nfs::Export {
+    nfs::Export {
+        server: source.server.clone(),
+        path: source.path.clone(),
+        read_only: read_only || source.read_only == Some(true),
+        options: options.to_vec(),
+    }
+}
+
+async fn of_driver(wanted: &Wanted, context: Context<'_>) -> Result<Made, VolumeError> {
+    let published = Box::pin(context.csi.mount(wanted, context.pod, context.owners(), context.cluster)).await?;
+    Ok(Made { read_only: published.read_only, due: published.due, ..Made::at(published.path) })
+}
+
+/// Whether something must be told when the pod no longer has the volume.
+pub fn held_by_driver(volume: &Volume) -> bool {
+    volume.csi.is_some() || volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+}
+
+/// What an Event says that has failed, and of which volume.
+pub fn failed_step<'a>(volume: &'a str, error: &'a VolumeError) -> (&'static str, &'a str) {
+    match error {
+        VolumeError::Csi(failure) => match failure.step {
+            Step::MountDevice => ("MountDevice", &failure.volume),
+            Step::SetUp => ("SetUp", &failure.volume),
+            Step::NodeExpand => ("NodeExpandVolume", &failure.volume),
+        },
+        _ => ("SetUp", volume),
+    }
 }
 
 fn is_mounted(path: &Path) -> Result<bool, VolumeError> {

@@ -1,4 +1,4 @@
-//! A claim's volume: a directory of this node.
+//! A claim's volume: a directory of this node, of an NFS server, or a driver's.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -6,10 +6,18 @@ use std::path::Path;
 use api::node_selector::NodeSelection;
 use api::volume::{LOCAL_PATH, PROVISIONED_BY};
 use k8s_openapi::api::core::v1::PersistentVolume;
+use machinery_client::ObjectKey;
 
-use super::{Context, Made, VolumeError, host_path};
+use super::{Context, Made, VolumeError, export, host_path, nfs, of_driver, ownership};
+use crate::csi::Wanted;
+use crate::followed::{Kind, Source};
 
-pub(super) async fn set_up(claim: &str, context: Context<'_>) -> Result<Made, VolumeError> {
+pub(super) async fn set_up(
+    claim: &str,
+    read_only: bool,
+    path: &Path,
+    context: Context<'_>,
+) -> Result<Made, VolumeError> {
     let found = context.cluster.claim(context.namespace(), claim).await?;
     let found = found.ok_or_else(|| VolumeError::NoClaim(claim.to_owned()))?;
     let bound = found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
@@ -21,7 +29,24 @@ pub(super) async fn set_up(claim: &str, context: Context<'_>) -> Result<Made, Vo
         return Err(VolumeError::OtherClaim { volume: name, claim: claim.to_owned() });
     }
     here(&volume, &name, context).await?;
-    directory(&volume)
+    if let Some(source) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) {
+        let wanted = Wanted::of_volume(&volume, source, read_only);
+        let made = of_driver(&wanted, context).await?;
+        context.csi.expand(&wanted, context.pod, (&volume, &found), context.cluster).await?;
+        let key = ObjectKey::new(context.namespace(), claim);
+        return Ok(Made { follows: Some(Source { kind: Kind::PersistentVolumeClaim, key }), ..made });
+    }
+    if let Some(source) = volume.spec.as_ref().and_then(|spec| spec.nfs.as_ref()) {
+        let options = volume.spec.as_ref().and_then(|spec| spec.mount_options.as_deref()).unwrap_or_default();
+        return nfs::mount(&export(source, read_only, options), path).await;
+    }
+    let made = directory(&volume)?;
+    let local = volume.spec.as_ref().is_some_and(|spec| spec.local.is_some());
+    // What hostPath shows is left as it is, as upstream does.
+    if let Some(group) = context.owners().filter(|_| local && !read_only) {
+        ownership::give(made.root.clone(), group).await.map_err(VolumeError::io("change the group of", &made.root))?;
+    }
+    Ok(made)
 }
 
 /// The scheduler sees to it, but who names a node in the pod goes past it.
@@ -52,7 +77,7 @@ fn directory(volume: &PersistentVolume) -> Result<Made, VolumeError> {
         };
     }
     let value = serde_json::to_value(spec).unwrap_or_default();
-    let source = ["csi", "nfs", "iscsi", "fc"].into_iter().find(|source| value.get(source).is_some());
+    let source = ["iscsi", "fc"].into_iter().find(|source| value.get(source).is_some());
     Err(VolumeError::Unsupported(source.unwrap_or("of this persistentvolume").to_owned()))
 }
 

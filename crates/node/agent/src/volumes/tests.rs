@@ -28,7 +28,8 @@ async fn set(volume: Value, dir: &Path) -> Result<Option<Duration>, String> {
     world.state.lock().unwrap().config_maps.insert("settings".into(), serde_json::from_value(map).unwrap());
     let pod = pod(volume, mount());
     let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
-    let context = Context { pod: &pod, cluster: &*world, allocatable: (2000, 1 << 30) };
+    let csi = Csi::new(&dir.join("kubelet"), dir, "one");
+    let context = Context { pod: &pod, cluster: &*world, csi: &csi, allocatable: (2000, 1 << 30) };
     set_up(volume, &dir.join(&volume.name), context).await.map(|made| made.due).map_err(|error| chain(&error))
 }
 
@@ -130,7 +131,8 @@ async fn a_claim_is_the_directory_of_its_volume() {
     let set = async |name: &str| {
         let pod = pod(json!({"persistentVolumeClaim": {"claimName": name, "readOnly": true}}), mount());
         let volume = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0].clone();
-        let context = Context { pod: &pod, cluster: &*world, allocatable: (0, 0) };
+        let csi = Csi::new(&dir.path().join("kubelet"), dir.path(), "one");
+        let context = Context { pod: &pod, cluster: &*world, csi: &csi, allocatable: (0, 0) };
         set_up(&volume, &dir.path().join("v"), context).await.map_err(|error| chain(&error))
     };
     assert_eq!(set("c").await, Err("persistentvolumeclaim \"c\" not found".into()));
