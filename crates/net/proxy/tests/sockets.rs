@@ -247,6 +247,7 @@ fn sockets_are_balanced_while_the_binary_is_away_and_the_next_one_goes_on() {
             let to = |pod: &Peer| SocketAddr::new(pod.ip(Family::V4), 8080);
             let web = SocketAddr::new(driven::WEB, 80);
             let first = Cluster::start(ground.config());
+            first.proxy.loaded().await;
             first.add_service();
             first.set_views(1, ready(&[a], Family::V4)).await;
             enter_sandbox(&first, "pod", &pod).await;
@@ -256,6 +257,7 @@ fn sockets_are_balanced_while_the_binary_is_away_and_the_next_one_goes_on() {
 
             // It comes back to other endpoints, and to another Service in place of one that went.
             let second = Cluster::start(ground.config());
+            second.proxy.loaded().await;
             let other = service(Family::V4, 6);
             second.add(driven::key(), ServiceView { cluster_ips: vec![other], ..Cluster::web() });
             second.set_views(2, ready(&[b], Family::V4)).await;

@@ -97,6 +97,8 @@ pub fn story(config: ProxyConfig, story: impl AsyncFnOnce(Cluster)) {
     on_a_runtime(async || {
         let cluster = Cluster::start(config);
         let tasks = cluster.tasks.clone();
+        // Else it may read of endpoints after it looked for Services.
+        cluster.proxy.loaded().await;
         story(cluster).await;
         tasks.shutdown(Duration::from_secs(5)).await;
     });
