@@ -28,6 +28,9 @@ pub(super) async fn set_up(
     if whose.is_none() || whose != found.metadata.uid.as_ref() {
         return Err(VolumeError::OtherClaim { volume: name, claim: claim.to_owned() });
     }
+    if volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block") {
+        return Err(VolumeError::Unsupported("of persistentvolumes of mode Block".to_owned()));
+    }
     here(&volume, &name, context).await?;
     if let Some(source) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) {
         let wanted = Wanted::of_volume(&volume, source, read_only);

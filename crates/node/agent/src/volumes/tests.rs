@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use serde_json::{Value, json};
 
 use super::*;
@@ -146,6 +146,10 @@ async fn a_claim_is_the_directory_of_its_volume() {
     add("Bound", "u", "one");
     assert_eq!(set("c").await, Ok(Made { read_only: true, ..Made::at(&path) }));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o777);
+    let block = |volume: &mut PersistentVolume| volume.spec.as_mut().unwrap().volume_mode = Some("Block".into());
+    world.state.lock().unwrap().volumes.values_mut().for_each(block);
+    let refused = "volume type of persistentvolumes of mode Block is not supported by this node";
+    assert_eq!(set("c").await, Err(refused.into()));
 }
 
 #[tokio::test]
