@@ -2,7 +2,6 @@
 //! only its version is kept.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -10,12 +9,11 @@ use std::time::Duration;
 use base_tasks::Tasks;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
 use machinery_client::ObjectKey;
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 /// How long the first look at an object may take; a volume is then made all the same, and follows later.
@@ -101,32 +99,23 @@ impl Followed {
         let watched = Arc::new(Watched { tasks: self.tasks.child("object"), version: watch::Sender::default() });
         all.insert(source.clone(), Arc::downgrade(&watched));
         let (client, key, version) = (self.client.clone(), source.key.clone(), watched.version.clone());
-        match source.kind {
-            Kind::ConfigMap => watched.tasks.spawn("configmap", note::<ConfigMap>(client, key, version)),
-            Kind::Secret => watched.tasks.spawn("secret", note::<Secret>(client, key, version)),
-            Kind::PersistentVolumeClaim => {
-                watched.tasks.spawn("persistentvolumeclaim", note::<PersistentVolumeClaim>(client, key, version));
-            }
-        }
+        let resource = match source.kind {
+            Kind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Kind::Secret => ApiResource::erase::<Secret>(&()),
+            Kind::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+        };
+        watched.tasks.spawn("followed", note(client, resource, key, version));
         watched
     }
 }
 
-/// Carries an object's version from a watch of its metadata.
-async fn note<K>(client: kube::Client, key: ObjectKey, version: watch::Sender<Version>)
-where
-    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    let api = Api::<PartialObjectMeta<K>>::namespaced(client, &key.namespace);
+/// Carries an object's version from a watch of its metadata: compiled once, whatever the kind.
+async fn note(client: kube::Client, resource: ApiResource, key: ObjectKey, version: watch::Sender<Version>) {
+    let api = Api::<PartialObjectMeta<DynamicObject>>::namespaced_with(client, &key.namespace, &resource);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let mut events = pin!(watcher(api, only).default_backoff());
     let mut listed = Version::Absent;
-    let at = |object: PartialObjectMeta<K>| Version::At(object.resource_version().unwrap_or_default());
+    let at = |object: PartialObjectMeta<DynamicObject>| Version::At(object.resource_version().unwrap_or_default());
     while let Some(event) = events.next().await {
         let now = match event {
             Ok(Event::Init) => {
