@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -299,19 +300,16 @@ impl Cluster {
 
     /// Waits until the server has ended at [`Self::crash_at`], and starts another that will not.
     pub fn crashes(&mut self) -> Result<()> {
+        let pid = self.pid();
         let mut server = self.server.take().context("no server")?;
         let point = self.crash_at.take().context("no point")?;
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = server.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
-                self.server = Some(server);
-                bail!("{point:?} was not reached\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        let (sender, ended) = mpsc::channel();
+        std::thread::spawn(move || sender.send(server.wait()));
+        let Ok(status) = ended.recv_timeout(PATIENCE) else {
+            kill(pid, Signal::SIGKILL).context("killing the server")?;
+            bail!("{point:?} was not reached\n{}", self.log());
         };
+        let status = status.context("waiting for the server")?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         ensure!(signal == Some(Signal::SIGABRT as i32), "{point:?}: {status}\n{}", self.log());
         self.start_server()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use base_tasks::Tasks;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
@@ -83,6 +83,30 @@ pub trait Cluster: Send + Sync + 'static {
     fn report_annotated(&self, pod: &Pod, report: &Report<'_>, annotations: BTreeMap<String, String>);
     /// An Event about this node.
     fn report_node(&self, kind: EventKind, reason: &str, message: &str);
+}
+
+/// A token of the pod's account that ends with this very pod. No audience: the API server's; no time: its default.
+pub async fn bound_token(
+    cluster: &dyn Cluster,
+    pod: &Pod,
+    audience: Option<&str>,
+    expiration_seconds: Option<i64>,
+) -> Result<TokenRequestStatus, ClusterError> {
+    let meta = &pod.metadata;
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+    let bound = BoundObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+    };
+    let spec = TokenRequestSpec {
+        audiences: audience.filter(|audience| !audience.is_empty()).map(|audience| vec![audience.to_owned()]),
+        expiration_seconds,
+        bound_object_ref: Some(bound),
+    };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    cluster.token(meta.namespace.as_deref().unwrap_or_default(), account, &request).await
 }
 
 /// The API server through the client.

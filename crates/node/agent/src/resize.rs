@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::pod::containers::all;
 use api::pod::requests::{Amounts, amounts};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
@@ -58,12 +59,8 @@ pub struct Progress {
     pub failure: Option<Failure>,
 }
 
-fn each(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    spec.init_containers.iter().flatten().chain(&spec.containers)
-}
-
 pub fn allocated(spec: &PodSpec) -> Allocated {
-    each(spec).map(|one| (one.name.clone(), one.resources.clone().unwrap_or_default())).collect()
+    all(spec).map(|one| (one.name.clone(), one.resources.clone().unwrap_or_default())).collect()
 }
 
 /// What an earlier agent gave, as far as its last report tells.
@@ -84,7 +81,7 @@ pub fn was_in_progress(pod: &Pod) -> bool {
 pub fn as_allocated(pod: &Arc<Pod>, given: &Allocated) -> Arc<Pod> {
     let differs =
         |one: &Container| given.get(&one.name).is_some_and(|given| !same(one.resources.as_ref(), Some(given)));
-    if !pod.spec.as_ref().is_some_and(|spec| each(spec).any(differs)) {
+    if !pod.spec.as_ref().is_some_and(|spec| all(spec).any(differs)) {
         return Arc::clone(pod);
     }
     let mut pod = (**pod).clone();
@@ -137,7 +134,7 @@ pub enum Left {
 
 pub fn left(spec: &PodSpec, state: &PodState, hash: impl Fn(&Container) -> String) -> Left {
     let mut restarts = false;
-    for container in each(spec) {
+    for container in all(spec) {
         let Some(Instance::Running(running)) = state.containers.get(&container.name).map(|one| &one.instance) else {
             continue;
         };
@@ -170,11 +167,11 @@ pub fn summary(pod: &Pod) -> Value {
         containers.iter().map(one).collect::<Vec<_>>()
     };
     let Some(spec) = &pod.spec else { return Value::Null };
-    let mut all = json!({"containers": list(&spec.containers), "generation": pod.metadata.generation});
+    let mut summary = json!({"containers": list(&spec.containers), "generation": pod.metadata.generation});
     if let Some(init) = spec.init_containers.as_deref().filter(|init| !init.is_empty()) {
-        all["initContainers"] = list(init).into();
+        summary["initContainers"] = list(init).into();
     }
-    all
+    summary
 }
 
 /// As the pod's status tells it.

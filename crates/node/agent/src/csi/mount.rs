@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use api::csi::unique_name;
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::storage::v1::CSIDriverSpec;
 use machinery_client::ObjectKey;
@@ -18,7 +17,7 @@ use super::error::{CsiError, CsiFailure, Step};
 use super::place::{Phase, Place, Record};
 use super::request::Wanted;
 use super::{Csi, Driver};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, bound_token};
 use crate::volumes::ownership::{self, Group};
 
 /// Between two calls for a driver that wants to be asked again and again; upstream's is as long as its look at a pod.
@@ -238,25 +237,9 @@ pub(super) async fn secrets(
 async fn tokens(given: &Given<'_>) -> Result<Option<String>, CsiError> {
     let requests = given.spec.and_then(|spec| spec.token_requests.as_ref()).filter(|requests| !requests.is_empty());
     let Some(requests) = requests else { return Ok(None) };
-    let meta = &given.pod.metadata;
-    let account = given.pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
     let mut tokens = serde_json::Map::new();
     for asked in requests {
-        let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                audiences: Some(vec![asked.audience.clone()]).filter(|_| !asked.audience.is_empty()),
-                expiration_seconds: asked.expiration_seconds,
-                bound_object_ref: Some(BoundObjectReference {
-                    api_version: Some("v1".into()),
-                    kind: Some("Pod".into()),
-                    name: meta.name.clone(),
-                    uid: meta.uid.clone(),
-                }),
-            }),
-            ..TokenRequest::default()
-        };
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        let status = given.cluster.token(namespace, account, &request).await?;
+        let status = bound_token(given.cluster, given.pod, Some(&asked.audience), asked.expiration_seconds).await?;
         let until = status.expiration_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         let token = serde_json::json!({"token": status.token, "expirationTimestamp": until.to_string()});
         tokens.insert(asked.audience.clone(), token);

@@ -73,9 +73,8 @@ impl Capacity {
 
     /// Takes the larger of what the pod has and what it asks, until [`Self::settle`].
     pub fn take(&self, uid: &str, asks: &Units) -> Result<(), Shortage> {
-        let mut state = self.state();
-        state.waiting.retain(|turn, _| turn.uid != uid);
-        state.take(&self.all, uid, asks)
+        self.forget(uid);
+        self.state().take(&self.all, uid, asks)
     }
 
     /// What a pod has by now; what it had beyond goes to those who wait.
@@ -90,10 +89,15 @@ impl Capacity {
         self.state().waiting.insert(turn, (asks, worker));
     }
 
+    /// The pod waits for nothing.
+    pub fn forget(&self, uid: &str) {
+        self.state().waiting.retain(|turn, _| turn.uid != uid);
+    }
+
     /// Nothing of the pod runs any more.
     pub fn release(&self, uid: &str) {
+        self.forget(uid);
         let mut state = self.state();
-        state.waiting.retain(|turn, _| turn.uid != uid);
         if state.taken.remove(uid).is_some() {
             state.next(&self.all);
         }

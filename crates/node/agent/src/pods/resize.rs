@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use api::pod::containers::all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use machinery_client::EventKind::{Normal, Warning};
@@ -43,7 +44,9 @@ impl Worker {
     pub(super) fn allocate(&mut self, now: Timestamp) {
         let ending = self.state.termination.is_some() || self.state.failure.is_some() || self.state.terminal.is_some();
         if ending || Arc::ptr_eq(&self.pod, &self.wanted) || is_static(&self.pod) {
-            self.state.pending = None;
+            if self.state.pending.take().is_some() {
+                self.wait_no_more();
+            }
             return;
         }
         let Some(spec) = self.wanted.spec.clone() else { return };
@@ -75,6 +78,14 @@ impl Worker {
             self.machine.capacity.wait(turn, asks, self.outbox.clone());
         }
         self.state.pending = Some(Pending { reason, message, generation, since });
+    }
+
+    /// What it waited for, and may have been given a moment ago, is others'.
+    fn wait_no_more(&self) {
+        self.machine.capacity.forget(self.uid());
+        if let Some(spec) = self.spec().filter(|_| self.state.progress.is_none()) {
+            self.machine.capacity.settle(self.uid(), asked(spec));
+        }
     }
 
     fn allocated(&mut self) {
@@ -134,7 +145,7 @@ impl Worker {
             }
         }
         let mut left = false;
-        for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+        for container in all(&spec) {
             let given = container.resources.clone().unwrap_or_default();
             let Some(Instance::Running(running)) =
                 self.state.containers.get_mut(&container.name).map(|one| &mut one.instance)

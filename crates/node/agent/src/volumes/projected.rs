@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, Pod, ProjectedVolumeSource, SecretProjection,
     ServiceAccountTokenProjection, Volume, VolumeProjection,
@@ -14,6 +13,7 @@ use machinery_client::ObjectKey;
 
 use super::files::{self, File, bits};
 use super::{Context, VolumeError};
+use crate::cluster::bound_token;
 use crate::env::{self, EnvError, Sources};
 use crate::followed::{Kind, Source};
 
@@ -127,22 +127,8 @@ pub(super) async fn of(
 
 /// A token bound to this very pod, and when four fifths of its life are over.
 async fn issue(token: &ServiceAccountTokenProjection, context: Context<'_>) -> Result<(String, Duration), VolumeError> {
-    let meta = &context.pod.metadata;
-    let account = context.pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
-    let request = TokenRequest {
-        spec: Some(TokenRequestSpec {
-            audiences: token.audience.clone().filter(|audience| !audience.is_empty()).map(|audience| vec![audience]),
-            expiration_seconds: Some(token.expiration_seconds.unwrap_or(HOUR)),
-            bound_object_ref: Some(BoundObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                name: meta.name.clone(),
-                uid: meta.uid.clone(),
-            }),
-        }),
-        ..TokenRequest::default()
-    };
-    let status = context.cluster.token(context.namespace(), account, &request).await?;
+    let seconds = token.expiration_seconds.unwrap_or(HOUR);
+    let status = bound_token(context.cluster, context.pod, token.audience.as_deref(), Some(seconds)).await?;
     let life = status.expiration_timestamp.map(|end| end.0.duration_since(Timestamp::now()));
     let life = life.and_then(|life| Duration::try_from(life).ok()).unwrap_or_default();
     Ok((status.token.unwrap_or_default(), life.mul_f64(0.8).max(Duration::from_secs(1))))

@@ -103,6 +103,21 @@ async fn a_resize_waits_for_room_or_is_told_that_there_never_will_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_no_longer_asks_is_given_nothing() {
+    let mut bench = Bench::new(sized("1", "100", json!([]), 1), |_| {}).await;
+    bench.ready().await;
+    let units = |cpu| [("cpu".to_owned(), cpu), ("pods".to_owned(), 1)].into();
+    bench.machine.capacity.take("another", &units(900)).unwrap();
+    bench.change(sized("1500m", "100", json!([]), 2));
+    bench.world.until("deferred", |state| reason(state, PENDING).is_some()).await;
+    bench.change(sized("1", "100", json!([]), 3));
+    bench.world.until("nothing asked", |state| reason(state, PENDING).is_none()).await;
+    bench.machine.capacity.release("another");
+    bench.machine.capacity.take("another", &units(1000)).unwrap();
+    assert!(bench.resized().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_that_fails_is_told_and_tried_again() {
     let mut bench =
         Bench::new(sized("1", "100", json!([]), 1), |world| world.state.lock().unwrap().fail_resize = true).await;
