@@ -50,7 +50,9 @@ impl Worker {
                         }
                     };
                     // Late is late: the signal waits no longer than the limit.
-                    let _ = tokio::time::timeout(withdrawal, all).await;
+                    if tokio::time::timeout(withdrawal, all).await.is_err() {
+                        tracing::warn!(container, limit = ?withdrawal, "told to stop while some node may still send to it");
+                    }
                     tokio::time::sleep(HANDSHAKES).await;
                 }
             };
