@@ -9,15 +9,29 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length, message].concat()
 }
 
-/// The one message of a body.
+/// How long the message is that a body begins with; `None` before its head is whole.
+pub(crate) fn announced(body: &[u8]) -> Result<Option<usize>, Status> {
+    let Some((head, _)) = body.split_at_checked(HEAD) else { return Ok(None) };
+    match head[0] {
+        0 => Ok(Some(length(head))),
+        1 => Err(Status::new(Code::Unimplemented, "compressed messages are not taken")),
+        _ => Err(Status::new(Code::Internal, "a message that is neither compressed nor not")),
+    }
+}
+
+/// Of a whole head.
+fn length(head: &[u8]) -> usize {
+    head[1..].iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
+}
+
+/// The one message of an answer's body.
 pub fn unframed(body: &[u8]) -> Result<&[u8], Status> {
     let bad = |why: &str| Err(Status::new(Code::Internal, why));
     let Some((head, message)) = body.split_at_checked(HEAD) else { return bad("the answer has no message") };
     if head[0] != 0 {
         return bad("the answer is compressed, which nobody asked for");
     }
-    let length = head[1..].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-    if message.len() != length {
+    if message.len() != length(head) {
         return bad("the answer is not one whole message");
     }
     Ok(message)

@@ -1,6 +1,7 @@
 //! gRPC as a node speaks it: one request, one answer, over a socket of this host or of a pod, without TLS.
 //!
-//! A connection lives for one call: calls are rare, and a driver that was replaced behind its socket is found at once.
+//! Where the node asks, a connection lives for one call: calls are rare, and a driver that was replaced behind its socket is
+//! found at once. Where it is asked ([`server`]), a connection has as many calls as its client likes.
 //! [`messages`] holds the messages of the interfaces that are spoken so. May depend on `base` alone.
 
 // A test that unwraps fails where it should.
@@ -9,9 +10,9 @@
 mod client;
 mod frame;
 pub mod messages;
-#[cfg(feature = "test-util")]
 pub mod server;
 mod status;
+mod timeout;
 
 pub use client::{Call, Stream, call};
 pub use frame::{framed, unframed};
