@@ -39,6 +39,22 @@ fn an_agent_that_is_gone_takes_nothing_with_it() {
     })());
 }
 
+/// How long after the cut the last connection from there was begun that went to who is gone.
+fn unused(from: &Place, address: SocketAddr, cut: Instant) -> Result<Duration> {
+    let (mut last, mut in_a_row) = (Duration::ZERO, 0);
+    while in_a_row < 50 {
+        let begun = cut.elapsed();
+        // No Lease can tell it as early.
+        ensure!(begun < Duration::from_secs(5), "connections still go to n2 after {begun:?}");
+        if from.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok()) {
+            in_a_row += 1;
+        } else {
+            (last, in_a_row) = (begun, 0);
+        }
+    }
+    Ok(last)
+}
+
 #[test]
 fn a_node_that_is_gone_is_soon_unused() {
     must((|| {
@@ -46,18 +62,27 @@ fn a_node_that_is_gone_is_soon_unused() {
         one_on_each(&cluster)?;
         let address = echo_service(&cluster)?;
         let nodes = cluster.nodes()?;
-        let (first, second) = (Place::of(&nodes[0])?, &nodes[1]);
-        for _ in 0..20 {
-            first.run(|| get(address, "/"))?;
-        }
-        let cut = Instant::now();
-        cluster.node("ip", &["link", "set", &second.link, "down"])?.ok();
-        // The bench has the second as its budget; here it is enough that no Lease can have told it.
-        let mut in_a_row = 0;
-        while in_a_row < 50 {
-            let quick = first.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok());
-            in_a_row = if quick { in_a_row + 1 } else { 0 };
-            ensure!(cut.elapsed() < Duration::from_secs(5), "connections still go to n2 after {:?}", cut.elapsed());
+        let (first, second, third) = (Place::of(&nodes[0])?, &nodes[1], Place::of(&nodes[2])?);
+        let used = || {
+            eventually("n2 is used", || {
+                let answers = (0..20).map(|_| first.run(|| get(address, "/"))).collect::<Result<Vec<_>>>()?;
+                ensure!(answers.iter().any(|answer| answer.body.contains("echo-n2")), "{answers:?}");
+                Ok(())
+            });
+        };
+        // A second is what users are told. A machine that is busy with something else may miss it once, not three times.
+        let mut took = Vec::new();
+        while took.iter().all(|took| *took > Duration::from_secs(1)) {
+            ensure!(took.len() < 3, "connections went to n2 for {took:?}");
+            if !took.is_empty() {
+                cluster.node("ip", &["link", "set", &second.link, "up"])?.ok();
+            }
+            used();
+            cluster.node("ip", &["link", "set", &second.link, "down"])?.ok();
+            let cut = Instant::now();
+            let unused =
+                [&first, &third].into_iter().map(|from| unused(from, address, cut)).collect::<Result<Vec<_>>>()?;
+            took.push(unused.into_iter().max().context("two places")?);
         }
         for _ in 0..20 {
             let answer = first.run(|| get(address, "/"))?;
@@ -68,11 +93,7 @@ fn a_node_that_is_gone_is_soon_unused() {
         let conditions = pod["status"]["conditions"].as_array().context("conditions")?;
         ensure!(conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"), "{pod:#}");
         cluster.node("ip", &["link", "set", &second.link, "up"])?.ok();
-        eventually("n2 is used again", || {
-            let answers = (0..20).map(|_| first.run(|| get(address, "/"))).collect::<Result<Vec<_>>>()?;
-            ensure!(answers.iter().any(|answer| answer.body.contains("echo-n2")), "{answers:?}");
-            Ok(())
-        });
+        used();
         cluster.finish()
     })());
 }

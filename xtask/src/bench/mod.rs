@@ -84,7 +84,7 @@ const GROUPS: &[(&[&str], Measure)] = &[
     (&["service-programmed"], programmed::measure),
     (&["programmed-3"], everywhere::measure),
     (&["throughput-node", "throughput-tunnel"], throughput::measure),
-    (&["service-path", "service-path-ebpf"], path::measure),
+    (&["service-path", "service-path-ebpf", "service-rate", "service-rate-ebpf"], path::measure),
     (&["dns-queries", "dns-p99"], dns::measure),
 ];
 

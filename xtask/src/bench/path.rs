@@ -1,4 +1,4 @@
-//! What the translation of a service address adds to a connection.
+//! What the translation of a service address adds to a connection, and takes from how many there can be.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,35 +19,50 @@ use super::tutorial::{NAMESPACE, PATIENCE, Pods, cluster_ip, kubectl, manifest};
 
 const ROUNDS: usize = 5;
 const PAIRS: usize = 1_500;
+/// For rates: who connects, and how long to each address in a round.
+const CLIENTS: usize = 4;
+const RUSH: Duration = Duration::from_millis(500);
 /// Where this program answers inside the pod, beside nginx.
 const PORT: u16 = 9000;
 const RETRY: Duration = Duration::from_millis(1);
 
 /// Each has a cluster of its own; they are measured in turn.
-const ROWS: [(&str, &str); 2] = [("service-path", "off"), ("service-path-ebpf", "auto")];
+const SIDES: [(&str, [&str; 2]); 2] =
+    [("off", ["service-path", "service-rate"]), ("auto", ["service-path-ebpf", "service-rate-ebpf"])];
 
 pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
-    let mut sides = ROWS.iter().map(|(_, option)| Side::start(setting, option)).collect::<Result<Vec<_>>>()?;
+    let mut sides = SIDES.iter().map(|(option, _)| Side::start(setting, option)).collect::<Result<Vec<_>>>()?;
     for _ in 0..ROUNDS {
         sides.iter_mut().try_for_each(Side::round)?;
     }
-    for ((row, _), Side { ratios, .. }) in ROWS.iter().zip(&sides) {
-        let value = median(ratios).context("no rounds")?;
-        let (least, most) = (percentile(ratios, 0.0).unwrap_or(value), percentile(ratios, 1.0).unwrap_or(value));
-        report.measured(
-            row,
-            value,
-            format!("median of {ROUNDS} rounds of {PAIRS} pairs, from {least:.3} to {most:.3}"),
-        );
+    for ((_, [path, rate]), side) in SIDES.iter().zip(&sides) {
+        let (value, spread) = middle(&side.times)?;
+        report.measured(path, value, format!("median of {ROUNDS} rounds of {PAIRS} pairs, {spread}"));
+        let ratios: Vec<_> = side.rates.iter().map(|(through, direct)| through / direct).collect();
+        let (value, spread) = middle(&ratios)?;
+        let (through, direct): (Vec<_>, Vec<_>) = side.rates.iter().copied().unzip();
+        let (through, direct) = median(&through).zip(median(&direct)).context("no rounds")?;
+        let detail = format!("median of {ROUNDS} rounds, {spread}; {through:.0}/s and {direct:.0}/s at the median");
+        report.measured(rate, value, detail);
     }
     Ok(())
+}
+
+/// The median, and in words how far the others are from it.
+fn middle(ratios: &[f64]) -> Result<(f64, String)> {
+    let value = median(ratios).context("no rounds")?;
+    let (least, most) = (percentile(ratios, 0.0).unwrap_or(value), percentile(ratios, 1.0).unwrap_or(value));
+    Ok((value, format!("from {least:.3} to {most:.3}")))
 }
 
 struct Side {
     node: NetNs,
     service: SocketAddr,
     pod: SocketAddr,
-    ratios: Vec<f64>,
+    /// A round each: the time through the Service over that to the pod.
+    times: Vec<f64>,
+    /// A round each: connections per second through the Service, and to the pod.
+    rates: Vec<(f64, f64)>,
     /// Kept until all is measured.
     _cluster: Cluster,
 }
@@ -63,12 +78,15 @@ impl Side {
         let node = NetNs::open(&Path::new("/run/netns").join(&cluster.namespace.name))?;
         let (service, pod) = ((service, 80).into(), (pod, PORT).into());
         node.run(|| answers(service))??;
-        Ok(Self { node, service, pod, ratios: Vec::new(), _cluster: cluster })
+        Ok(Self { node, service, pod, times: Vec::new(), rates: Vec::new(), _cluster: cluster })
     }
 
     fn round(&mut self) -> Result<()> {
         let ratio = self.node.run(|| compare(self.service, self.pod))??;
-        self.ratios.push(ratio);
+        self.times.push(ratio);
+        let through = self.node.run(|| rate(self.service))?.context("through the ClusterIP")?;
+        let direct = self.node.run(|| rate(self.pod))?.context("to the pod")?;
+        self.rates.push((through, direct));
         Ok(())
     }
 }
@@ -95,12 +113,15 @@ fn serve(cluster: &Cluster, name: &str, pod: Ipv4Addr) -> Result<()> {
     let process = harness::first_process(cluster, name)?;
     let inside = NetNs::open(&PathBuf::from(format!("/proc/{process}/ns/net")))?;
     let listener = inside.run(|| TcpListener::bind((pod, PORT)))?.context("listening in the pod")?;
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            // A client that has gone is no concern of the next.
-            let _ = stream.write_all(b"x");
-        }
-    });
+    for _ in 0..CLIENTS {
+        let listener = listener.try_clone().context("a second server")?;
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // A client that has gone is no concern of the next.
+                let _ = stream.write_all(b"x");
+            }
+        });
+    }
     Ok(())
 }
 
@@ -125,6 +146,24 @@ fn compare(service: SocketAddr, pod: SocketAddr) -> Result<f64> {
     }
     let ratio = median(&through).zip(median(&direct)).map(|(through, direct)| through / direct);
     ratio.context("no pairs")
+}
+
+/// New connections per second of clients that do nothing else. They inherit the calling thread's namespace.
+fn rate(address: SocketAddr) -> Result<f64> {
+    let begin = Instant::now();
+    let client = || -> std::io::Result<u32> {
+        let mut made = 0;
+        while begin.elapsed() < RUSH {
+            connection(address)?;
+            made += 1;
+        }
+        Ok(made)
+    };
+    let made = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().map(|client| client.join().expect("a client does not panic")).sum::<std::io::Result<u32>>()
+    });
+    Ok(f64::from(made?) / begin.elapsed().as_secs_f64())
 }
 
 /// Connects, reads to the end, closes.

@@ -280,11 +280,11 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "service-flat",
-        what: "one endpoint changed among 50,000 services, over among 100",
+        what: "one endpoint changed among 1,000, 10,000 or 50,000 services, the slowest over among 100",
         upstream: "–",
         unit: Times,
         budget: Below(2.0),
-        command: "net_proxy::Kernel::apply, one of 50,000 and one of 100 front ends",
+        command: "net_proxy::Kernel::apply, one front end of each number",
     },
     Row {
         name: "service-load-10",
@@ -341,6 +341,22 @@ pub(super) const ROWS: &[Row] = &[
         unit: Times,
         budget: Below(1.05),
         command: "the same in a second cluster, a round of each in turn",
+    },
+    Row {
+        name: "service-rate",
+        what: "new connections per second through a ClusterIP over direct pod IP, nftables",
+        upstream: "–",
+        unit: Times,
+        budget: Above(0.8),
+        command: "four clients that connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9000, half a second each",
+    },
+    Row {
+        name: "service-rate-ebpf",
+        what: "the same where sockets are balanced",
+        upstream: "–",
+        unit: Times,
+        budget: Above(0.9),
+        command: "the same in the second cluster",
     },
     Row {
         name: "dns-queries",

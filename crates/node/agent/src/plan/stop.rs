@@ -12,9 +12,12 @@ use crate::state::{Instance, PodState, Running, Stage, Termination, later};
 /// Upstream's shortest grace: even a forced deletion lets processes see their signal.
 const SHORTEST_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a stop signal may wait for the withdrawal: at most a quarter of the grace period, and a second.
+/// Milliseconds are usual. Waited for in full only while a node that counts as ready says nothing, or is too busy to.
+const LONGEST_WITHDRAWAL: Duration = Duration::from_secs(10);
+
+/// How long a stop signal may wait for the withdrawal: what comes of it in time is a client's connection.
 fn withdrawal_limit(grace: Duration) -> Duration {
-    (grace / 4).min(Duration::from_secs(1))
+    (grace / 4).min(LONGEST_WITHDRAWAL)
 }
 
 /// The termination that the object asks for, if any; a later request can only shorten one under way.

@@ -172,7 +172,7 @@ fn init_containers_and_sidecars_go_first() {
     let termination = Termination { grace: Duration::from_secs(8), deadline: at(8), object_gone: false };
     let deleted = PodState { termination: Some(termination), ..busy };
     let drain =
-        |name: &str| format!("Drain {{ container: {name}, withdrawal: 1s, deadline: {}, cause: PodDeleted }}", at(8));
+        |name: &str| format!("Drain {{ container: {name}, withdrawal: 2s, deadline: {}, cause: PodDeleted }}", at(8));
     assert_eq!(show(&pod, &deleted), format!("{}; {}", drain("app"), drain("mesh")));
     let drained = |name: &str| {
         let mut running = running(&pod, name);
@@ -225,7 +225,7 @@ fn a_post_start_hook_holds_back_the_containers_after_it() {
         assert_eq!(show(&pod, &with(fresh(present()), "app", live(app.clone()))), plan);
     }
     app.post_start = PostStart::Failed;
-    let drain = format!("Drain {{ container: app, withdrawal: 1s, deadline: {}, cause: PostStartFailed }}", at(30));
+    let drain = format!("Drain {{ container: app, withdrawal: 7.5s, deadline: {}, cause: PostStartFailed }}", at(30));
     let failed = with(fresh(present()), "app", live(app));
     assert_eq!(show(&pod, &failed), format!("{drain}; {}", start("late")));
 }
@@ -260,7 +260,7 @@ fn unhealthy_and_changed_containers_are_replaced() {
     assert_eq!(show(&pod, &state), drain("500ms", 2, "ProbeFailed(Liveness)"));
     let mut changed = running(&pod, "app");
     changed.spec_hash = "other".into();
-    assert_eq!(show(&pod, &with(up(), "app", live(changed))), drain("1s", 10, "SpecChanged"));
+    assert_eq!(show(&pod, &with(up(), "app", live(changed))), drain("2.5s", 10, "SpecChanged"));
     // Once begun, a stop goes its way.
     unhealthy.stop = Some(Stopping { deadline: at(2), stage: Stage::Draining });
     assert_eq!(show(&pod, &with(up(), "app", live(unhealthy.clone()))), "wake in 2s");
