@@ -281,6 +281,7 @@ fn probes_decide_over_endpoints_and_restarts() {
 fn containers_are_given_what_their_spec_says() {
     on_a_cluster(|cluster| {
         environment(cluster)?;
+        variables_of_a_file(cluster)?;
         missing_sources_are_waited_for(cluster)?;
         arguments(cluster)?;
         names_and_resolver(cluster)?;
@@ -335,6 +336,27 @@ fn environment(cluster: &Cluster) -> Result<()> {
         assert!(lines.contains(wanted), "no {wanted} in\n{printed}");
     }
     assert!(!printed.contains("ABSENT"), "{printed}");
+    Ok(())
+}
+
+/// As upstream's page "Define Environment Variable Values Using An Init Container" has it.
+fn variables_of_a_file(cluster: &Cluster) -> Result<()> {
+    let pod = |writes: &str| {
+        let mounts = json!([{"name": "config", "mountPath": "/data"}]);
+        let first = json!({"name": "setup-envfile", "image": "busybox:1.37", "volumeMounts": mounts,
+            "command": ["sh", "-c", writes]});
+        json!({"initContainers": [first], "volumes": [{"name": "config", "emptyDir": {}}]})
+    };
+    let file = json!({"path": "config.env", "volumeName": "config", "key": "DB_ADDRESS"});
+    let env = json!([{"name": "DB_ADDRESS", "valueFrom": {"fileKeyRef": file}}]);
+    let fields = json!({"command": ["env"], "env": env});
+    create(cluster, "envfile", &fields, &pod("echo \"DB_ADDRESS='address' # of the data base\" > /data/config.env"))?;
+    reaches(cluster, "envfile", "status.phase", "Succeeded")?;
+    let printed = log(cluster, "envfile")?;
+    assert!(printed.lines().any(|line| line == "DB_ADDRESS=address"), "{printed}");
+    // The node's own files are not the container's to have.
+    create(cluster, "envlink", &fields, &pod("ln -s /proc/1/environ /data/config.env"))?;
+    has_event(cluster, "envlink", "Warning Failed Error: couldn't parse env file");
     Ok(())
 }
 

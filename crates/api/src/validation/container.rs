@@ -1,16 +1,16 @@
 //! Containers of every sort.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base_meta::field::{Error, Path};
 use base_meta::names;
-use k8s_openapi::api::core::v1::{Container, SecurityContext, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, SecurityContext, Volume, VolumeMount};
 
 use super::{Errors, env, formats, probe, resources, said};
 
 /// What the containers of one pod share.
 pub(super) struct Pod<'a> {
-    pub(super) volumes: &'a BTreeSet<String>,
+    pub(super) volumes: &'a BTreeMap<&'a str, &'a Volume>,
     pub(super) grace_seconds: Option<i64>,
     pub(super) host_network: bool,
 }
@@ -79,7 +79,7 @@ fn common(container: &Container, pod: &Pod<'_>, path: &Path, errors: &mut Errors
         path.child("terminationMessagePolicy")
     });
     ports(container, path, pod.host_network, errors);
-    env::env(container, path, errors);
+    env::env(container, pod, path, errors);
     volume_mounts(container.volume_mounts.as_deref().unwrap_or_default(), pod.volumes, path, errors);
     one_of(said(&container.image_pull_policy), &["Always", "IfNotPresent", "Never"], errors, || {
         path.child("imagePullPolicy")
@@ -173,14 +173,14 @@ fn host_port_conflicts<'a>(list: impl Iterator<Item = &'a Container>, path: &Pat
     }
 }
 
-fn volume_mounts(mounts: &[VolumeMount], volumes: &BTreeSet<String>, path: &Path, errors: &mut Errors) {
+fn volume_mounts(mounts: &[VolumeMount], volumes: &BTreeMap<&str, &Volume>, path: &Path, errors: &mut Errors) {
     let mut places = BTreeSet::new();
     for (index, mount) in mounts.iter().enumerate() {
         let path = path.child("volumeMounts").index(index);
         if mount.name.is_empty() {
             errors.push(Error::required(&path.child("name"), ""));
         }
-        if !volumes.contains(&mount.name) {
+        if !volumes.contains_key(mount.name.as_str()) {
             errors.push(Error::not_found(&path.child("name"), &mount.name));
         }
         if mount.mount_path.is_empty() {

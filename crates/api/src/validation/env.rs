@@ -2,8 +2,9 @@
 
 use base_meta::field::{Error, Path};
 use base_meta::names;
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource, ObjectFieldSelector};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource, FileKeySelector, ObjectFieldSelector};
 
+use super::container::{Pod, relative_path};
 use super::{Errors, formats, said};
 
 /// Pod fields that a variable may hold, sorted; besides labels and annotations by key.
@@ -28,7 +29,7 @@ const RESOURCES: &[&str] = &[
     "requests.memory",
 ];
 
-pub(super) fn env(container: &Container, path: &Path, errors: &mut Errors) {
+pub(super) fn env(container: &Container, pod: &Pod<'_>, path: &Path, errors: &mut Errors) {
     for (index, variable) in container.env.iter().flatten().enumerate() {
         let path = path.child("env").index(index);
         if variable.name.is_empty() {
@@ -37,7 +38,7 @@ pub(super) fn env(container: &Container, path: &Path, errors: &mut Errors) {
             formats::invalid(&path.child("name"), &variable.name, names::relaxed_env_var_name(&variable.name), errors);
         }
         if let Some(source) = &variable.value_from {
-            value_from(source, said(&variable.value), &path.child("valueFrom"), errors);
+            value_from(source, pod, said(&variable.value), &path.child("valueFrom"), errors);
         }
     }
     for (index, source) in container.env_from.iter().flatten().enumerate() {
@@ -45,7 +46,7 @@ pub(super) fn env(container: &Container, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn value_from(source: &EnvVarSource, value: &str, path: &Path, errors: &mut Errors) {
+fn value_from(source: &EnvVarSource, pod: &Pod<'_>, value: &str, path: &Path, errors: &mut Errors) {
     let mut sources = 0;
     if let Some(reference) = &source.field_ref {
         sources += 1;
@@ -68,8 +69,12 @@ fn value_from(source: &EnvVarSource, value: &str, path: &Path, errors: &mut Erro
         sources += 1;
         key_ref(&reference.name, &reference.key, &path.child("secretKeyRef"), errors);
     }
+    if let Some(reference) = &source.file_key_ref {
+        sources += 1;
+        file_key_ref(reference, pod, &path.child("fileKeyRef"), errors);
+    }
     let problem = match sources {
-        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         _ if !value.is_empty() => "may not be specified when `value` is not empty",
         1 => return,
         _ => "may not have more than one field specified at a time",
@@ -112,6 +117,29 @@ fn key_ref(name: &str, key: &str, path: &Path, errors: &mut Errors) {
         errors.push(Error::required(&path.child("key"), ""));
     } else {
         formats::invalid(&path.child("key"), key, names::config_map_key(key), errors);
+    }
+}
+
+fn file_key_ref(reference: &FileKeySelector, pod: &Pod<'_>, path: &Path, errors: &mut Errors) {
+    let FileKeySelector { key, path: file, volume_name, .. } = reference;
+    if key.is_empty() {
+        errors.push(Error::required(&path.child("key"), ""));
+    } else {
+        formats::invalid(&path.child("key"), key, names::relaxed_env_var_name(key), errors);
+    }
+    if file.is_empty() {
+        errors.push(Error::required(&path.child("path"), ""));
+    } else {
+        relative_path(file, &path.child("path"), errors);
+    }
+    let path = path.child("volumeName");
+    match pod.volumes.get(volume_name.as_str()) {
+        _ if volume_name.is_empty() => errors.push(Error::required(&path, "")),
+        None => errors.push(Error::not_found(&path, volume_name)),
+        Some(volume) if volume.empty_dir.is_none() => {
+            errors.push(Error::invalid(&path, volume_name, "referenced volume must be of type emptyDir"));
+        }
+        Some(_) => {}
     }
 }
 

@@ -139,6 +139,21 @@ mod tests {
                 "spec.containers[0].env[0].valueFrom.configMapKeyRef.key: Required value",
             ),
             (
+                at("env"),
+                json!([{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "no", "path": "a", "key": "K"}}}]),
+                "spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: \"no\"",
+            ),
+            (
+                at("env"),
+                json!([{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "a", "key": ""}}}]),
+                "spec.containers[0].env[0].valueFrom.fileKeyRef.key: Required value",
+            ),
+            (
+                at("env"),
+                json!([{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "../a", "key": "K"}}}]),
+                "spec.containers[0].env[0].valueFrom.fileKeyRef.path: Invalid value: \"../a\": must not contain",
+            ),
+            (
                 at("envFrom"),
                 json!([{}]),
                 "spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",

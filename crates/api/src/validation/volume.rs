@@ -1,6 +1,6 @@
 //! Volumes: a name each, one source each, and what the sources of this release need.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use base_meta::field::{Error, Path};
 use base_meta::names;
@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::container::relative_path;
 use super::{Errors, formats, json, resources, said};
 
-/// Answers with the names that mounts may refer to.
-pub(super) fn volumes(list: &[Volume], path: &Path, errors: &mut Errors) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// Answers with those that containers may refer to.
+pub(super) fn volumes<'a>(list: &'a [Volume], path: &Path, errors: &mut Errors) -> BTreeMap<&'a str, &'a Volume> {
+    let mut names = BTreeMap::new();
     for (index, volume) in list.iter().enumerate() {
         let path = path.index(index);
         let before = errors.len();
@@ -22,11 +22,11 @@ pub(super) fn volumes(list: &[Volume], path: &Path, errors: &mut Errors) -> BTre
         } else {
             formats::invalid(&path.child("name"), &volume.name, names::dns1123_label(&volume.name), errors);
         }
-        if names.contains(&volume.name) {
+        if names.contains_key(volume.name.as_str()) {
             errors.push(Error::duplicate(&path.child("name"), &volume.name));
         }
         if errors.len() == before {
-            names.insert(volume.name.clone());
+            names.insert(volume.name.as_str(), volume);
         }
     }
     names

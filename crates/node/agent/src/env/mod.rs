@@ -2,6 +2,7 @@
 
 mod expand;
 mod fields;
+mod file;
 mod services;
 mod sources;
 #[cfg(test)]
@@ -18,7 +19,7 @@ pub use services::ServiceLinks;
 pub use sources::Sources;
 
 /// Why a container's configuration cannot be made; `Display` is what upstream shows as the waiting message.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
     #[error("{kind} {name:?} not found")]
     NotFound { kind: &'static str, name: String },
@@ -30,6 +31,12 @@ pub enum EnvError {
     Resource(String),
     #[error("container {0} not found")]
     Container(String),
+    #[error("couldn't parse env file")]
+    File,
+    #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
+    NoVolume(String),
+    #[error("environment variable key {key:?} not found in file {path:?}")]
+    NotInFile { key: String, path: String },
 }
 
 /// The pod as its containers may see it.
@@ -93,7 +100,7 @@ fn value(
     earlier: &Ordered,
     services: &BTreeMap<String, String>,
 ) -> Result<Option<String>, EnvError> {
-    let Some(EnvVarSource { field_ref, resource_field_ref, config_map_key_ref, secret_key_ref, .. }) =
+    let Some(EnvVarSource { field_ref, resource_field_ref, config_map_key_ref, secret_key_ref, file_key_ref }) =
         &variable.value_from
     else {
         let raw = variable.value.as_deref().unwrap_or_default();
@@ -110,6 +117,9 @@ fn value(
     }
     if let Some(key) = secret_key_ref {
         return sources.secret_key(&key.name, &key.key, key.optional == Some(true), view.namespace());
+    }
+    if let Some(key) = file_key_ref {
+        return sources.file_key(&key.volume_name, &key.path, &key.key, key.optional == Some(true));
     }
     Ok(Some(String::new()))
 }

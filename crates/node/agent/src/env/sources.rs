@@ -1,11 +1,12 @@
-//! ConfigMaps and Secrets that a pod names, read before a container is made.
+//! ConfigMaps, Secrets and files of volumes that a pod names, read before a container is made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource};
 
 use crate::cluster::{Cluster, ClusterError};
-use crate::env::EnvError;
+use crate::env::{EnvError, file};
+use crate::volumes::Made;
 
 type Data = BTreeMap<String, Vec<u8>>;
 
@@ -14,6 +15,8 @@ type Data = BTreeMap<String, Vec<u8>>;
 pub struct Sources {
     pub config_maps: BTreeMap<String, Option<Data>>,
     pub secrets: BTreeMap<String, Option<Data>>,
+    /// By volume and path in it.
+    pub(super) files: BTreeMap<(String, String), Result<String, EnvError>>,
 }
 
 impl Sources {
@@ -21,9 +24,10 @@ impl Sources {
     pub async fn of_environment(
         container: &Container,
         namespace: &str,
+        volumes: &BTreeMap<String, Made>,
         cluster: &dyn Cluster,
     ) -> Result<Self, ClusterError> {
-        let (mut config_maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+        let (mut config_maps, mut secrets, mut files) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         for from in container.env_from.iter().flatten() {
             config_maps.extend(from.config_map_ref.iter().map(|source| source.name.clone()));
             secrets.extend(from.secret_ref.iter().map(|source| source.name.clone()));
@@ -31,8 +35,13 @@ impl Sources {
         for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
             config_maps.extend(source.config_map_key_ref.iter().map(|key| key.name.clone()));
             secrets.extend(source.secret_key_ref.iter().map(|key| key.name.clone()));
+            if let Some(key) = &source.file_key_ref {
+                let volume = volumes.get(&key.volume_name).ok_or_else(|| EnvError::NoVolume(key.volume_name.clone()));
+                let text = volume.and_then(|volume| file::read(&volume.root, &key.path));
+                files.insert((key.volume_name.clone(), key.path.clone()), text);
+            }
         }
-        Self::read(config_maps, secrets, namespace, cluster).await
+        Ok(Self { files, ..Self::read(config_maps, secrets, namespace, cluster).await? })
     }
 
     pub async fn read(
@@ -102,6 +111,26 @@ impl Sources {
         namespace: &str,
     ) -> Result<Option<String>, EnvError> {
         pick(self.secret(name), "Secret", name, key, optional, namespace)
+    }
+
+    /// A file that cannot be read is a failure even where its keys are optional, and an empty value is none, as upstream has it.
+    pub(super) fn file_key(
+        &self,
+        volume: &str,
+        path: &str,
+        key: &str,
+        optional: bool,
+    ) -> Result<Option<String>, EnvError> {
+        let text = match self.files.get(&(volume.to_owned(), path.to_owned())) {
+            Some(Ok(text)) => text,
+            Some(Err(error)) => return Err(error.clone()),
+            None => return Err(EnvError::NoVolume(volume.to_owned())),
+        };
+        match file::find(text, key)? {
+            "" if optional => Ok(None),
+            "" => Err(EnvError::NotInFile { key: key.to_owned(), path: path.to_owned() }),
+            value => Ok(Some(value.to_owned())),
+        }
     }
 }
 

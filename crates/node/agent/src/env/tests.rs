@@ -29,6 +29,10 @@ fn sources() -> Sources {
     Sources {
         config_maps: BTreeMap::from([("settings".into(), data(&[("a", "1"), ("b", "2")])), ("gone".into(), None)]),
         secrets: BTreeMap::from([("keys".into(), data(&[("k", "s3cret")]))]),
+        files: BTreeMap::from([
+            (("work".into(), "app.env".into()), Ok("HOST='db'\nEMPTY=''\nbroken".into())),
+            (("work".into(), "none.env".into()), Err(EnvError::File)),
+        ]),
     }
 }
 
@@ -132,6 +136,17 @@ fn missing_sources_say_which_and_optional_ones_are_left_out() {
     assert_eq!(map("settings", "z", true).unwrap(), "(none)");
     let secret = value(json!({"valueFrom": {"secretKeyRef": {"name": "no", "key": "k"}}}));
     assert_eq!(secret.unwrap_err().to_string(), "secret \"no\" not found");
+    let file = |volume: &str, path: &str, key: &str, optional: bool| {
+        let reference = json!({"volumeName": volume, "path": path, "key": key, "optional": optional});
+        value(json!({"valueFrom": {"fileKeyRef": reference}})).map_err(|error| error.to_string())
+    };
+    assert_eq!(file("work", "app.env", "HOST", false).as_deref(), Ok("db"));
+    let absent = "environment variable key \"EMPTY\" not found in file \"app.env\"";
+    assert_eq!(file("work", "app.env", "EMPTY", false).unwrap_err(), absent);
+    assert_eq!(file("work", "app.env", "EMPTY", true).as_deref(), Ok("(none)"));
+    assert_eq!(file("work", "app.env", "ANY", true).unwrap_err(), "couldn't parse env file");
+    assert_eq!(file("work", "none.env", "HOST", true).unwrap_err(), "couldn't parse env file");
+    assert_eq!(file("no", "x", "y", true).unwrap_err(), "cannot find the volume \"no\" referenced by FileKeyRef");
     let from = run(json!({"envFrom": [{"configMapRef": {"name": "gone"}}]}));
     assert_eq!(from.unwrap_err().to_string(), "configmap \"gone\" not found");
     assert!(run(json!({"envFrom": [{"configMapRef": {"name": "gone", "optional": true}}]})).is_ok());

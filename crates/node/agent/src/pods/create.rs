@@ -79,7 +79,7 @@ impl Worker {
             true => tokio::time::timeout(FOR_SERVICES, services).await.unwrap_or_default(),
             false => services.await,
         };
-        let sources = Sources::of_environment(container, namespace, &*machine.cluster).await?;
+        let sources = Sources::of_environment(container, namespace, &self.volumes, &*machine.cluster).await?;
         let host_ips: Vec<_> = machine.config.node_ips.iter().collect();
         let pod_ips = if spec.host_network == Some(true) { &host_ips[..] } else { self.state.sandbox.ips() };
         let view = PodView {
