@@ -8,6 +8,13 @@ use net_proxy::Namespaces;
 use node_agent::seams::{Network, SeamError, Wiring};
 use tokio::sync::watch;
 
+/// Whether sockets are balanced.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketLoadBalancing {
+    Auto,
+    Off,
+}
+
 /// Where what balances sockets outlives the binary.
 pub fn pins(data_dir: &Path) -> PathBuf {
     data_dir.join("bpf")

@@ -10,6 +10,8 @@ use control_controllers::Pool;
 use control_resources::NodePortRange;
 use node_agent::{Graces, Limits, Reclaims, Reserved, ShutdownPolicy, SysctlPattern};
 
+use crate::balanced::SocketLoadBalancing;
+
 /// Kubernetes for connecting applications with services, in one binary.
 ///
 /// Every option also reads SAMPAN_<OPTION> and the same key in /etc/sampan/config.yaml; the command line wins over the
@@ -210,6 +212,10 @@ pub struct NodeOptions {
     #[arg(long, env = "SAMPAN_KUBELET_DIR", value_name = "DIR")]
     pub kubelet_dir: Option<PathBuf>,
 
+    /// Where the container runtime is served to crictl and its like [default: <data-dir>/cri.sock].
+    #[arg(long, env = "SAMPAN_CRI_SOCKET", value_name = "PATH")]
+    pub cri_socket: Option<PathBuf>,
+
     /// Mirrors and credentials of image registries, in the form of k3s's registries.yaml.
     #[arg(long, env = "SAMPAN_PRIVATE_REGISTRY", default_value = "/etc/sampan/registries.yaml", value_name = "PATH")]
     pub private_registry: PathBuf,
@@ -238,12 +244,6 @@ pub struct NodeOptions {
 
     #[command(flatten)]
     pub cni: CniOptions,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketLoadBalancing {
-    Auto,
-    Off,
 }
 
 /// Plug-ins in place of the built-in pod network.

@@ -14,16 +14,16 @@ use net_podnet::fabric::{self, FabricConfig};
 use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig, SocketConfig, Tunnel};
 use node_agent::{
-    AgentConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved, ShutdownPolicy,
-    UnsafeSysctls, Versions, seams,
+    AgentConfig, CriConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved,
+    ShutdownPolicy, UnsafeSysctls, Versions, seams,
 };
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
 
-use crate::balanced::{self, Balanced};
+use crate::balanced::{self, Balanced, SocketLoadBalancing};
 use crate::cluster_facts::ClusterFacts;
 use crate::cni::{CniNetwork, PlugIns};
-use crate::config::{EvictionOptions, ImageOptions, NodeOptions, ShutdownOptions, SocketLoadBalancing};
+use crate::config::{EvictionOptions, ImageOptions, NodeOptions, ShutdownOptions};
 use crate::host::{self, Names};
 use crate::owned::Owned;
 
@@ -51,6 +51,8 @@ pub struct Node {
     /// Where static pods' files are.
     pub pod_manifest_path: Option<PathBuf>,
     pub unsafe_sysctls: UnsafeSysctls,
+    /// Where the runtime is served to others; in the data directory where nothing is said.
+    pub cri_socket: Option<PathBuf>,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
     pub tls: Arc<rustls::ServerConfig>,
@@ -114,10 +116,15 @@ impl Node {
         let images = ImageStore::open(&self.data_dir.join("images"), registries).context("opening the image store")?;
         let runtime = OciRuntime::new(runtime, events, tasks);
         let agent = tasks.clone();
+        let cri = CriConfig {
+            socket: self.cri_socket.clone().unwrap_or_else(|| self.data_dir.join("cri.sock")),
+            images_dir: self.data_dir.join("images"),
+        };
         let config = self.agent(owned.networks()?.iter().map(|network| network.node_cidr.to_string()).collect());
         tasks.spawn("agent", async move {
             let (runtime, events) = runtime;
-            let parts = (Arc::new(runtime) as Arc<dyn seams::Runtime>, events);
+            let runtime = Arc::new(runtime);
+            let parts = (Arc::clone(&runtime) as Arc<dyn seams::Runtime>, events, Some((runtime as Arc<_>, cri)));
             let images = Arc::new(LocalImages(images));
             let traffic =
                 (Arc::new(Withdrawn(proxy)) as Arc<dyn seams::Withdrawals>, Arc::new(Allowed(policies)) as Arc<_>);

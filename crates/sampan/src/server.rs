@@ -171,6 +171,7 @@ impl Plan {
             eviction: crate::node::eviction_policy(&options.node.eviction)?,
             shutdown: crate::node::shutdown_policy(&options.node.shutdown)?,
             credential_providers: node::credential_providers(&options.node)?,
+            cri_socket: options.node.cri_socket.clone(),
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
             unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
             cni: PlugIns::of(&options.node.cni)?,

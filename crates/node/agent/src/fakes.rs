@@ -252,6 +252,8 @@ pub fn config(data_dir: &Path) -> AgentConfig {
 pub fn nginx() -> Image {
     Image {
         id: "sha256:aaaa".into(),
+        digest: "sha256:aaaa".into(),
+        names: vec!["docker.io/library/nginx:latest".into()],
         size: 42,
         layers: vec!["/layers/a".into()],
         entrypoint: vec!["/entry".into()],

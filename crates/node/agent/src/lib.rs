@@ -15,6 +15,7 @@ mod collect;
 mod config;
 mod container;
 mod credentials;
+mod cri_server;
 mod csi;
 mod env;
 mod error;
@@ -59,6 +60,7 @@ pub use adapter::{LocalImages, OciRuntime, PodNetwork};
 pub use collect::ImagePolicy;
 pub use config::{AgentConfig, SysctlPattern, UnsafeSysctls, Versions};
 pub use credentials::{Providers, ProvidersError};
+pub use cri_server::CriConfig;
 pub use csi::remove_all as remove_driver_volumes;
 pub use error::Error;
 pub use eviction::{EvictionError, EvictionPolicy, Graces, Limits, Reclaims};
@@ -72,14 +74,17 @@ use crate::container::resources::Bounds;
 use crate::files::HostResolver;
 use crate::pods::capacity::{Capacity, units};
 use crate::pods::{Machine, Pods, Routes, Supervisor};
-use crate::seams::{Images, Network, Policies, Runtime, RuntimeEvent, Withdrawals};
+use crate::seams::{Embedded, Images, Network, Policies, Runtime, RuntimeEvent, Withdrawals};
+
+/// A runtime of our own, and where others are served by it.
+pub type Served = Option<(Arc<dyn Embedded>, CriConfig)>;
 
 /// Runs the node until its tasks are cancelled. Cancelling stops the agent, never the pods.
 pub async fn run(
     tasks: &Tasks,
     client: kube::Client,
     config: AgentConfig,
-    (runtime, events): (Arc<dyn Runtime>, mpsc::UnboundedReceiver<RuntimeEvent>),
+    (runtime, events, served): (Arc<dyn Runtime>, mpsc::UnboundedReceiver<RuntimeEvent>, Served),
     images: Arc<dyn Images>,
     network: Arc<dyn Network>,
     (withdrawals, policies): (Arc<dyn Withdrawals>, Arc<dyn Policies>),
@@ -135,6 +140,9 @@ pub async fn run(
     collect::start(&tasks, Arc::clone(&machine));
     eviction::start(&tasks, Arc::clone(&machine));
     shutdown::start(&tasks, Arc::clone(&machine));
+    if let Some((runtime, config)) = served {
+        cri_server::start(&tasks, Arc::clone(&machine), runtime, config);
+    }
     let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", machine.config.node_name));
     let pods = informer(&tasks, Api::<Pod>::all(client.clone()), selector, pods::project);
     let directory = machine.config.pod_manifest_path.clone();

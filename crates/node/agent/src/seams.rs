@@ -28,6 +28,8 @@ pub mod label {
     pub const IMAGE: &str = "sampan.io/image";
     pub const IMAGE_ID: &str = "sampan.io/image-id";
     pub const STOP_SIGNAL: &str = "sampan.io/stop-signal";
+    /// What a client of the runtime's own socket has said of its sandbox or container: it is that client's, not a pod's.
+    pub const FOREIGN: &str = "sampan.io/cri";
 }
 
 /// A failure at a seam: what was tried, on what, and why it failed.
@@ -142,6 +144,24 @@ pub struct Exit {
     /// Overrides what the exit code says (`StartError`, `ContainerStatusUnknown`).
     pub reason: Option<String>,
     pub message: String,
+}
+
+impl Exit {
+    pub fn reason(&self) -> &str {
+        match self.reason.as_deref() {
+            Some(reason) => reason,
+            None if self.oom_killed => "OOMKilled",
+            None if self.exit_code == 0 => "Completed",
+            None => "Error",
+        }
+    }
+}
+
+impl Sandbox {
+    /// Whether a client of the runtime's own socket made it: no pod's, and nobody's but that client's to remove.
+    pub fn is_foreign(&self) -> bool {
+        self.labels.contains_key(label::FOREIGN)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -391,10 +411,37 @@ pub trait Runtime: Send + Sync + 'static {
     async fn usage(&self, walk: Walk) -> Result<Vec<SandboxUsage>, SeamError>;
 }
 
+/// What is known of a container beyond its state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspection {
+    pub created_at: Timestamp,
+    /// In the node's pid namespace, while it runs.
+    pub pid: Option<i32>,
+    pub log_path: Option<PathBuf>,
+    pub mounts: Vec<Mount>,
+    pub resources: Resources,
+    /// All that it was made from, in the runtime's own words.
+    pub spec: serde_json::Value,
+}
+
+/// A runtime that others can be served by: our own. See [`crate::cri_server`].
+#[async_trait]
+pub trait Embedded: Runtime {
+    async fn inspect(&self, container: &str) -> Result<Inspection, SeamError>;
+    /// Resolves once the container does not run (any more).
+    async fn ended(&self, container: &str) -> Result<(), SeamError>;
+}
+
 /// An image on this node, ready to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     pub id: String,
+    /// Of its configuration, `sha256:…`.
+    pub digest: String,
+    /// Complete ones, with their tags.
+    pub names: Vec<String>,
+    /// `repository@digest`.
+    pub repo_digests: Vec<String>,
     /// Bytes.
     pub size: u64,
     pub layers: Vec<PathBuf>,

@@ -10,7 +10,10 @@ pub struct LocalImages(pub ImageStore);
 fn image(image: node_images::Image) -> Image {
     Image {
         // What upstream shows: the digest in its repository where there is one.
-        id: image.repo_digests.into_iter().next().unwrap_or(image.id),
+        id: image.repo_digests.first().unwrap_or(&image.id).clone(),
+        digest: image.id,
+        names: image.references,
+        repo_digests: image.repo_digests,
         size: image.size,
         layers: image.layers,
         entrypoint: image.config.entrypoint,

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::adapter::{dial, listening};
 use crate::seams::{
-    Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Exit, Processes,
-    Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams,
-    TerminalSize, Usage, Walk, label,
+    Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, Embedded, ExecSpec, Exit,
+    Inspection, Processes, Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage,
+    SeamError, Seccomp, Streams, TerminalSize, Usage, Walk, label,
 };
 use crate::stats;
 
@@ -128,6 +128,24 @@ fn limits(resources: Resources) -> node_oci::Resources {
         pids_limit: resources.pids_limit,
         huge_pages: resources.huge_pages,
         oom_score_adj: Some(resources.oom_score_adj),
+    }
+}
+
+/// The other way round.
+fn mounted(mount: node_oci::Mount) -> crate::seams::Mount {
+    crate::seams::Mount {
+        source: mount.source,
+        target: mount.target,
+        access: match (mount.readonly, mount.recursive) {
+            (false, _) => Access::ReadWrite,
+            (true, false) => Access::ReadOnly,
+            (true, true) => Access::ReadOnlyRecursive,
+        },
+        propagation: match mount.propagation {
+            node_oci::Propagation::Private => Propagation::Private,
+            node_oci::Propagation::HostToContainer => Propagation::HostToContainer,
+            node_oci::Propagation::Bidirectional => Propagation::Bidirectional,
+        },
     }
 }
 
@@ -367,5 +385,39 @@ impl Runtime for OciRuntime {
             all.push(sandbox_usage(one, networked));
         }
         Ok(all)
+    }
+}
+
+#[async_trait]
+impl Embedded for OciRuntime {
+    async fn inspect(&self, id: &str) -> Result<Inspection, SeamError> {
+        let status = self.0.container(id).await.map_err(|error| SeamError::new("find container", id, error))?;
+        let spec =
+            serde_json::to_value(&status.spec).map_err(|error| SeamError::new("tell of container", id, error))?;
+        let node_oci::Resources { cpu_shares, cpu_quota, cpu_period, memory_limit, pids_limit, .. } =
+            status.spec.resources;
+        Ok(Inspection {
+            created_at: status.created_at,
+            pid: match status.state {
+                node_oci::ContainerState::Running { pid, .. } => Some(pid),
+                _ => None,
+            },
+            log_path: status.log_path,
+            mounts: status.spec.mounts.into_iter().map(mounted).collect(),
+            resources: Resources {
+                cpu_shares: cpu_shares.unwrap_or_default(),
+                cpu_quota,
+                cpu_period: cpu_period.unwrap_or_default(),
+                memory_limit,
+                pids_limit,
+                huge_pages: status.spec.resources.huge_pages,
+                oom_score_adj: status.spec.resources.oom_score_adj.unwrap_or_default(),
+            },
+            spec,
+        })
+    }
+
+    async fn ended(&self, id: &str) -> Result<(), SeamError> {
+        self.0.ended(id).await.map_err(|error| SeamError::new("follow container", id, error))
     }
 }

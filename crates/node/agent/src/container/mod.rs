@@ -85,7 +85,11 @@ fn args(container: &Container, image: &Image, env: &[(String, String)]) -> Vec<S
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let expanded =
         |list: &Option<Vec<String>>| list.iter().flatten().map(|arg| expand(arg, lookup)).collect::<Vec<_>>();
-    let (command, args) = (expanded(&container.command), expanded(&container.args));
+    command_line(expanded(&container.command), expanded(&container.args), image)
+}
+
+/// What is run of an image, in the place of whose entrypoint or arguments others may be asked for.
+pub fn command_line(command: Vec<String>, args: Vec<String>, image: &Image) -> Vec<String> {
     match (command.is_empty(), args.is_empty()) {
         (false, _) => [command, args].concat(),
         (true, false) => [image.entrypoint.clone(), args].concat(),

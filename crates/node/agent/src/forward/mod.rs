@@ -7,6 +7,7 @@ mod carry;
 mod channels;
 mod spdy;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,19 +70,16 @@ impl Target {
     }
 }
 
+/// Resolves once there is nothing to forward to any more.
+pub type Gone = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Serves an upgraded connection until the client hangs up or the pod is gone.
-pub async fn serve(
-    upgraded: Upgraded,
-    protocol: Protocol,
-    ports: Vec<u16>,
-    target: Target,
-    view: watch::Receiver<View>,
-) {
+pub async fn serve(upgraded: Upgraded, protocol: Protocol, ports: Vec<u16>, target: Target, gone: Gone) {
     let socket = TokioIo::new(upgraded);
     match protocol {
         Protocol::Spdy => {
             let (read, write) = tokio::io::split(socket);
-            spdy::serve(read, write, target, gone(view)).await;
+            spdy::serve(read, write, target, gone).await;
         }
         Protocol::Tunnel => {
             let socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
@@ -90,11 +88,11 @@ pub async fn serve(
             let sink = sink
                 .with(|data: Bytes| std::future::ready(Ok::<_, tungstenite::Error>(Message::Binary(data))))
                 .sink_map_err(std::io::Error::other);
-            spdy::serve(StreamReader::new(pieces), SinkWriter::new(CopyToBytes::new(sink)), target, gone(view)).await;
+            spdy::serve(StreamReader::new(pieces), SinkWriter::new(CopyToBytes::new(sink)), target, gone).await;
         }
         Protocol::Channels(subprotocol) => {
             let socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
-            channels::serve(socket, subprotocol, ports, target, gone(view)).await;
+            channels::serve(socket, subprotocol, ports, target, gone).await;
         }
     }
 }
@@ -110,7 +108,7 @@ fn piece(message: Result<Message, tungstenite::Error>) -> Option<std::io::Result
 }
 
 /// Resolves once the pod is not on this node any more.
-async fn gone(mut view: watch::Receiver<View>) {
+pub async fn gone(mut view: watch::Receiver<View>) {
     while view.changed().await.is_ok() {}
 }
 

@@ -14,10 +14,9 @@ pub async fn exec(action: &ExecAction, target: &Target) -> Result<(), String> {
     let args = action.command.clone().unwrap_or_default();
     let spec = ExecSpec { args, tty: false, stdin: false, stdout: true, stderr: true };
     let mut streams = target.runtime.exec(&target.container, spec).await.map_err(|error| chain(&error))?;
-    let mut output = Vec::new();
-    let mut errors = Vec::new();
     let (stdout, stderr) = (streams.stdout.take(), streams.stderr.take());
-    let ((), (), code) = tokio::join!(quote(stdout, &mut output), quote(stderr, &mut errors), streams.exit);
+    let (mut output, errors, code) =
+        tokio::join!(beginning(stdout, OUTPUT_LIMIT), beginning(stderr, OUTPUT_LIMIT), streams.exit);
     output.extend(errors);
     match code {
         Ok(0) => Ok(()),
@@ -26,12 +25,14 @@ pub async fn exec(action: &ExecAction, target: &Target) -> Result<(), String> {
     }
 }
 
-/// Keeps the beginning of a stream and reads on to its end, so that the command is never stopped by its own output.
-async fn quote(stream: Option<Reader>, beginning: &mut Vec<u8>) {
+/// Keeps so many bytes of a stream and reads on to its end, so that the command is never stopped by its own output.
+pub(crate) async fn beginning(stream: Option<Reader>, limit: u64) -> Vec<u8> {
+    let mut kept = Vec::new();
     if let Some(stream) = stream {
-        let mut stream = stream.take(OUTPUT_LIMIT);
-        // A broken stream only shortens the quotation; the exit code decides.
-        let _ = stream.read_to_end(beginning).await;
+        let mut stream = stream.take(limit);
+        // A broken stream only shortens what is kept; the exit code decides.
+        let _ = stream.read_to_end(&mut kept).await;
         let _ = tokio::io::copy(&mut stream.into_inner(), &mut tokio::io::sink()).await;
     }
+    kept
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::seams::{Runtime, words};
 
+pub(crate) use exec::beginning;
 pub use exec::exec;
 pub use grpc::health;
 pub use http::HttpGet;

@@ -114,6 +114,9 @@ impl Supervisor {
         let mut live = Vec::new();
         for sandbox in self.machine.runtime.list().await? {
             live.push(sandbox.id.clone());
+            if sandbox.is_foreign() {
+                continue;
+            }
             let uid = sandbox.labels.get(label::POD_UID).cloned().unwrap_or_default();
             left.entry(uid).or_default().push(sandbox);
         }

@@ -55,7 +55,10 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
         cgroup_parent: String::new(),
         resources: Default::default(),
     };
+    let mut foreign = SandboxSpec { id: "foreign".into(), ..stranger.clone() };
+    foreign.labels.insert(label::FOREIGN.to_owned(), "{}".to_owned());
     world.create_sandbox(stranger).await.unwrap();
+    world.create_sandbox(foreign).await.unwrap();
     let tasks = Tasks::root("test");
     let pods = informer(&tasks, Api::<Pod>::all(client()), watcher::Config::default(), project);
     let (events, receiver) = mpsc::unbounded_channel();
@@ -66,16 +69,18 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
     {
         let state = world.state.lock().unwrap();
         assert!(!state.sandboxes.contains_key("stranger"));
+        assert!(state.sandboxes.contains_key("foreign"), "a client of the CRI's socket has it");
         // The cgroups that pods share are made beside.
         let calls: Vec<_> = state.calls.iter().filter(|call| !call.starts_with("limit ")).collect();
-        assert_eq!(calls[1..4], ["reconcile 1", "detach network", "remove sandbox"]);
+        assert_eq!(calls[2..5], ["reconcile 2", "detach network", "remove sandbox"]);
     }
     assert!(!dir.path().join("pods/u0").exists() && !dir.path().join("logs/default_old_u0").exists());
     assert!(dir.path().join("logs/default_web_u1").exists());
     world.until("ready", |state| state.status["phase"] == "Running").await;
     let (sandbox, container) = {
         let state = world.state.lock().unwrap();
-        let Sandbox { id, containers, .. } = state.sandboxes.values().next().unwrap().clone();
+        let own = state.sandboxes.values().find(|sandbox| !sandbox.is_foreign());
+        let Sandbox { id, containers, .. } = own.unwrap().clone();
         let Container { id: container, state, .. } = containers[0].clone();
         assert!(matches!(state, ContainerState::Running { .. }));
         (id, container)

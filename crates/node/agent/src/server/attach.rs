@@ -17,7 +17,7 @@ use crate::server::ReadLogs;
 const BUFFER: usize = 32 * 1024;
 
 /// What there is to attach to.
-pub(super) struct Target {
+pub(crate) struct Target {
     running: Option<String>,
     log: PathBuf,
     /// How much of the log has been read.
@@ -30,6 +30,11 @@ impl Target {
         let log = view.log_dir.join(format!("{}.log", view.attempt?));
         let running = view.running.clone();
         (running.is_some() || view.waiting.is_none()).then(|| Self { running, seen: read.of(&log), log })
+    }
+
+    /// Of a client that has read nothing of the log.
+    pub fn running(container: String, log: PathBuf) -> Self {
+        Self { running: Some(container), log, seen: 0 }
     }
 
     /// Only the streams that were asked for. As upstream, the container's exit code is not the session's.

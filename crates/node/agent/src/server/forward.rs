@@ -6,12 +6,13 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use machinery_client::ObjectKey;
 
-use crate::forward::{self, OFFERS, Protocol, Target};
+use crate::forward::{self, Gone, OFFERS, Protocol, Target};
 use crate::pods::Machine;
 use crate::server::routes::query;
 use crate::server::{Body, granted, refused, text};
+use crate::upgrade::Handshake;
 
-pub(super) fn forward(machine: &Machine, namespace: &str, pod: &str, mut request: Request<Incoming>) -> Response<Body> {
+pub(super) fn forward(machine: &Machine, namespace: &str, pod: &str, request: Request<Incoming>) -> Response<Body> {
     let Some(view) = machine.pods.get(&ObjectKey::new(namespace, pod)) else {
         return text(StatusCode::NOT_FOUND, "pod does not exist\n");
     };
@@ -33,10 +34,23 @@ pub(super) fn forward(machine: &Machine, namespace: &str, pod: &str, mut request
     };
     let uid = view.borrow().pod.metadata.uid.clone().unwrap_or_default();
     let target = Target { runtime: Arc::clone(&machine.runtime), name: pod.to_owned(), uid };
-    let upgrade = hyper::upgrade::on(&mut request);
+    let gone = Box::pin(forward::gone(view));
+    run(machine, target, ports, gone, handshake, request)
+}
+
+/// Grants the upgrade, and carries what comes until the client hangs up or the pod is `gone`.
+pub(crate) fn run(
+    machine: &Machine,
+    target: Target,
+    ports: Vec<u16>,
+    gone: Gone,
+    handshake: Handshake<Protocol>,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let (upgrade, protocol) = (hyper::upgrade::on(&mut request), handshake.protocol);
     machine.sessions.spawn("port-forward", async move {
         match upgrade.await {
-            Ok(upgraded) => forward::serve(upgraded, protocol, ports, target, view).await,
+            Ok(upgraded) => forward::serve(upgraded, protocol, ports, target, gone).await,
             Err(error) => tracing::debug!(%error, "stream upgrade failed"),
         }
     });

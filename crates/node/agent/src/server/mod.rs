@@ -3,12 +3,12 @@
 //! TLS; the API server and cluster administrators show their certificates, everybody else is asked who they are and what they
 //! may (`identity`).
 
-mod attach;
-mod forward;
+pub(crate) mod attach;
+pub(crate) mod forward;
 mod identity;
 mod logs;
 mod read;
-mod routes;
+pub(crate) mod routes;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ use crate::upgrade::{Handshake, UpgradeError};
 pub use identity::Access;
 pub use read::ReadLogs;
 
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// A client that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, machi
     }
 }
 
-fn text(status: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn text(status: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(message));
     *response.status_mut() = status;
     let content_type = http::HeaderValue::from_static("text/plain; charset=utf-8");
@@ -122,7 +122,7 @@ fn granted<P>(handshake: Handshake<P>) -> Response<Body> {
     response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
 }
 
-fn refused(error: &UpgradeError) -> Response<Body> {
+pub(crate) fn refused(error: &UpgradeError) -> Response<Body> {
     let response = error.response().body(full(format!("{error}\n")));
     response.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
 }

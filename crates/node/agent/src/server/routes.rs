@@ -15,6 +15,7 @@ use crate::pods::{Machine, View};
 use crate::seams::ExecSpec;
 use crate::server::{Body, attach, forward, granted, json, logs, refused, stats, text};
 use crate::streams::{self, OFFERS, Protocol};
+use crate::upgrade::Handshake;
 
 pub(super) async fn route(machine: Arc<Machine>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
@@ -82,7 +83,7 @@ fn pods(machine: &Machine) -> Response<Body> {
     json(&list)
 }
 
-fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Request<Incoming>) -> Response<Body> {
+fn stream(machine: &Machine, subject: &Subject, exec: bool, request: Request<Incoming>) -> Response<Body> {
     let handshake = match OFFERS.negotiate(request.headers()) {
         Ok(handshake) => handshake,
         Err(error) => return refused(&error),
@@ -114,6 +115,17 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
     let Some(target) = target else {
         return text(StatusCode::BAD_REQUEST, format!("container not found (\"{}\")\n", subject.container));
     };
+    run(machine, target, spec, handshake, request)
+}
+
+/// Grants the upgrade, and carries the streams as long as they last.
+pub(crate) fn run(
+    machine: &Machine,
+    target: Target,
+    spec: ExecSpec,
+    handshake: Handshake<Protocol>,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (runtime, protocol) = (Arc::clone(&machine.runtime), handshake.protocol);
     let session = async move {
@@ -140,7 +152,7 @@ fn stream(machine: &Arc<Machine>, subject: &Subject, exec: bool, mut request: Re
     granted(handshake)
 }
 
-enum Target {
+pub(crate) enum Target {
     /// In the running container of that id.
     Exec(String),
     Attach(attach::Target),

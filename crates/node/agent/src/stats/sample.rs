@@ -71,7 +71,7 @@ impl Sample {
         let used = machine.runtime.usage(walk).await?;
         let at = machine.clock.now();
         let sandboxes = machine.runtime.list().await?;
-        let pods = sandboxes.into_iter().filter_map(|sandbox| {
+        let pods = sandboxes.into_iter().filter(|sandbox| !sandbox.is_foreign()).filter_map(|sandbox| {
             let used = used.iter().find(|one| one.id == sandbox.id)?;
             let text = |key: &str| sandbox.labels.get(key).cloned().unwrap_or_default();
             Some(PodSample {

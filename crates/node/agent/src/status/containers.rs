@@ -185,16 +185,10 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
 
 fn terminated(ended: &Ended) -> ContainerState {
     let exit = &ended.exit;
-    let reason = match exit.reason.as_deref() {
-        Some(reason) => reason,
-        None if exit.oom_killed => "OOMKilled",
-        None if exit.exit_code == 0 => "Completed",
-        None => "Error",
-    };
     let terminated = ContainerStateTerminated {
         exit_code: exit.exit_code,
         signal: None, // upstream's runtimes fold the signal into the exit code
-        reason: Some(reason.to_owned()),
+        reason: Some(exit.reason().to_owned()),
         message: (!exit.message.is_empty()).then(|| exit.message.clone()),
         started_at: exit.started_at.map(Time),
         finished_at: Some(Time(exit.finished_at)),

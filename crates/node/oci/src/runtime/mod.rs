@@ -156,10 +156,21 @@ impl Runtime {
         blocking(move || Cgroups::discover()?.change(&group, &resources)).await
     }
 
-    /// Changes the limits of a container that runs.
+    /// Changes the limits of a container that runs, and what is known of them.
     pub async fn change_container(&self, id: &str, resources: Resources) -> Result<(), Error> {
-        let group = self.find_container(id)?.0.record.cgroup().join(id);
-        blocking(move || Cgroups::discover()?.change(&group, &resources)).await
+        let (sandbox, ContainerStatus { mut spec, created_at, .. }) = self.find_container(id)?;
+        let (group, path) = (sandbox.record.cgroup().join(id), sandbox.directory.container(id).record());
+        spec.resources = Resources { oom_score_adj: spec.resources.oom_score_adj, ..resources.clone() };
+        let known = spec.resources.clone();
+        blocking(move || {
+            Cgroups::discover()?.change(&group, &resources)?;
+            layout::save(&path, &ContainerRecord { spec, created_at }).map_err(Error::io("write", path))
+        })
+        .await?;
+        if let Some(status) = sandbox.model().containers.get_mut(id) {
+            status.spec.resources = known;
+        }
+        Ok(())
     }
 
     /// Records the container; nothing runs yet.
@@ -217,6 +228,18 @@ impl Runtime {
             Err(CallError::Gone) => Ok(()), // its processes are being killed
             Err(CallError::Failed(failure)) => Err(failed("signal", id, failure.message)),
         }
+    }
+
+    /// Returns once the container does not run; at once when it does not.
+    pub async fn ended(&self, id: &str) -> Result<(), Error> {
+        let (sandbox, _) = self.find_container(id)?;
+        let exit = sandbox.expect_exit(id);
+        // Asked for before the look: no exit falls in between.
+        if let ContainerState::Running { .. } = self.container(id).await?.state {
+            // Its shim may be lost, and the container with it.
+            let _ = exit.await;
+        }
+        Ok(())
     }
 
     /// Removes a container that does not run, with its writable layer. Its log stays. Removing an unknown
