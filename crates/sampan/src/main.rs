@@ -26,6 +26,7 @@ mod token;
 mod token_key;
 mod trust;
 mod uninstall;
+mod users;
 
 use std::process::ExitCode;
 

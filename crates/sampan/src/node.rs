@@ -15,7 +15,7 @@ use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig, SocketConfig, Tunnel};
 use node_agent::{
     AgentConfig, CriConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved,
-    ShutdownPolicy, UnsafeSysctls, Versions, seams,
+    ShutdownPolicy, UnsafeSysctls, UserRanges, Versions, seams,
 };
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
@@ -29,6 +29,9 @@ use crate::owned::Owned;
 
 /// The node's own API, as upstream's kubelet.
 pub const KUBELET_PORT: u16 = 10250;
+
+/// Pods of a node.
+pub const MAX_PODS: u32 = 110;
 
 pub struct Node {
     pub data_dir: PathBuf,
@@ -53,6 +56,8 @@ pub struct Node {
     pub unsafe_sysctls: UnsafeSysctls,
     /// Where the runtime is served to others; in the data directory where nothing is said.
     pub cri_socket: Option<PathBuf>,
+    /// For pods with their own users.
+    pub users: UserRanges,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
     pub tls: Arc<rustls::ServerConfig>,
@@ -229,7 +234,7 @@ impl Node {
             tls: Arc::clone(&self.tls),
             pod_manifest_path: self.pod_manifest_path.clone(),
             kubelet_port: self.kubelet_port,
-            max_pods: 110,
+            max_pods: MAX_PODS,
             reserved: self.reserved.clone(),
             pod_max_pids: self.pod_max_pids,
             images: self.images,
@@ -237,6 +242,7 @@ impl Node {
             shutdown: self.shutdown.clone(),
             credential_providers: Arc::clone(&self.credential_providers),
             unsafe_sysctls: self.unsafe_sysctls.clone(),
+            users: self.users,
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),
                 container_runtime: format!("sampan://{build}"),

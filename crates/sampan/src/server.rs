@@ -23,6 +23,7 @@ use crate::pki::{self, Authority};
 use crate::renewing::Renewing;
 use crate::run::{self, Signals};
 use crate::token;
+use crate::users;
 
 /// Which address of the service range is the DNS's, by k3s's custom.
 const DNS_NUMBER: u128 = 10;
@@ -158,6 +159,7 @@ impl Plan {
         })?;
         Ok(Node {
             kubelet_dir: node::kubelet_dir(&options.node, data_dir),
+            users: users::ranges(data_dir, node::MAX_PODS)?,
             data_dir: data_dir.to_owned(),
             names: Names::of(data_dir),
             name: self.node_name.clone(),

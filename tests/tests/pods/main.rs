@@ -14,6 +14,7 @@ mod security;
 mod sharing;
 mod statics;
 mod top;
+mod users;
 mod volumes;
 
 use std::collections::BTreeSet;

@@ -234,6 +234,21 @@ mod tests {
                 "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
             ),
             (
+                "/spec".into(),
+                json!({"hostUsers": false, "hostPID": true, "containers": [{"name": "a", "image": "a"}]}),
+                "spec.hostPID: Forbidden: when `hostUsers` is false",
+            ),
+            (
+                "/spec".into(),
+                json!({"hostUsers": false, "hostNetwork": true, "containers": [{"name": "a", "image": "a"}]}),
+                "spec.hostNetwork: Forbidden: when `hostUsers` is false",
+            ),
+            (
+                "/spec".into(),
+                json!({"hostUsers": false, "hostIPC": true, "containers": [{"name": "a", "image": "a"}]}),
+                "spec.hostIPC: Forbidden: when `hostUsers` is false",
+            ),
+            (
                 "/spec/activeDeadlineSeconds".into(),
                 json!(0),
                 "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",

@@ -85,6 +85,7 @@ fn security_context(spec: &PodSpec, path: &Path, errors: &mut Errors) {
             "ShareProcessNamespace and HostPID cannot both be enabled",
         ));
     }
+    own_users(spec, path, errors);
     let Some(context) = &spec.security_context else { return };
     let path = path.child("securityContext");
     let ids = [("fsGroup", context.fs_group), ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
@@ -95,6 +96,27 @@ fn security_context(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     }
     for (index, id) in context.supplemental_groups.iter().flatten().enumerate() {
         account_id(*id, &path.child("supplementalGroups").index(index), errors);
+    }
+}
+
+/// What does not go together with users of the pod's own.
+fn own_users(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    if spec.host_users != Some(false) {
+        return;
+    }
+    let mut forbid = |path: Path| errors.push(Error::forbidden(&path, "when `hostUsers` is false"));
+    for (name, said) in [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)] {
+        if said == Some(true) {
+            forbid(path.child(name));
+        }
+    }
+    let lists = [("initContainers", spec.init_containers.as_deref()), ("containers", Some(spec.containers.as_slice()))];
+    for (name, list) in lists {
+        for (index, container) in list.into_iter().flatten().enumerate() {
+            if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+                forbid(path.child(name).index(index).child("volumeDevices"));
+            }
+        }
     }
 }
 

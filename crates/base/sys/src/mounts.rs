@@ -15,6 +15,8 @@ pub struct Mounted {
     pub shared: bool,
     /// The kind of file system.
     pub kind: String,
+    /// What lies over each other in an overlay that cannot be written to, topmost first.
+    pub layers: Vec<PathBuf>,
 }
 
 /// Every mount of the calling process's namespace, in the order of mounting.
@@ -32,9 +34,20 @@ pub fn parse(mountinfo: &[u8]) -> Vec<Mounted> {
             at: unescape(fields.get(4)?),
             shared: optional.iter().any(|field| field.starts_with(b"shared:")),
             kind: String::from_utf8_lossy(fields.get(end + 1)?).into_owned(),
+            layers: fields.get(end + 3).map(|options| layers(options)).unwrap_or_default(),
         })
     };
     mountinfo.split(|byte| *byte == b'\n').filter_map(line).collect()
+}
+
+/// By an overlay's own options.
+fn layers(options: &[u8]) -> Vec<PathBuf> {
+    let mut options = options.split(|byte| *byte == b',');
+    if options.clone().any(|option| option.starts_with(b"upperdir=")) {
+        return Vec::new();
+    }
+    let lower = options.find_map(|option| option.strip_prefix(b"lowerdir="));
+    lower.into_iter().flat_map(|lower| lower.split(|byte| *byte == b':')).map(unescape).collect()
 }
 
 /// The mount that a path is on: of those that hold it the innermost, of those the last.
@@ -137,10 +150,13 @@ mod tests {
         let text =
             b"1 0 0:1 / / rw shared:1 - ext4 a rw\n2 1 0:2 / /d/a\\040b rw master:1 - tmpfs t rw\n\nx\n1 2 3 4 5 -\n";
         let mounts = parse(text);
-        let mounted = |at: &str, shared, kind: &str| Mounted { at: at.into(), shared, kind: kind.into() };
+        let mounted =
+            |at: &str, shared, kind: &str| Mounted { at: at.into(), shared, kind: kind.into(), layers: Vec::new() };
         assert_eq!(mounts, [mounted("/", true, "ext4"), mounted("/d/a b", false, "tmpfs")]);
         assert_eq!(of(&mounts, Path::new("/d/a b/c")), mounts.last());
         assert_eq!(of(&mounts, Path::new("/d/a")), mounts.first());
+        assert_eq!(layers(b"ro,lowerdir=/a\\040b:/c,index=off"), [Path::new("/a b"), Path::new("/c")]);
+        assert_eq!(layers(b"rw,lowerdir=/a,upperdir=/b,workdir=/c"), Vec::<PathBuf>::new());
         assert_eq!(unescape(b"a\\9b\\04"), PathBuf::from("a\\9b\\04"));
     }
 

@@ -11,6 +11,7 @@ use crate::credentials::Providers;
 use crate::eviction::EvictionPolicy;
 use crate::node::Reserved;
 use crate::shutdown::ShutdownPolicy;
+use crate::users::UserRanges;
 
 #[derive(Clone)]
 pub struct AgentConfig {
@@ -46,6 +47,8 @@ pub struct AgentConfig {
     pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,
     pub unsafe_sysctls: UnsafeSysctls,
+    /// Which users pods get that have their own.
+    pub users: UserRanges,
     pub versions: Versions,
 }
 

@@ -1,6 +1,8 @@
 //! A machine and a cluster in memory, for the tests of the pod logic. Everything is recorded; nothing waits but on
 //! tokio's clock.
 
+mod config;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,13 +21,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, Identity, Report};
-use crate::config::{AgentConfig, Versions};
+use crate::config::AgentConfig;
 use crate::container::resources::Bounds;
 use crate::csi::Csi;
 use crate::env::ServiceLinks;
 use crate::files::HostResolver;
 use crate::followed::{FakeObject, Following, Source};
-use crate::node::Reserved;
 use crate::pods::capacity::{Capacity, Units};
 use crate::pods::{Machine, Message, Pods, Routes};
 use crate::seams::{
@@ -33,6 +34,7 @@ use crate::seams::{
     Policies, PullError, Resources, Runtime, Sandbox, SandboxSpec, SandboxUsage, SeamError, Streams, Usage, Walk,
     Wiring, Withdrawals, label,
 };
+pub use config::config;
 
 pub const START: &str = "2026-01-01T00:00:00Z";
 
@@ -113,6 +115,7 @@ impl World {
             cluster: self.clone(),
             clock: self.clock.clone(),
             host_resolver: HostResolver::default(),
+            users_turn: tokio::sync::Mutex::default(),
             capacity: Capacity::new(Units::from([
                 ("cpu".into(), 2000),
                 ("memory".into(), 1 << 30),
@@ -217,38 +220,6 @@ impl World {
     }
 }
 
-pub fn config(data_dir: &Path) -> AgentConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-    AgentConfig {
-        node_name: "node".into(),
-        node_ips: "192.0.2.1".parse().unwrap(),
-        node_cidrs: Vec::new(),
-        external_ips: Vec::new(),
-        data_dir: data_dir.to_owned(),
-        kubelet_dir: data_dir.join("kubelet"),
-        cluster_dns: "10.43.0.10".parse().unwrap(),
-        cluster_domain: "cluster.local".into(),
-        resolv_conf: "/nonexistent".into(),
-        tls: Arc::new(tls),
-        pod_manifest_path: None,
-        kubelet_port: 0,
-        max_pods: 110,
-        reserved: Reserved::default(),
-        images: crate::collect::ImagePolicy::default(),
-        eviction: Default::default(),
-        shutdown: Default::default(),
-        pod_max_pids: None,
-        credential_providers: Arc::default(),
-        unsafe_sysctls: Default::default(),
-        versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
-    }
-}
-
 pub fn nginx() -> Image {
     Image {
         id: "sha256:aaaa".into(),
@@ -275,6 +246,7 @@ impl Runtime for World {
         let sandbox = Sandbox {
             id: spec.id.clone(),
             labels: spec.labels,
+            users: spec.users,
             netns: (!spec.host_network).then(|| "/netns".into()),
             ready: true,
             created_at: self.clock.now(),

@@ -45,6 +45,7 @@ mod stats;
 mod status;
 mod streams;
 mod upgrade;
+mod users;
 mod volumes;
 
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub use eviction::{EvictionError, EvictionPolicy, Graces, Limits, Reclaims};
 pub use node::join as register;
 pub use node::{Reserved, ReservedError};
 pub use shutdown::{DrainError, Progress, ShutdownError, ShutdownPolicy, drain};
+pub use users::{BadRanges, UserRanges};
 
 use crate::clock::Clock;
 use crate::cluster::ApiServer;
@@ -119,6 +121,7 @@ pub async fn run(
         cluster: Arc::new(ApiServer::new(&tasks, client.clone(), &config.node_name)),
         clock: Clock::wall(),
         host_resolver: HostResolver::parse(&resolver),
+        users_turn: tokio::sync::Mutex::default(),
         capacity: Capacity::new(units(&node::for_pods(&config, &facts))),
         allocatable,
         bounds,

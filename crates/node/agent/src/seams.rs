@@ -85,8 +85,8 @@ pub struct SandboxSpec {
     pub host_network: bool,
     pub host_ipc: bool,
     pub processes: Processes,
-    /// In a user namespace of its own.
-    pub own_users: bool,
+    /// Of a pod in a user namespace of its own.
+    pub users: Option<IdRange>,
     pub sysctls: BTreeMap<String, String>,
     /// The cgroup that holds the pod's; see [`Runtime::limit_group`].
     pub cgroup_parent: String,
@@ -106,10 +106,19 @@ pub enum Processes {
     Host,
 }
 
+/// Users and groups of the node, which are those from 0 on in a pod's user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    pub first: u32,
+    pub length: u32,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
     pub id: String,
     pub labels: BTreeMap<String, String>,
+    /// What the spec said.
+    pub users: Option<IdRange>,
     /// `None` when the pod uses the host's network.
     pub netns: Option<PathBuf>,
     /// Whether its shim lives and its namespaces are pinned.

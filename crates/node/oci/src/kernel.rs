@@ -122,6 +122,14 @@ pub(crate) fn make_private(tree: &OwnedFd) -> io::Result<()> {
     set_attributes(tree, &attributes, libc::AT_RECURSIVE)
 }
 
+/// Shows the files of a detached tree's topmost mount as those of a user namespace: what belongs to user 0 there is that
+/// of user 0 in the namespace. Not every file system can.
+pub(crate) fn map_users(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = u64::from(namespace.as_raw_fd().cast_unsigned());
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    set_attributes(tree, &attributes, 0)
+}
+
 fn set_attributes(tree: &OwnedFd, attributes: &libc::mount_attr, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the attributes live for the call
     // and their size is given.

@@ -66,6 +66,10 @@ impl SandboxDir {
     pub(crate) fn netns(&self) -> PathBuf {
         self.0.join("netns")
     }
+    /// Of a pod with its own users.
+    pub(crate) fn userns(&self) -> PathBuf {
+        self.0.join("userns")
+    }
     pub(crate) fn shm(&self) -> PathBuf {
         self.0.join("shm")
     }
@@ -108,6 +112,10 @@ impl ContainerDir {
     }
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")
+    }
+    /// Its image's layers as its users are to see them, in its helper's mount namespace only.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.0.join("layers")
     }
     /// Where the sources of its volumes are, in its helper's mount namespace only.
     pub(crate) fn mounts(&self) -> PathBuf {

@@ -27,7 +27,7 @@ pub use runtime::{
     ContainerUsage, DiskUsage, Exit, Runtime, SandboxUsage, StreamReader, StreamWriter, Streams, Terminal,
 };
 pub use spec::{
-    Capabilities, ContainerSpec, ExecSpec, LogLimit, Mount, Processes, Propagation, Resources, RuntimeConfig,
+    Capabilities, ContainerSpec, ExecSpec, IdRange, LogLimit, Mount, Processes, Propagation, Resources, RuntimeConfig,
     SandboxSpec, Seccomp, User,
 };
 pub use status::{ContainerState, ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus};

@@ -45,6 +45,8 @@ pub struct SandboxSpec {
     /// Use the host's System V objects, message queues and `/dev/shm`.
     pub host_ipc: bool,
     pub processes: Processes,
+    /// In a user namespace of its own, which owns its other namespaces; `None`: the node's users.
+    pub users: Option<IdRange>,
     /// Whole contents of `/etc/resolv.conf` in every container; empty: no such mount.
     pub resolv_conf: String,
     /// Whole contents of `/etc/hosts` in every container; empty: no such mount.
@@ -66,6 +68,13 @@ pub enum Processes {
     Shared,
     /// Each the host's.
     Host,
+}
+
+/// The users and groups of a namespace: those from 0 to `length` inside are those from `first` on outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    pub first: u32,
+    pub length: u32,
 }
 
 /// Limits of one cgroup. `None` leaves the kernel's default.

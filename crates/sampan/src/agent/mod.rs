@@ -34,6 +34,7 @@ use crate::node::{self, Clients, KUBELET_PORT, Node};
 use crate::owned::Owned;
 use crate::run::{self, Signals};
 use crate::trust::Trust;
+use crate::users;
 
 /// Between attempts to reach the server: at first, and at last.
 const RETRY: Duration = Duration::from_millis(20);
@@ -63,6 +64,7 @@ pub async fn run(options: Agent) -> Result<()> {
     let node = Node {
         names: Names::of(&data_dir),
         kubelet_dir: node::kubelet_dir(&options.node, &data_dir),
+        users: users::ranges(&data_dir, node::MAX_PODS)?,
         data_dir,
         name: name.clone(),
         node_ips,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::adapter::{dial, listening};
 use crate::seams::{
     Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, Embedded, ExecSpec, Exit,
-    Inspection, Processes, Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage,
+    IdRange, Inspection, Processes, Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage,
     SeamError, Seccomp, Streams, TerminalSize, Usage, Walk, label,
 };
 use crate::stats;
@@ -82,6 +82,7 @@ fn sandbox(status: node_oci::SandboxStatus) -> Sandbox {
         ready: status.state == node_oci::SandboxState::Ready,
         created_at: status.created_at,
         containers: status.containers.into_iter().map(container).collect(),
+        users: status.spec.users.map(|node_oci::IdRange { first, length }| IdRange { first, length }),
         labels: status.spec.labels,
         id: status.id,
     }
@@ -111,6 +112,7 @@ fn sandbox_spec(spec: SandboxSpec) -> node_oci::SandboxSpec {
             Processes::Shared => node_oci::Processes::Shared,
             Processes::Host => node_oci::Processes::Host,
         },
+        users: spec.users.map(|IdRange { first, length }| node_oci::IdRange { first, length }),
         labels: spec.labels,
         sysctls: spec.sysctls,
         cgroup_parent: spec.cgroup_parent,
@@ -278,9 +280,6 @@ impl Runtime for OciRuntime {
 
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
         let id = spec.id.clone();
-        if spec.own_users {
-            return Err(SeamError::new("create sandbox", id, "hostUsers: false is not supported by this node"));
-        }
         let created = self.0.create_sandbox(sandbox_spec(spec)).await;
         created.map(sandbox).map_err(|error| SeamError::new("create sandbox", id, error))
     }

@@ -36,6 +36,7 @@ use node_grpc::{Code, Message, Status, server};
 
 use crate::pods::Machine;
 use crate::seams::{Embedded, SeamError, chain};
+use crate::users::UserRanges;
 use streaming::Streaming;
 
 /// Where the runtime is served, and what it keeps images in.
@@ -180,7 +181,8 @@ impl Server {
                 message,
             },
         };
-        let features = cri::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let features =
+            cri::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: UserRanges::supported() };
         let config = serde_json::json!({ "socket": self.config.socket, "imagesDir": self.config.images_dir });
         cri::StatusResponse {
             status: Some(cri::RuntimeStatus { conditions: vec![ready(cri::RUNTIME_READY), network] }),

@@ -9,7 +9,8 @@ use node_grpc::{Code, Status};
 use super::foreign::Said;
 use crate::container::command_line;
 use crate::seams::{
-    Access, ContainerSpec, Image, Mount, Processes, Propagation, Resources, SandboxSpec, Seccomp, Security, label,
+    Access, ContainerSpec, IdRange, Image, Mount, Processes, Propagation, Resources, SandboxSpec, Seccomp, Security,
+    label,
 };
 
 /// What the kernel gives a cgroup that nothing is said of.
@@ -67,11 +68,24 @@ pub fn sandbox(id: &str, config: &cri::PodSandboxConfig) -> Result<SandboxSpec, 
             Container => Processes::Own,
             _ => Processes::Shared,
         },
-        own_users: namespaces.userns_options.is_some_and(|users| users.mode == i32::from(cri::NamespaceMode::Pod)),
+        users: namespaces.userns_options.map(users).transpose()?.flatten(),
         sysctls: linux.sysctls,
         cgroup_parent: String::new(),
         resources: resources(linux.resources.as_ref(), Resources::unbounded())?,
     })
+}
+
+/// One range for users and groups alike, as containerd and crun take it.
+fn users(asked: cri::UserNamespace) -> Result<Option<IdRange>, Status> {
+    if asked.mode != i32::from(cri::NamespaceMode::Pod) {
+        return Ok(None);
+    }
+    match (asked.uids.as_slice(), asked.gids.as_slice()) {
+        ([range], [groups]) if range == groups && range.container_id == 0 && range.host_id > 0 && range.length > 0 => {
+            Ok(Some(IdRange { first: range.host_id, length: range.length }))
+        }
+        _ => Err(invalid("a user namespace has one range of users from 0 on, and the same of groups")),
+    }
 }
 
 /// What [`container`] is made from beside what was asked for.

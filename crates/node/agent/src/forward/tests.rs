@@ -27,6 +27,7 @@ impl Pod {
         let sandbox = Sandbox {
             id: "s1".into(),
             labels: BTreeMap::from([(label::POD_UID.to_owned(), "u".to_owned())]),
+            users: None,
             netns: None,
             ready: true,
             created_at: world.clock.now(),

@@ -7,7 +7,8 @@ use api::volume::{LOCAL_DIRECTORY, REMOVAL, REMOVAL_WANTED};
 use base_meta::quantity::{Format, Quantity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -108,8 +109,19 @@ pub(super) fn status(
             system_uuid: facts.machine_id.clone(),
             ..NodeSystemInfo::default()
         }),
+        runtime_handlers: Some(vec![handler(facts)]),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
         ..NodeStatus::default()
     }
+}
+
+/// What the one runtime can do, which has no name.
+fn handler(facts: &Facts) -> NodeRuntimeHandler {
+    let features = NodeRuntimeHandlerFeatures {
+        recursive_read_only_mounts: Some(true),
+        user_namespaces: Some(facts.user_namespaces),
+    };
+    NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }
 }
 
 fn addresses(config: &AgentConfig) -> Vec<NodeAddress> {

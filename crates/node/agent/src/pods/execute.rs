@@ -11,7 +11,7 @@ use crate::files;
 use crate::plan::Action;
 use crate::pods::create::{remove_pod_files, remove_volumes};
 use crate::pods::worker::{Flow, Worker};
-use crate::seams::{Dns, Processes, Sandbox, SandboxSpec, SeamError, Wiring, chain};
+use crate::seams::{Dns, IdRange, Processes, Sandbox, SandboxSpec, SeamError, Wiring, chain};
 use crate::state::{Failure, Instance, RETRY_INITIAL, RETRY_MAX, Running, SandboxState, Stage, Stopping, Volumes};
 
 /// The longest that programming a pod's NetworkPolicies takes; they are tried again with the whole sandbox.
@@ -113,7 +113,7 @@ impl Worker {
         let cgroup_parent = resources::parent(&spec).to_owned();
         let resources = resources::of_pod(&spec, &self.machine.bounds);
         let sysctls = spec.security_context.and_then(|security| security.sysctls).unwrap_or_default();
-        let request = SandboxSpec {
+        let mut request = SandboxSpec {
             id: id.to_owned(),
             hostname,
             labels: pod_labels(&self.pod),
@@ -124,12 +124,25 @@ impl Worker {
                 (_, Some(true)) => Processes::Shared,
                 _ => Processes::Own,
             },
-            own_users: spec.host_users == Some(false),
+            users: None,
             cgroup_parent,
             resources,
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
-        let sandbox = self.machine.runtime.create_sandbox(request).await.map_err(|error| (error, Left::Nothing))?;
+        let created = if spec.host_users == Some(false) {
+            // One after the other: what the one before has taken shows once its sandbox is there.
+            let _turn = self.machine.users_turn.lock().await;
+            match self.free_users().await {
+                Ok(users) => {
+                    request.users = Some(users);
+                    self.machine.runtime.create_sandbox(request).await
+                }
+                Err(error) => Err(error),
+            }
+        } else {
+            self.machine.runtime.create_sandbox(request).await
+        };
+        let sandbox = created.map_err(|error| (error, Left::Nothing))?;
         crash::point("sandbox created");
         let connected = self.connect(&sandbox).await;
         crash::point("network attached");
@@ -147,6 +160,11 @@ impl Worker {
                 Err((error, if dismantled.is_ok() { Left::Nothing } else { Left::Some }))
             }
         }
+    }
+
+    async fn free_users(&self) -> Result<IdRange, SeamError> {
+        let sandboxes = self.machine.runtime.list().await?;
+        self.machine.config.users.free(sandboxes.into_iter().filter_map(|sandbox| sandbox.users))
     }
 
     /// No container of the pod starts before: its first packet is already one that the policies allow.

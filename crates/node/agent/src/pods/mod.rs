@@ -60,6 +60,8 @@ pub struct Machine {
     pub clock: Clock,
     pub host_resolver: HostResolver,
     pub capacity: capacity::Capacity,
+    /// Held while a sandbox with its own users is made.
+    pub users_turn: tokio::sync::Mutex<()>,
     /// CPU in thousandths and memory in bytes that pods may use.
     pub allocatable: (i64, i64),
     pub bounds: Bounds,

@@ -50,7 +50,7 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
         host_network: false,
         host_ipc: false,
         processes: crate::seams::Processes::Own,
-        own_users: false,
+        users: None,
         sysctls: Default::default(),
         cgroup_parent: String::new(),
         resources: Default::default(),

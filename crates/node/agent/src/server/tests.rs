@@ -348,6 +348,7 @@ async fn what_pods_use_is_read_when_somebody_asks() {
         let sandbox = crate::seams::Sandbox {
             id: "s1".into(),
             labels: labels(&[(POD_NAME, "web"), (POD_NAMESPACE, "default"), (POD_UID, "u")]),
+            users: None,
             netns: None,
             ready: true,
             created_at: bench.world.clock.now(),

@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use base_sys::mounts;
+use base_sys::mounts::{self, Mounted};
 
+use super::rootfs;
+use super::users::Users;
 use crate::kernel;
 use crate::layout::ContainerDir;
 use crate::spec::{Mount, Propagation};
@@ -43,7 +45,13 @@ impl Connected {
     }
 
     /// The mounts with the places of their sources.
-    pub(super) fn place(self, directory: &ContainerDir, all: &[Mount]) -> Result<Vec<Mount>, BindError> {
+    pub(super) fn place(
+        self,
+        directory: &ContainerDir,
+        all: &[Mount],
+        users: Option<&Users>,
+    ) -> Result<Vec<Mount>, BindError> {
+        let known = users.map(|_| mounts::all()).transpose().map_err(failed(Path::new("/proc/self/mountinfo")))?;
         let mut placed = all.to_vec();
         let mut connected = self.0.into_iter().peekable();
         for (index, mount) in placed.iter_mut().enumerate() {
@@ -52,19 +60,40 @@ impl Connected {
                 Propagation::Bidirectional => connected.next_if(|(of, _)| *of == index).map(|(_, tree)| Ok(tree)),
                 Propagation::Private => Some(cut_off(&mount.source)),
                 // As everything in this namespace is.
-                Propagation::HostToContainer => None,
+                Propagation::HostToContainer => users.map(|_| kernel::clone_tree(&mount.source)),
             };
             let Some(tree) = tree else { continue };
             let place = directory.mounts().join(index.to_string());
             let placed = tree.and_then(|tree| {
+                let shown = match users.zip(known.as_deref()) {
+                    Some((users, known)) => {
+                        show(tree, &mount.source, users, known, &directory.layers().join(format!("of-{index}")))?
+                    }
+                    None => tree,
+                };
                 make_alike(&mount.source, &place)?;
-                kernel::attach(&tree, &place)
+                kernel::attach(&shown, &place)
             });
             placed.map_err(failed)?;
             mount.source = place;
         }
         Ok(placed)
     }
+}
+
+/// The tree as the pod's users are to see it. An overlay cannot be shown to others, but its layers can: where it is only
+/// read (an image as a volume), another is made of them, somewhere below `aside`.
+fn show(tree: OwnedFd, source: &Path, users: &Users, known: &[Mounted], aside: &Path) -> io::Result<OwnedFd> {
+    let source = source.canonicalize()?;
+    let Some(overlay) = mounts::of(known, &source).filter(|on| !on.layers.is_empty()) else {
+        users.show(&tree)?;
+        return Ok(tree);
+    };
+    let layers = rootfs::show(&overlay.layers, aside, users)?;
+    let again = aside.join("again");
+    fs::create_dir_all(&again)?;
+    mounts::mount_layers(&again, &layers)?;
+    cut_off(&again.join(source.strip_prefix(&overlay.at).unwrap_or(Path::new(""))))
 }
 
 fn cut_off(source: &Path) -> io::Result<OwnedFd> {

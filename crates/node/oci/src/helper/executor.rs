@@ -5,61 +5,76 @@ use std::ffi::CString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, access, execv};
+use nix::unistd::{AccessFlags, access, execve};
 
-use super::confinement::Confinement;
 use super::report::Reporter;
 use crate::kernel;
 
 #[derive(Clone)]
 pub(super) struct Command {
     pub(super) reporter: Reporter,
-    /// What libcontainer leaves to be done to a further process.
-    pub(super) confinement: Option<Confinement>,
 }
 
 impl Executor for Command {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        find(spec).map(drop).map_err(|message| {
+        process(spec).and_then(find).map(drop).map_err(|message| {
             self.reporter.failed(&message, true);
             ExecutorValidationError::ArgValidationError(message)
         })
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let confined = self.confinement.as_ref().map_or(Ok(()), Confinement::enter);
-        let message = confined.map_or_else(|message| message, |()| become_command(spec));
+        let message = process(spec).map_or_else(|message| message, become_command);
         self.reporter.failed(&message, true);
         Err(ExecutorError::Other(message))
     }
 }
 
 /// Returns only when it has failed.
-fn become_command(spec: &Spec) -> String {
-    let path = match find(spec) {
+pub(super) fn become_command(process: &Process) -> String {
+    let path = match find(process) {
         Ok(path) => path,
         Err(message) => return message,
     };
-    let arguments: Result<Vec<CString>, _> = arguments(spec).iter().map(|a| CString::new(a.as_str())).collect();
-    let (Ok(arguments), Ok(c_path)) = (arguments, CString::new(path.as_os_str().as_encoded_bytes())) else {
+    let strings = |texts: Vec<&str>| texts.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
+    let arguments = strings(arguments(process).iter().map(String::as_str).collect());
+    let environment = strings(last_of_each(environment(process)));
+    let (Ok(arguments), Ok(environment), Ok(c_path)) =
+        (arguments, environment, CString::new(path.as_os_str().as_encoded_bytes()))
+    else {
         return "exec: an argument contains a zero byte".to_owned();
     };
     kernel::reset_signals();
-    let errno = execv(&c_path, &arguments).err().unwrap_or(Errno::UnknownErrno);
+    let errno = execve(&c_path, &arguments, &environment).err().unwrap_or(Errno::UnknownErrno);
     format!("exec {}: {}", path.display(), text(errno))
 }
 
-fn arguments(spec: &Spec) -> &[String] {
-    spec.process().as_ref().and_then(|p| p.args().as_deref()).unwrap_or_default()
+fn process(spec: &Spec) -> Result<&Process, String> {
+    spec.process().as_ref().ok_or_else(|| "exec: no command specified".to_owned())
 }
 
-fn find(spec: &Spec) -> Result<PathBuf, String> {
-    let name = arguments(spec).first().ok_or("exec: no command specified")?;
-    let environment = spec.process().as_ref().and_then(|p| p.env().as_deref()).unwrap_or_default();
-    let search = environment.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
+fn arguments(process: &Process) -> &[String] {
+    process.args().as_deref().unwrap_or_default()
+}
+
+fn environment(process: &Process) -> &[String] {
+    process.env().as_deref().unwrap_or_default()
+}
+
+/// Of variables that are given more than once the last counts.
+fn last_of_each(environment: &[String]) -> Vec<&str> {
+    let name = |entry: &String| entry.split('=').next().map(ToOwned::to_owned);
+    let last =
+        |(index, entry): &(usize, &String)| environment[index + 1..].iter().all(|later| name(later) != name(entry));
+    environment.iter().enumerate().filter(last).map(|(_, entry)| entry.as_str()).collect()
+}
+
+fn find(process: &Process) -> Result<PathBuf, String> {
+    let name = arguments(process).first().ok_or("exec: no command specified")?;
+    let search = environment(process).iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default();
     look_up(name, search, &check)
 }
 
@@ -132,6 +147,12 @@ mod tests {
     fn commands_are_found_in_order() {
         assert_eq!(look("init"), Ok("/sbin/init".into()));
         assert_eq!(look("./run"), Ok("./run".into()));
+    }
+
+    #[test]
+    fn of_a_variable_that_is_given_again_the_last_counts() {
+        let given = ["A=1", "B=2=3", "AB=4", "A=5"].map(str::to_owned);
+        assert_eq!(last_of_each(&given), ["B=2=3", "AB=4", "A=5"]);
     }
 
     #[test]

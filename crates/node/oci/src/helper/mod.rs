@@ -3,8 +3,8 @@
 
 mod binds;
 mod capabilities;
-mod confinement;
 mod console;
+mod entry;
 mod exec;
 mod executor;
 mod init;
@@ -12,6 +12,7 @@ mod oci;
 mod report;
 mod rootfs;
 mod user;
+mod users;
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -115,14 +116,14 @@ impl Job {
         }
     }
 
-    /// Of another container of the pod.
+    /// Of a container of the pod.
     fn first_process(&self, id: &str) -> Result<i32, HelperError> {
         let sandbox = self.directory.sandbox().ok_or_else(|| HelperError::Other("no sandbox directory".to_owned()))?;
         let state: ContainerState =
             layout::load(&sandbox.container(id).state()).map_err(step(format!("read the state of container {id}")))?;
         match state {
             ContainerState::Running { pid, .. } => Ok(pid),
-            _ => Err(HelperError::Other(format!("container {id}, whose processes it is to share, does not run"))),
+            _ => Err(HelperError::Other(format!("container {id} does not run"))),
         }
     }
 

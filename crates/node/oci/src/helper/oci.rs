@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::user::Identity;
 use crate::cgroup::{Cgroups, Version};
-use crate::layout::{ContainerDir, SandboxDir};
+use crate::layout::SandboxDir;
 use crate::seccomp;
 use crate::spec::{ContainerSpec, Mount, Propagation, SandboxSpec, Seccomp};
 
@@ -41,10 +41,13 @@ pub(super) enum PidNamespace {
 
 /// All that the configuration depends on.
 pub(super) struct Plan<'a> {
-    pub(super) directory: &'a ContainerDir,
     pub(super) sandbox: &'a SandboxSpec,
     pub(super) container: &'a ContainerSpec,
-    /// The container's own, with their sources where they are to be taken from.
+    /// Its root file system.
+    pub(super) root: &'a Path,
+    /// The user namespace of a pod with its own users.
+    pub(super) users: Option<PathBuf>,
+    /// The pod's and the container's own, with their sources where they are to be taken from.
     pub(super) mounts: &'a [Mount],
     pub(super) identity: &'a Identity,
     pub(super) capabilities: &'a [&'static str],
@@ -64,6 +67,9 @@ impl Plan<'_> {
             PidNamespace::New => namespaces.push(json!({"type": "pid"})),
             PidNamespace::Of(pid) => namespaces.push(json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")})),
             PidNamespace::Host => {}
+        }
+        if let Some(path) = &self.users {
+            namespaces.push(json!({"type": "user", "path": path}));
         }
         if self.cgroups.is_v2() {
             namespaces.push(json!({"type": "cgroup"}));
@@ -89,7 +95,7 @@ impl Plan<'_> {
                     "ambient": [],
                 },
             },
-            "root": {"path": self.directory.rootfs(), "readonly": container.readonly_rootfs},
+            "root": {"path": self.root, "readonly": container.readonly_rootfs},
             "mounts": self.mounts(),
             "linux": {
                 "namespaces": namespaces,
@@ -161,9 +167,6 @@ impl Plan<'_> {
             special("/sys", "sysfs", &["nosuid", "noexec", "nodev", access]),
         ];
         self.cgroup_mounts(access, &mut mounts);
-        if let Some(sandbox) = self.directory.sandbox() {
-            self.pod_mounts(&sandbox, &mut mounts);
-        }
         let mut own: Vec<_> = self.mounts.iter().collect();
         own.sort_by_key(|m| m.target.components().count()); // a mount must not hide one below it
         mounts.extend(own.into_iter().map(own_mount));
@@ -191,24 +194,27 @@ impl Plan<'_> {
             }
         }
     }
+}
 
-    fn pod_mounts(&self, sandbox: &SandboxDir, mounts: &mut Vec<Value>) {
-        let mut add = |source: PathBuf, target: &str, read_only: bool| {
-            if !self.container.mounts.iter().any(|m| m.target == Path::new(target)) {
-                mounts.push(bind(&source, Path::new(target), read_only));
-            }
-        };
-        let read_only = self.container.readonly_rootfs;
-        let shm = if self.sandbox.host_ipc { PathBuf::from("/dev/shm") } else { sandbox.shm() };
-        add(shm, "/dev/shm", false);
-        add(sandbox.hostname(), "/etc/hostname", read_only);
-        if !self.sandbox.hosts.is_empty() {
-            add(sandbox.hosts(), "/etc/hosts", read_only);
+/// The pod's own files and memory, where the container has nothing else in their place.
+pub(super) fn pod_mounts(sandbox: &SandboxDir, spec: &SandboxSpec, container: &ContainerSpec) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    let mut add = |source: PathBuf, target: &str, readonly: bool| {
+        let target = PathBuf::from(target);
+        if !container.mounts.iter().any(|mount| mount.target == target) {
+            mounts.push(Mount { source, target, readonly, ..Mount::default() });
         }
-        if !self.sandbox.resolv_conf.is_empty() {
-            add(sandbox.resolv_conf(), "/etc/resolv.conf", read_only);
-        }
+    };
+    let read_only = container.readonly_rootfs;
+    add(if spec.host_ipc { PathBuf::from("/dev/shm") } else { sandbox.shm() }, "/dev/shm", false);
+    add(sandbox.hostname(), "/etc/hostname", read_only);
+    if !spec.hosts.is_empty() {
+        add(sandbox.hosts(), "/etc/hosts", read_only);
     }
+    if !spec.resolv_conf.is_empty() {
+        add(sandbox.resolv_conf(), "/etc/resolv.conf", read_only);
+    }
+    mounts
 }
 
 fn special(target: &str, kind: &str, options: &[&str]) -> Value {
@@ -279,11 +285,14 @@ mod tests {
     fn config(mountinfo: &str, container: &ContainerSpec) -> Value {
         let sandbox = SandboxSpec { hostname: "web-0".to_owned(), hosts: "x".to_owned(), ..SandboxSpec::default() };
         let identity = Identity { uid: 7, gid: 8, additional_gids: vec![8, 9], home: "/home/x".to_owned() };
+        let pods = pod_mounts(&SandboxDir(PathBuf::from("/r/s")), &sandbox, container);
+        let mounts: Vec<Mount> = pods.into_iter().chain(container.mounts.iter().cloned()).collect();
         Plan {
-            directory: &ContainerDir(PathBuf::from("/r/s/containers/c")),
             sandbox: &sandbox,
             container,
-            mounts: &container.mounts,
+            root: Path::new("/r/s/containers/c/rootfs"),
+            users: None,
+            mounts: &mounts,
             identity: &identity,
             capabilities: &["CAP_CHOWN"],
             cgroup: Path::new("root/podu/c"),
@@ -345,7 +354,9 @@ mod tests {
         let config = config(UNIFIED, &spec);
         let targets: Vec<&str> =
             config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
-        assert_eq!(targets[targets.len() - 3..], ["/a", "/a/b", "/etc/hosts"]);
+        let at = |target: &str| targets.iter().position(|t| *t == target);
+        assert!(at("/a").unwrap() < at("/a/b").unwrap(), "{targets:?}");
+        assert_eq!(mount(&config, "/etc/hosts").unwrap()["source"], "/v");
         assert_eq!(targets.iter().filter(|t| **t == "/etc/hosts").count(), 1);
         assert!(!targets.contains(&"/etc/resolv.conf"), "none was given");
     }

@@ -11,6 +11,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::users::Users;
 use crate::kernel::{self, NewMount};
 use crate::layout::ContainerDir;
 
@@ -22,34 +23,45 @@ pub(super) fn isolate() -> io::Result<()> {
     Ok(unshare(CloneFlags::CLONE_NEWNS)?)
 }
 
-/// The mounted tree.
-pub(super) struct Rootfs(OwnedFd);
+/// Among the mounts of a container with its own users.
+pub(super) const ROOTFS: &str = "rootfs";
 
-impl Rootfs {
-    /// In the mount namespace of [`isolate`].
-    pub(super) fn mount(directory: &ContainerDir, layers: &[PathBuf]) -> io::Result<Self> {
+/// The mounted tree.
+pub(super) struct Rootfs<'a> {
+    directory: OwnedFd,
+    users: Option<&'a Users>,
+}
+
+impl<'a> Rootfs<'a> {
+    /// In the mount namespace of [`isolate`]. For a pod with its own users, what the image gives to anybody is that
+    /// user's of the pod; what the container writes lies with the pod's users on the disk, too.
+    pub(super) fn mount(directory: &ContainerDir, layers: &[PathBuf], users: Option<&'a Users>) -> io::Result<Self> {
         if layers.is_empty() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "the image has no layers"));
         }
         // What the host mounts later still arrives; what we mount stays here.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
-        for path in [directory.rootfs(), directory.upper(), directory.work()] {
+        let target = if users.is_some() { directory.mounts().join(ROOTFS) } else { directory.rootfs() };
+        for path in [&directory.rootfs(), &target, &directory.upper(), &directory.work()] {
             fs::create_dir_all(path)?;
         }
         // The upper directory becomes the container's `/`.
         fs::set_permissions(directory.upper(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        overlay(&directory.rootfs(), layers, &directory.upper(), &directory.work())?;
-        let opened = nix::fcntl::open(
-            &directory.rootfs(),
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )?;
-        kernel::inherited(opened).map(Self)
+        let shown = match users {
+            Some(users) => {
+                users.own(&directory.upper())?;
+                Some(show(layers, &directory.layers(), users)?)
+            }
+            None => None,
+        };
+        overlay(&target, shown.as_deref().unwrap_or(layers), &directory.upper(), &directory.work())?;
+        let opened = nix::fcntl::open(&target, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Self { directory: kernel::inherited(opened)?, users })
     }
 
     /// A file's text as the container would see it; empty when there is none.
     pub(super) fn read(&self, path: &str) -> io::Result<String> {
-        match kernel::open_in_root(self.0.as_fd(), Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+        match kernel::open_in_root(self.directory.as_fd(), Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
             Ok(fd) => {
                 let mut text = Vec::new();
                 fs::File::from(fd).take(1 << 20).read_to_end(&mut text)?;
@@ -70,7 +82,9 @@ impl Rootfs {
             parent = match self.open_directory(&prefix) {
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     mkdirat(Some(parent.as_raw_fd()), Path::new(name), Mode::from_bits_truncate(0o755))?;
-                    self.open_directory(&prefix)?
+                    let made = self.open_directory(&prefix)?;
+                    self.own(&made)?;
+                    made
                 }
                 other => other?,
             };
@@ -78,9 +92,29 @@ impl Rootfs {
         Ok(())
     }
 
-    fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        kernel::open_in_root(self.0.as_fd(), path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    /// It has been made by root of the node.
+    fn own(&self, made: &OwnedFd) -> io::Result<()> {
+        // Opened as a mere path it cannot be changed; its name below /proc can.
+        self.users.map_or(Ok(()), |users| users.own(&PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd()))))
     }
+
+    fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        kernel::open_in_root(self.directory.as_fd(), path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    }
+}
+
+/// The layers as the pod's users are to see them.
+pub(super) fn show(layers: &[PathBuf], place: &Path, users: &Users) -> io::Result<Vec<PathBuf>> {
+    let mut shown = Vec::with_capacity(layers.len());
+    for (index, layer) in layers.iter().enumerate() {
+        let tree = kernel::clone_tree(layer)?;
+        users.show(&tree)?;
+        let at = place.join(index.to_string());
+        fs::create_dir_all(&at)?;
+        kernel::attach(&tree, &at)?;
+        shown.push(at);
+    }
+    Ok(shown)
 }
 
 fn overlay(target: &Path, layers: &[PathBuf], upper: &Path, work: &Path) -> io::Result<()> {

@@ -93,7 +93,7 @@ pub(super) fn remove_sandbox(
         // Another attempt at the same pod may live in it.
         cgroups.remove_if_empty(&record.cgroup());
     }
-    for mounted in [directory.netns(), directory.shm()] {
+    for mounted in [directory.netns(), directory.userns(), directory.shm()] {
         unmount(&mounted)?;
     }
     remove_tree(&directory.0)

@@ -14,6 +14,7 @@ mod output;
 mod pause;
 mod server;
 mod setup;
+mod users;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -15,7 +15,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::unistd::{dup2, sethostname, setsid};
 
-use super::pause;
+use super::pause::{self, Pause};
+use super::users;
 use crate::cgroup::{self, Cgroups};
 use crate::kernel;
 use crate::layout::{self, SHIM_SOCKET, SandboxDir, SandboxRecord, ShimRecord};
@@ -29,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) signals: SignalFd,
     pub(super) cgroups: Cgroups,
     pub(super) record: SandboxRecord,
+    /// Lives as long as this.
+    _pause: Option<Pause>,
 }
 
 #[derive(Debug)]
@@ -65,14 +68,15 @@ pub(super) fn prepare(directory: &SandboxDir) -> Result<Prepared, SetupError> {
         .and_then(|()| cgroups.join(&own))
         .map_err(|e| SetupError { operation: "enter the shims' cgroup", cause: crate::error::chain(&e) })?;
 
-    namespaces(directory, &record)?;
+    let mut pause = namespaces(directory, &record)?;
     let listener = listen(&directory.0).map_err(failed("listen on the shim's socket"))?;
-    let shared = record.spec.processes == Processes::Shared;
-    let pause = shared.then(|| pause::start(&directory.0)).transpose();
-    let pause = pause.map_err(failed("make the pod's pid namespace"))?;
-    let shim = ShimRecord { pid: std::process::id(), protocol: wire::VERSION, pause };
+    if pause.is_none() && record.spec.processes == Processes::Shared {
+        pause = Some(pause::start(&directory.0).map_err(failed("make the pod's pid namespace"))?);
+    }
+    let first = pause.as_ref().map(|pause| pause.pid);
+    let shim = ShimRecord { pid: std::process::id(), protocol: wire::VERSION, pause: first };
     layout::save(&directory.shim_record(), &shim).map_err(failed("record the shim"))?;
-    Ok(Prepared { directory: directory.clone(), listener, signals, cgroups, record })
+    Ok(Prepared { directory: directory.clone(), listener, signals, cgroups, record, _pause: pause })
 }
 
 /// Everything that would end us by default is either read as an event or ignored; only SIGKILL ends a shim.
@@ -85,8 +89,9 @@ fn take_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-/// The shim itself lives in the pod's namespaces, so its helpers and their containers are born into them.
-fn namespaces(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), SetupError> {
+/// The shim itself lives in the pod's namespaces, so its helpers and their containers are born into them. A pod with its
+/// own users gets its first process here, where it is to have one.
+fn namespaces(directory: &SandboxDir, record: &SandboxRecord) -> Result<Option<Pause>, SetupError> {
     let spec = &record.spec;
     let mut flags = CloneFlags::empty();
     if !spec.host_ipc {
@@ -95,7 +100,11 @@ fn namespaces(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Setu
     if !spec.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
-    unshare(flags).map_err(failed("make the pod's namespaces"))?;
+    let pause = match spec.users {
+        Some(users) => users::enter(directory, users, flags, spec.processes == Processes::Shared)
+            .map_err(failed("make the pod's user namespace"))?,
+        None => unshare(flags).map(|()| None).map_err(failed("make the pod's namespaces"))?,
+    };
     if !spec.host_network {
         sethostname(&spec.hostname).map_err(failed("set the pod's host name"))?;
         kernel::loopback_up().map_err(failed("bring the pod's loopback up"))?;
@@ -112,12 +121,13 @@ fn namespaces(directory: &SandboxDir, record: &SandboxRecord) -> Result<(), Setu
         write_sysctl(name, value)?;
     }
     if spec.host_ipc {
-        return Ok(()); // containers get the host's /dev/shm
+        return Ok(pause); // containers get the host's /dev/shm
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let shm = directory.shm();
     mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777,size=64m"))
-        .map_err(failed("mount the pod's shared memory"))
+        .map_err(failed("mount the pod's shared memory"))?;
+    Ok(pause)
 }
 
 fn write_sysctl(name: &str, value: &str) -> Result<(), SetupError> {

@@ -6,3 +6,4 @@ mod exec;
 mod isolation;
 mod life;
 mod support;
+mod users;

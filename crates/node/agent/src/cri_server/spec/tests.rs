@@ -28,6 +28,28 @@ fn a_sandbox_goes_by_its_id_whatever_its_client_says() {
 }
 
 #[test]
+fn users_of_a_sandbox_are_one_range_of_users_and_of_groups() {
+    let range = |host_id, container_id| cri::IdMapping { host_id, container_id, length: 65_536 };
+    let asked = |mode: cri::NamespaceMode, uids: &[cri::IdMapping], gids: &[cri::IdMapping]| {
+        let users = cri::UserNamespace { mode: mode.into(), uids: uids.to_vec(), gids: gids.to_vec() };
+        let options = cri::NamespaceOption { userns_options: Some(users), ..Default::default() };
+        sandbox("id", &in_namespaces(options)).map(|spec| spec.users).map_err(|status| status.code)
+    };
+    let (one, pod) = (range(131_072, 0), cri::NamespaceMode::Pod);
+    assert_eq!(asked(pod, &[one], &[one]), Ok(Some(IdRange { first: 131_072, length: 65_536 })));
+    assert_eq!(asked(cri::NamespaceMode::Node, &[], &[]), Ok(None));
+    for (uids, gids) in [
+        (vec![], vec![]),
+        (vec![one], vec![range(65_536, 0)]),
+        (vec![range(131_072, 1)], vec![range(131_072, 1)]),
+        (vec![range(0, 0)], vec![range(0, 0)]),
+        (vec![one, one], vec![one, one]),
+    ] {
+        assert_eq!(asked(pod, &uids, &gids), Err(Code::InvalidArgument), "{uids:?}");
+    }
+}
+
+#[test]
 fn a_sandbox_that_cannot_be_is_refused() {
     let code = |config: &cri::PodSandboxConfig| sandbox("id", config).unwrap_err().code;
     assert_eq!(code(&cri::PodSandboxConfig::default()), Code::InvalidArgument);
