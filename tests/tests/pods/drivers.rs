@@ -85,6 +85,11 @@ fn nothing_left(cluster: &Cluster) -> Result<()> {
 }
 
 fn before_it_is_there(cluster: &Cluster) -> Result<()> {
+    let object = eventually("the node's CSINode", || cluster.object(&["csinode", "one"]));
+    assert_eq!(
+        (&object["spec"]["drivers"], &object["metadata"]["ownerReferences"][0]["name"]),
+        (&Value::Null, &json!("one"))
+    );
     csi_driver(cluster, NAME, &json!({"attachRequired": false}))?;
     volume(cluster, "early", &json!({}))?;
     pod(cluster, "early", &of_claim("early"), HOLD)?;

@@ -41,6 +41,13 @@ impl NodeObject {
         Self { client, name: name.to_owned(), turn: tokio::sync::Mutex::default() }
     }
 
+    /// Before any driver comes: until there is one, the scheduler counts no volumes against this node.
+    pub(super) async fn announce(&self) -> Result<(), TellError> {
+        let _turn = self.turn.lock().await;
+        let node = Api::<Node>::all(self.client.clone()).get(&self.name).await.map_err(api("read this node"))?;
+        self.write(&node, |_| {}).await
+    }
+
     pub(super) async fn add(&self, driver: &str, info: &NodeGetInfoResponse) -> Result<(), TellError> {
         if info.node_id.is_empty() {
             return Err(TellError::NoNodeId);

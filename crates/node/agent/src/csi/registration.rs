@@ -75,6 +75,15 @@ pub(super) fn start(tasks: &Tasks, client: &kube::Client, csi: &Arc<Csi>) -> io:
         | AddWatchFlags::IN_ONLYDIR;
     let mut changes = Changes::of(&directory, flags)?;
     let node = Arc::new(NodeObject::new(client.clone(), csi.attachments.node()));
+    let announced = Arc::clone(&node);
+    tasks.spawn("csi-node", async move {
+        let mut wait = RETRY.0;
+        while let Err(error) = announced.announce().await {
+            tracing::warn!(error = %chain(&error), "this node's CSINode is not there; will retry");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY.1);
+        }
+    });
     let registry = Registry { csi: Arc::clone(csi), node, tasks: tasks.clone() };
     tasks.spawn("csi-drivers", async move {
         let mut known = HashMap::new();
