@@ -13,7 +13,8 @@ fn containers_are_confined_as_they_ask() {
         files_of_the_node(cluster)?;
         files_that_are_not_there(cluster)?;
         privileges_that_are_not_gained(cluster)?;
-        what_is_hidden(cluster)
+        what_is_hidden(cluster)?;
+        who_runs_is_told(cluster)
     });
 }
 
@@ -101,6 +102,24 @@ fn privileges_that_are_not_gained(cluster: &Cluster) -> Result<()> {
         reaches(cluster, pod, "status.phase", "Succeeded")?;
         assert_eq!(log(cluster, pod)?.trim_end(), shown);
     }
+    Ok(())
+}
+
+/// In the status of a container, as its first process says, also when that has ended.
+fn who_runs_is_told(cluster: &Cluster) -> Result<()> {
+    let show = script("id -u; id -g; id -G");
+    let context = json!({"runAsUser": 1000, "runAsGroup": 3000, "supplementalGroups": [4000], "fsGroup": 5000});
+    create(cluster, "somebody", &show, &json!({"securityContext": context}))?;
+    create(cluster, "root", &show, &json!({}))?;
+    for pod in ["somebody", "root"] {
+        reaches(cluster, pod, "status.phase", "Succeeded")?;
+    }
+    let user = super::status(cluster, "somebody")?["user"]["linux"].clone();
+    assert_eq!(user, json!({"uid": 1000, "gid": 3000, "supplementalGroups": [3000, 4000, 5000]}));
+    assert_eq!(log(cluster, "somebody")?, "1000\n3000\n3000 4000 5000\n");
+    let user = super::status(cluster, "root")?["user"]["linux"].clone();
+    assert_eq!(user, json!({"uid": 0, "gid": 0, "supplementalGroups": [0]}));
+    assert_eq!(log(cluster, "root")?, "0\n0\n0\n");
     Ok(())
 }
 

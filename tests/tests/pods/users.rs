@@ -130,6 +130,7 @@ fn ranges_are_apart_and_given_back(cluster: &mut Cluster, first: u32) -> Result<
     cluster.start_server()?;
     assert_eq!(sleeper(cluster, "three")?, first + 2 * 65_536);
     assert_eq!(exec(cluster, "one", "id -u")?, "0");
+    assert_eq!(super::status(cluster, "one")?["user"]["linux"]["uid"], 0, "by the pod's own numbers");
     cluster.kubectl(&["delete", "pod", "three"])?.ok();
     eventually("the pods that there were", || {
         ensure!(containers(cluster)? == before);

@@ -141,6 +141,15 @@ pub enum ContainerState {
     Exited(Exit),
 }
 
+/// Who the first process of a container was started as, by the container's own numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerUser {
+    pub uid: u32,
+    pub gid: u32,
+    /// With the primary one.
+    pub groups: Vec<u32>,
+}
+
 /// How one instance of a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -398,6 +407,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError>;
     /// Returns when the process has been executed.
     async fn start_container(&self, container: &str) -> Result<Timestamp, SeamError>;
+    /// Who it runs as, once it was started; `None` where that is not known.
+    async fn container_user(&self, _container: &str) -> Result<Option<ContainerUser>, SeamError> {
+        Ok(None)
+    }
     async fn signal_container(&self, container: &str, signal: i32) -> Result<(), SeamError>;
     async fn remove_container(&self, container: &str) -> Result<(), SeamError>;
     /// Changes the bounds of a running container, all but the OOM score. Memory below what it uses is refused.

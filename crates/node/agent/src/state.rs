@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{ContainerUser, ResourceRequirements};
 
 use crate::resize::{Pending, Progress};
 use crate::seams::{Exit, Image, Resources};
@@ -195,6 +195,8 @@ pub struct Record {
     /// Number of the latest instance; 0 is the first.
     pub attempt: u32,
     pub instance: Instance,
+    /// Who the latest instance was started as, as the status tells it.
+    pub user: Option<ContainerUser>,
     /// How the instance before ended.
     pub previous: Option<Ended>,
     pub image: ImageState,

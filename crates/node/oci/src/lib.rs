@@ -30,4 +30,4 @@ pub use spec::{
     Capabilities, ContainerSpec, ExecSpec, IdRange, LogLimit, Mount, Processes, Propagation, Resources, RuntimeConfig,
     SandboxSpec, Seccomp, User,
 };
-pub use status::{ContainerState, ContainerStatus, Event, ExitStatus, SandboxState, SandboxStatus};
+pub use status::{ContainerState, ContainerStatus, Event, ExitStatus, ProcessUser, SandboxState, SandboxStatus};

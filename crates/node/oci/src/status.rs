@@ -67,6 +67,17 @@ pub struct ExitStatus {
     pub message: Option<String>,
 }
 
+/// Who a container's first process was started as, in the pod's own numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessUser {
+    pub uid: u32,
+    pub gid: u32,
+    /// With the primary one.
+    #[serde(default)]
+    pub additional_gids: Vec<u32>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     ContainerExited {

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::adapter::{dial, listening};
 use crate::seams::{
-    Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, Embedded, ExecSpec, Exit,
-    IdRange, Inspection, Processes, Propagation, Resources, Runtime, RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage,
-    SeamError, Seccomp, Streams, TerminalSize, Usage, Walk, label,
+    Access, Connection, Container, ContainerSpec, ContainerState, ContainerUsage, ContainerUser, DiskUsage, Embedded,
+    ExecSpec, Exit, IdRange, Inspection, Processes, Propagation, Resources, Runtime, RuntimeEvent, Sandbox,
+    SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, TerminalSize, Usage, Walk, label,
 };
 use crate::stats;
 
@@ -307,6 +307,11 @@ impl Runtime for OciRuntime {
             node_oci::ContainerState::Exited(exit) => exit.started_at.unwrap_or(status.created_at),
             node_oci::ContainerState::Created => status.created_at,
         })
+    }
+
+    async fn container_user(&self, id: &str) -> Result<Option<ContainerUser>, SeamError> {
+        let user = self.0.user(id).await.map_err(|error| SeamError::new("read the user of container", id, error))?;
+        Ok(user.map(|user| ContainerUser { uid: user.uid, gid: user.gid, groups: user.additional_gids }))
     }
 
     async fn signal_container(&self, id: &str, signal: i32) -> Result<(), SeamError> {

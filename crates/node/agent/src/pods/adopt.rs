@@ -85,6 +85,7 @@ impl Worker {
         let attempt = text(label::ATTEMPT).parse().unwrap_or(0);
         let image = ImageRef { name: text(label::IMAGE), id: text(label::IMAGE_ID) };
         let recalled = self.state.containers.remove(name);
+        let user = self.user_of(&container.id).await;
         let instance = match container.state {
             ContainerState::Running { started_at } => Instance::Running(Running {
                 id: container.id,
@@ -112,7 +113,7 @@ impl Worker {
             Some(record) => record.previous,
             None => None,
         };
-        let record = Record { attempt, instance, previous, ..Record::default() };
+        let record = Record { attempt, instance, user, previous, ..Record::default() };
         self.state.containers.insert(name.to_owned(), record);
     }
 
@@ -178,7 +179,7 @@ fn recall(status: &ContainerStatus, now: jiff::Timestamp) -> Option<Record> {
             None => return None,
         },
     };
-    Some(Record { attempt, instance, previous, ..Record::default() })
+    Some(Record { attempt, instance, user: status.user.clone(), previous, ..Record::default() })
 }
 
 fn ended(terminated: &ContainerStateTerminated, image: &ImageRef) -> Ended {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base_sys::crash;
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, ContainerUser, LinuxContainerUser, Probe};
 use machinery_client::EventKind::{Normal, Warning};
 
 use crate::handler::Target;
@@ -76,11 +76,13 @@ impl Worker {
         crash::point("container created");
         self.event(Some(name), Normal, "Created", "Container created");
         let started = runtime.start_container(&id).await;
+        let user = if started.is_ok() { self.user_of(&id).await } else { None };
         crash::point("container started");
         let now = self.now();
         let image_ref = ImageRef { name: container.image.clone().unwrap_or_default(), id: image.id.clone() };
         let Some(record) = self.state.containers.get_mut(name) else { return };
         record.attempt = attempt;
+        record.user = user;
         record.failure = None;
         if let Instance::Ended(ended) = std::mem::take(&mut record.instance) {
             record.backoff = Some(CrashBackoff::next(record.backoff, now));
@@ -123,6 +125,20 @@ impl Worker {
                 self.event(Some(name), Warning, "Failed", &format!("Error: {message}"));
             }
         }
+    }
+
+    /// Nothing hangs on it but a line of the status.
+    pub(super) async fn user_of(&self, id: &str) -> Option<ContainerUser> {
+        let user = self.machine.runtime.container_user(id).await;
+        let user =
+            user.inspect_err(|error| tracing::warn!(error = %chain(error), "who a container runs as is not told"));
+        user.ok().flatten().map(|user| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid.into(),
+                gid: user.gid.into(),
+                supplemental_groups: Some(user.groups.into_iter().map(Into::into).collect()),
+            }),
+        })
     }
 
     fn not_created(&mut self, name: &str, reason: &'static str, message: String) {

@@ -70,6 +70,7 @@ pub(super) fn status(
         volume_mounts: volume_mounts(container),
         allocated_resources: allocated(container),
         resources: Some(running.map_or_else(|| given(container), |running| running.resources.clone())),
+        user: record.user.clone(),
         ..ContainerStatus::default()
     }
 }

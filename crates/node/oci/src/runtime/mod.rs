@@ -24,7 +24,7 @@ use crate::Error;
 use crate::cgroup::Cgroups;
 use crate::layout::{self, ContainerRecord, SandboxDir, is_valid_id};
 use crate::spec::{ContainerSpec, ExecSpec, Resources, RuntimeConfig, SandboxSpec};
-use crate::status::{ContainerState, ContainerStatus, Event, SandboxState, SandboxStatus};
+use crate::status::{ContainerState, ContainerStatus, Event, ProcessUser, SandboxState, SandboxStatus};
 use crate::wire::{Operation, Reply, StreamKind};
 use connection::CallError;
 use sandbox::Sandbox;
@@ -212,6 +212,24 @@ impl Runtime {
             }
             Ok(_) | Err(CallError::Gone) => Err(sandbox.gone()),
             Err(CallError::Failed(failure)) => Err(failed("start", id, failure.message)),
+        }
+    }
+
+    /// Who a container runs as, by its image's accounts and by what was asked for; `None` before it was started.
+    pub async fn user(&self, id: &str) -> Result<Option<ProcessUser>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Config {
+            process: Process,
+        }
+        #[derive(serde::Deserialize)]
+        struct Process {
+            user: ProcessUser,
+        }
+        let path = self.find_container(id)?.0.directory.container(id).oci_config();
+        match layout::load::<Config>(&path) {
+            Ok(config) => Ok(Some(config.process.user)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path)(error)),
         }
     }
 
