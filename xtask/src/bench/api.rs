@@ -17,10 +17,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::report::Absent;
+
+/// A frame of a WebSocket's client: masked, by zeros, and empty.
+const PONG: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
+const SUCCESS: &[u8] = br#""status":"Success""#;
 
 /// Where the API is and who asks, from the admin's kubeconfig.
 #[derive(Clone)]
@@ -82,8 +87,35 @@ impl Api {
         let tls = self.tls.connect(self.name.clone(), tcp).await.context("the TLS handshake")?;
         let (sender, connection) = handshake(TokioIo::new(tls)).await.context("starting HTTP")?;
         // Ends with the connection; its error shows at the request that meets it.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(Connection { sender, authority: self.authority.clone() })
+    }
+
+    /// Runs a command in a container by a connection of its own, until it has succeeded.
+    pub(super) async fn exec(&self, path: &str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let request = Request::builder()
+            .uri(path)
+            .header("host", &self.authority)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", STANDARD.encode([7; 16]))
+            .header("sec-websocket-protocol", "v5.channel.k8s.io")
+            .body(Full::default())
+            .context("building a request")?;
+        let response = connection.sender.send_request(request).await.with_context(|| format!("asking for {path}"))?;
+        ensure!(response.status() == StatusCode::SWITCHING_PROTOCOLS, "{path}: {}", response.status());
+        let mut stream = TokioIo::new(hyper::upgrade::on(response).await.context("the upgrade")?);
+        // The server waits a while for an answer to its ping, as every client gives it.
+        stream.write_all(PONG).await.context("answering the ping")?;
+        // What the server sends is not masked, and its last message says how it went.
+        let mut said = BytesMut::new();
+        while !said.windows(SUCCESS.len()).any(|part| part == SUCCESS) {
+            let read = stream.read_buf(&mut said).await.context("reading the streams")?;
+            ensure!(read > 0, "the streams ended with {:?}", String::from_utf8_lossy(&said));
+        }
+        Ok(())
     }
 
     /// Opens a watch on a connection of its own. What exists already comes first, as ADDED.

@@ -1,9 +1,9 @@
 //! What a cluster costs that nobody uses: memory, processor time, wake-ups.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use harness::{Cluster, Options};
 
 use super::Setting;
@@ -27,16 +27,18 @@ pub(super) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let each: Vec<String> = memory.iter().map(|(name, bytes)| format!("{name} {:.1} MB", megabytes(*bytes))).collect();
     report.measured("idle-memory", megabytes(total), each.join(", "));
 
-    let before = Usage::of(&processes)?;
-    let begin = Instant::now();
-    std::thread::sleep(WINDOW);
-    let after = Usage::of(&processes)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let percent = (after.cpu_seconds - before.cpu_seconds) / seconds * 100.0;
-    report.measured("idle-cpu", percent, format!("over {seconds:.0} s, in steps of {:.2} %", 1.0 / seconds));
-    let wakeups = (after.wakeups.saturating_sub(before.wakeups)) as f64 / seconds;
+    let used = Usage::over(&processes, WINDOW)?;
+    let seconds = WINDOW.as_secs_f64();
+    let detail = format!("over {seconds:.0} s, in steps of {:.2} %", 1.0 / seconds);
+    report.measured("idle-cpu", used.cpu_seconds / seconds * 100.0, detail);
+    let wakeups = used.wakeups as f64 / seconds;
     report.measured("idle-wakeups", wakeups, format!("over {seconds:.0} s, {} processes", processes.len()));
     Ok(())
+}
+
+/// What these processes use of a processor while nothing is asked of them.
+pub(super) fn percent_of_core(processes: &[Process], window: Duration) -> Result<f64> {
+    Ok(Usage::over(processes, window)?.cpu_seconds / window.as_secs_f64() * 100.0)
 }
 
 struct Usage {
@@ -45,11 +47,20 @@ struct Usage {
 }
 
 impl Usage {
+    fn over(processes: &[Process], window: Duration) -> Result<Self> {
+        let before = Self::of(processes)?;
+        std::thread::sleep(window);
+        let after = Self::of(processes)?;
+        Ok(Self {
+            cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+            wakeups: after.wakeups.saturating_sub(before.wakeups),
+        })
+    }
+
     fn of(processes: &[Process]) -> Result<Self> {
         let mut usage = Self { cpu_seconds: 0.0, wakeups: 0 };
-        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no clock ticks")?;
         for process in processes {
-            usage.cpu_seconds += ticks(&process.read("stat")?)? as f64 / per_second as f64;
+            usage.cpu_seconds += process.cpu_seconds()?;
             for thread in fs::read_dir(process.folder.join("task"))?.flatten() {
                 // A thread may end between the two.
                 let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
@@ -57,27 +68,5 @@ impl Usage {
             }
         }
         Ok(usage)
-    }
-}
-
-/// User and system time. The name before them may hold blanks and parentheses.
-fn ticks(stat: &str) -> Result<u64> {
-    let (_, fields) = stat.rsplit_once(')').context("a stat line without a name")?;
-    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    let mut next = || fields.next().context("a short stat line")?.context("a stat line's time");
-    Ok(next()? + next()?)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_read_from_the_kernel_s_text() {
-        assert_eq!(ticks("1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 7 5 0 0").unwrap(), 12);
-        assert!(
-            ticks("1 (a) S 1").is_err() && ticks("").is_err() && ticks("1 (a) S 1 1 1 0 -1 0 0 0 0 0 x 5").is_err()
-        );
     }
 }

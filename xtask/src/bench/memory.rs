@@ -11,6 +11,10 @@ pub(super) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
+pub(super) fn kilobytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e3
+}
+
 /// A process of the cluster itself: the server, the keeper of the DNS sockets, a pod's shim; no container's.
 pub(super) struct Process {
     pub(super) folder: PathBuf,
@@ -55,10 +59,19 @@ impl Process {
 
     /// The words after the program's name that say what it is.
     pub(super) fn name(&self) -> String {
-        let line = fs::read(self.folder.join("cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        let role = words.iter().skip(1).find(|word| !word.starts_with('-') && !word.contains('/'));
-        role.or(words.first()).map(|word| word.clone().into_owned()).unwrap_or_default()
+        name(&fs::read(self.folder.join("cmdline")).unwrap_or_default())
+    }
+
+    /// By what it calls itself.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        fs::read(self.folder.join("cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).next() == Some(name.as_bytes()))
+    }
+
+    /// User and system time.
+    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no clock ticks")?;
+        Ok(ticks(&self.read("stat")?)? as f64 / per_second as f64)
     }
 
     pub(super) fn proportional_bytes(&self) -> Result<u64> {
@@ -69,6 +82,22 @@ impl Process {
         let path = self.folder.join(file);
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
+}
+
+/// Arguments end with a zero byte, also the last.
+fn name(command_line: &[u8]) -> String {
+    let words = command_line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
+    let role = words.iter().skip(1).find(|word| !word.starts_with('-') && !word.contains('/'));
+    role.or(words.first()).map(|word| word.clone().into_owned()).unwrap_or_default()
+}
+
+/// The name before the times may hold blanks and parentheses.
+fn ticks(stat: &str) -> Result<u64> {
+    let (_, fields) = stat.rsplit_once(')').context("a stat line without a name")?;
+    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    let mut next = || fields.next().context("a short stat line")?.context("a stat line's time");
+    Ok(next()? + next()?)
 }
 
 fn proportional_bytes(rollup: &str) -> Result<u64> {
@@ -93,5 +122,16 @@ mod tests {
             Some(4)
         );
         assert_eq!(number("VmRSS: many kB\n", "VmRSS:"), None);
+        assert_eq!(ticks("1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 7 5 0 0").unwrap(), 12);
+        assert!(
+            ticks("1 (a) S 1").is_err() && ticks("").is_err() && ticks("1 (a) S 1 1 1 0 -1 0 0 0 0 0 x 5").is_err()
+        );
+    }
+
+    #[test]
+    fn a_process_is_called_by_its_role_or_else_its_program() {
+        assert_eq!(name(b"/x/sampan\0server\0--data-dir\0/d\0"), "server");
+        assert_eq!(name(b"sampan-shim\0/d/containers/1\0"), "sampan-shim");
+        assert_eq!(name(b""), "");
     }
 }

@@ -10,6 +10,7 @@ mod dns;
 mod drain;
 mod everywhere;
 mod floor;
+mod hundred;
 mod idle;
 mod inside;
 mod kernel;
@@ -73,6 +74,19 @@ const GROUPS: &[(&[&str], Measure)] = &[
     (&["idle-memory", "idle-cpu", "idle-wakeups"], idle::measure),
     (&["apply-ready", "apply-answer"], apply::two),
     (&["deploy-30"], apply::thirty),
+    (
+        &[
+            "pods-100",
+            "pods-100-p50",
+            "pods-100-p99",
+            "pods-100-memory",
+            "shim-memory",
+            "pods-100-cpu",
+            "pods-100-stop",
+        ],
+        hundred::measure,
+    ),
+    (&["exec", "log-rate"], hundred::streams),
     (&["get", "list", "create"], rates::measure),
     (&["watch-1", "watch-50"], watchers::few),
     (&["watchers-memory", "watchers-p99", "watchers-last"], watchers::thousand),
