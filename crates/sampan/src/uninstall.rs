@@ -65,6 +65,7 @@ fn is_ours(data_dir: &Path) -> Result<bool> {
         "agent",
         "bpf",
         "containers",
+        "cri.sock",
         "dns",
         "images",
         "kubeconfig.yaml",
