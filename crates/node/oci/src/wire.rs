@@ -31,23 +31,19 @@ pub(crate) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Operation {
     /// First on every connection; the shim answers with its own version and closes on one it cannot speak.
-    Hello {
-        version: u32,
-    },
+    Hello { version: u32 },
     /// Runs a container whose `spec.json` is in place.
-    Start {
-        container: String,
-    },
+    Start { container: String },
     Signal {
         container: String,
+        /// 0 with an `exec`, which a shim that does not know of those refuses.
         signal: i32,
+        /// Kills the process of that exec of this client, in place of a signal to the container's first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exec: Option<u64>,
     },
     /// `exec` is chosen by the client and names the process in `ExecExited`.
-    Exec {
-        container: String,
-        exec: u64,
-        spec: ExecSpec,
-    },
+    Exec { container: String, exec: u64, spec: ExecSpec },
     Attach {
         container: String,
         /// How many bytes of the container's log the client knows.
@@ -55,9 +51,7 @@ pub(crate) enum Operation {
         seen: u64,
     },
     /// Forgets a container that has ended.
-    Forget {
-        container: String,
-    },
+    Forget { container: String },
     /// Kills every container; answered when all are dead.
     Stop,
     /// Ends the shim; refused while a container lives.

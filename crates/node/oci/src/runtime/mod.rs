@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base_sys::crash;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::cgroup::Cgroups;
@@ -28,6 +27,7 @@ use crate::status::{ContainerState, ContainerStatus, Event, ProcessUser, Sandbox
 use crate::wire::{Operation, Reply, StreamKind};
 use connection::CallError;
 use sandbox::Sandbox;
+use streams::Unfinished;
 pub use streams::{Exit, StreamReader, StreamWriter, Streams, Terminal};
 pub use usage::{ContainerUsage, DiskUsage, SandboxUsage};
 
@@ -240,7 +240,7 @@ impl Runtime {
         if status.state == ContainerState::Created {
             return Ok(());
         }
-        let operation = Operation::Signal { container: id.to_owned(), signal };
+        let operation = Operation::Signal { container: id.to_owned(), signal, exec: None };
         match sandbox.call(operation).await {
             Ok(_) => Ok(()),
             Err(CallError::Gone) => Ok(()), // its processes are being killed
@@ -281,7 +281,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Runs a further process in a running container. The streams that `spec` does not ask for are `/dev/null`.
+    /// Runs a further process in a running container. The streams that `spec` does not ask for are `/dev/null`. Who drops
+    /// [`Streams::exit`] before the end kills the process.
     pub async fn exec(&self, container: &str, spec: ExecSpec) -> Result<Streams, Error> {
         let (sandbox, status) = self.find_container(container)?;
         if !matches!(status.state, ContainerState::Running { .. }) {
@@ -301,6 +302,8 @@ impl Runtime {
                 });
             }
         };
+        let unfinished = Unfinished { sandbox: Arc::downgrade(&sandbox), container: container.to_owned(), exec };
+        let exit = Exit { code: exit, unfinished: Some(unfinished) };
         assemble("exec in", container, descriptors, wants_input, exit)
     }
 
@@ -316,7 +319,7 @@ impl Runtime {
     /// As [`Self::attach`].
     pub async fn attach_after(&self, container: &str, seen: u64) -> Result<Streams, Error> {
         let (sandbox, _) = self.find_container(container)?;
-        let exit = sandbox.expect_exit(container);
+        let exit = Exit { code: sandbox.expect_exit(container), unfinished: None };
         match sandbox.call(Operation::Attach { container: container.to_owned(), seen }).await {
             Ok((Reply::Streams { streams }, descriptors)) => {
                 assemble("attach to", container, streams.into_iter().zip(descriptors).collect(), true, exit)
@@ -377,9 +380,9 @@ fn assemble(
     container: &str,
     descriptors: Vec<(StreamKind, OwnedFd)>,
     input: bool,
-    exit: oneshot::Receiver<i32>,
+    exit: Exit,
 ) -> Result<Streams, Error> {
-    let mut streams = Streams { stdin: None, stdout: None, stderr: None, resize: None, exit: Exit(exit) };
+    let mut streams = Streams { stdin: None, stdout: None, stderr: None, resize: None, exit };
     let mut add = |kind, fd: OwnedFd| -> std::io::Result<()> {
         match kind {
             StreamKind::Stdin => streams.stdin = Some(StreamWriter::new(fd)?),

@@ -5,14 +5,17 @@ use std::future::Future;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::sandbox::Sandbox;
 use crate::kernel;
+use crate::wire::Operation;
 
 /// What `exec` and `attach` hand out. Dropping `stdin` closes the process's standard input (pipes only).
 #[derive(Debug)]
@@ -39,8 +42,36 @@ pub struct StreamWriter(AsyncFd<OwnedFd>);
 pub struct Terminal(Arc<OwnedFd>);
 
 /// The exit code, by the same rules as [`crate::ExitStatus::exit_code`]; `None` when the shim was lost.
-#[derive(Debug)]
-pub struct Exit(pub(super) oneshot::Receiver<i32>);
+pub struct Exit {
+    pub(super) code: oneshot::Receiver<i32>,
+    pub(super) unfinished: Option<Unfinished>,
+}
+
+/// An exec's process whose end was not heard of. Dropping it kills the process: nobody waits for it any more.
+pub(super) struct Unfinished {
+    pub(super) sandbox: Weak<Sandbox>,
+    pub(super) container: String,
+    pub(super) exec: u64,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Without either everything is being taken down.
+        let (Some(sandbox), Ok(tokio)) = (self.sandbox.upgrade(), Handle::try_current()) else { return };
+        let operation =
+            Operation::Signal { container: std::mem::take(&mut self.container), signal: 0, exec: Some(self.exec) };
+        tokio.spawn(async move {
+            // An older shim refuses: then the process goes on, as it did there.
+            let _ = sandbox.call(operation).await;
+        });
+    }
+}
+
+impl std::fmt::Debug for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exit").finish_non_exhaustive()
+    }
+}
 
 fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and the `AsyncFd` owns it.
@@ -121,6 +152,11 @@ impl Future for Exit {
     type Output = Option<i32>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(Result::ok)
+        let code = ready!(Pin::new(&mut self.code).poll(cx));
+        if let Some(ended) = &mut self.unfinished {
+            // There is nothing to kill any more.
+            ended.sandbox = Weak::new();
+        }
+        Poll::Ready(code.ok())
     }
 }

@@ -323,7 +323,8 @@ impl Server {
                 Ok(()) => return, // answered when the helper has reported
                 Err(message) => Err(Failure::new(message)),
             },
-            Operation::Signal { container, signal } => self.signal(&container, signal),
+            Operation::Signal { exec: Some(exec), .. } => Ok(self.end_exec(exec, client)),
+            Operation::Signal { container, signal, exec: None } => self.signal(&container, signal),
             Operation::Exec { container, exec, spec } => match self.exec(&container, exec, &spec, client, id) {
                 Ok(()) => return,
                 Err(message) => Err(Failure::new(message)),
@@ -401,6 +402,16 @@ impl Server {
             .map_err(|e| format!("cannot prepare the streams and the helper: {e}"))?;
         self.execs.push(exec);
         Ok(())
+    }
+
+    /// One that has ended, or does not run yet, is let alone.
+    fn end_exec(&self, id: u64, client: ClientId) -> Reply {
+        let exec = self.execs.iter().find(|exec| exec.id == id && exec.client == client);
+        if let Some(Exec { phase: exec::Phase::Running { pid }, .. }) = exec {
+            // Its pid is not used again before we have reaped it.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        Reply::Done
     }
 
     fn attach(&mut self, id: &str, seen: u64) -> Result<super::attach::ClientEnds, String> {

@@ -51,6 +51,23 @@ async fn exec_has_streams_environment_and_exit_code() {
 }
 
 #[tokio::test]
+async fn a_process_that_nobody_waits_for_is_killed() {
+    let host = Host::new();
+    let (runtime, _events) = host.open().await;
+    runtime.create_sandbox(sandbox("s")).await.unwrap();
+    runtime.create_container("s", host.container("c", "sleep 1000")).await.unwrap();
+    runtime.start_container("c").await.unwrap();
+    let mut streams = patiently(runtime.exec("c", exec("echo up; exec sleep 1000"))).await.unwrap();
+    let mut output = streams.stdout.take().unwrap();
+    read_until(&mut output, "up\n").await;
+    drop(streams);
+    // Its end, and no other process's: the container itself goes on.
+    assert_eq!(read_all(Some(output)).await, "");
+    let again = patiently(runtime.exec("c", exec("echo on"))).await.unwrap();
+    assert_eq!(read_all(again.stdout).await, "on\n");
+}
+
+#[tokio::test]
 async fn exec_moves_much_data_both_ways() {
     let host = Host::new();
     let (runtime, _events) = host.open().await;
