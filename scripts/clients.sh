@@ -18,6 +18,11 @@ python() {
     rm -rf "$out/python"
     python3 -m venv "$out/python"
     "$out/python/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/clients/python/requirements.txt
+    # The Container Runtime Interface as upstream describes it (Apache-2.0), made into a module for cri.py.
+    scripts/unpack.sh sid golang-k8s-cri-api-dev "$out/cri-api"
+    mkdir -p "$out/python/cri"
+    "$out/python/bin/python" -m grpc_tools.protoc --proto_path "$out/cri-api/usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1" \
+        --python_out "$out/python/cri" api.proto
 }
 
 javascript() {

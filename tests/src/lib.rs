@@ -6,6 +6,7 @@
 mod api;
 mod backend;
 mod cluster;
+mod cri;
 mod dns;
 mod driver;
 mod echo;

@@ -178,6 +178,34 @@ fn event(cluster: &Cluster, pod: &str, reason: &str, message: &str) {
     });
 }
 
+/// As `crictl pull` and `crictl rmi` have it.
+#[test]
+fn the_runtimes_socket_pulls_and_removes() {
+    must((|| {
+        let mut registry = Registry::private()?;
+        let cluster = Cluster::start(Options::default())?;
+        registry.start(&cluster)?;
+        registry.push(&cluster, &image("busybox"), "team/fetched", "1")?;
+        let name = format!("{PRIVATE}/team/fetched:1");
+        let named = |name: &str| json!({"image": {"image": name}});
+        let refused = cluster.cri_refusal("PullImage", &named(&name))?;
+        ensure!(refused.starts_with("UNKNOWN: "), "{refused}");
+        let (username, password) = LOGIN.split_once(':').context("a login")?;
+        let request = json!({"image": {"image": name}, "auth": {"username": username, "password": password}});
+        let pulled = cluster.cri_call("PullImage", &request)?["imageRef"].as_str().context("an id")?.to_owned();
+        let known = cluster.cri_call("ImageStatus", &named(&pulled[..20]))?["image"].clone();
+        assert_eq!((&known["id"], &known["pinned"]), (&json!(pulled), &json!(false)));
+        assert_eq!(known["repoTags"], json!([name]));
+        let digest = known["repoDigests"][0].as_str().context("a digest")?;
+        ensure!(digest.starts_with(&format!("{PRIVATE}/team/fetched@sha256:")), "{known}");
+        assert_eq!(cluster.cri_call("ListImages", &json!({"filter": named(digest)}))?["images"][0]["id"], pulled);
+        cluster.cri_call("RemoveImage", &named(&pulled))?;
+        cluster.cri_call("RemoveImage", &named(&pulled))?;
+        assert_eq!(cluster.cri_call("ListImages", &json!({}))?["images"], json!([]));
+        cluster.finish()
+    })());
+}
+
 #[test]
 fn images_come_from_a_registry() {
     must((|| {

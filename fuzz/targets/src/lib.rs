@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)] // as the registry does
 
 mod answers;
+mod calls;
 mod frames;
 mod images;
 mod kinds;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("admission_answer", answers::admission),
     ("conversion_answer", answers::conversion),
     ("spdy", frames::spdy),
+    ("cri", calls::cri),
     ("layer", images::layer),
     ("image", images::image),
     ("image_name", images::name),

@@ -148,5 +148,5 @@ macro_rules! targets {
     };
 }
 
-targets!(body patch protobuf continue_token selectors expression definition quantity ownership admission_answer conversion_answer spdy layer
+targets!(body patch protobuf continue_token selectors expression definition quantity ownership admission_answer conversion_answer spdy cri layer
     image image_name dns cni);

@@ -11,7 +11,7 @@ use super::sandboxes::has_all;
 use super::{Server, failed, info, new_id, shown, spec};
 use crate::adapter::parse_seccomp;
 use crate::container::signal_number;
-use crate::seams::{Container, ContainerState, Image, Sandbox, Seccomp, label};
+use crate::seams::{Container, ContainerState, ContainerUser, Image, Sandbox, Seccomp, label};
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -137,7 +137,15 @@ impl Server {
     pub(super) async fn shown_container(&self, container: &Container) -> Result<cri::ContainerStatus, Status> {
         let inspected = self.runtime.inspect(&container.id).await.map_err(failed)?;
         let images = self.machine.images.list().await;
-        Ok(shown::container_status(container, &inspected, digest(container, &images)))
+        // One that does not run yet is nobody's.
+        let user = self.machine.runtime.container_user(&container.id).await.map_err(failed)?;
+        let user = user.map(|ContainerUser { uid, gid, groups }| cri::LinuxContainerUser {
+            uid: uid.into(),
+            gid: gid.into(),
+            supplemental_groups: groups.into_iter().map(i64::from).collect(),
+        });
+        let status = shown::container_status(container, &inspected, digest(container, &images));
+        Ok(cri::ContainerStatus { user: user.map(|user| cri::ContainerUser { linux: Some(user) }), ..status })
     }
 
     pub(super) async fn update_container(&self, request: cri::UpdateContainerResourcesRequest) -> Result<(), Status> {
