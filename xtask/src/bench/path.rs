@@ -22,8 +22,10 @@ const PAIRS: usize = 1_500;
 /// For rates: who connects, and how long to each address in a round.
 const CLIENTS: usize = 4;
 const RUSH: Duration = Duration::from_millis(500);
-/// Where this program answers inside the pod, beside nginx.
+/// Where this program answers inside the pod, beside nginx: for those who come through the Service, and for those who do not.
+/// On one port a client's port that has just come the one way would be late, by its clock, when it comes the other.
 const PORT: u16 = 9000;
+const DIRECT: u16 = 9001;
 const RETRY: Duration = Duration::from_millis(1);
 
 /// Each has a cluster of its own; they are measured in turn.
@@ -74,9 +76,10 @@ impl Side {
         let file = cluster.write("my-nginx.yaml", &manifest(1))?;
         let api = Api::new(&cluster.data_dir().join("kubeconfig.yaml"))?;
         let (name, pod, service) = inside(&cluster.namespace, || prepare(&cluster, &api, &file))?;
-        serve(&cluster, &name, pod)?;
+        serve(&cluster, &name, (pod, PORT))?;
+        serve(&cluster, &name, (pod, DIRECT))?;
         let node = NetNs::open(&Path::new("/run/netns").join(&cluster.namespace.name))?;
-        let (service, pod) = ((service, 80).into(), (pod, PORT).into());
+        let (service, pod) = ((service, 80).into(), (pod, DIRECT).into());
         node.run(|| answers(service))??;
         Ok(Self { node, service, pod, times: Vec::new(), rates: Vec::new(), _cluster: cluster })
     }
@@ -109,10 +112,10 @@ async fn prepare(cluster: &Cluster, api: &Api, file: &str) -> Result<(String, Ip
 }
 
 /// Answers every connection to the pod with one byte, from inside its namespace, until this program ends.
-fn serve(cluster: &Cluster, name: &str, pod: Ipv4Addr) -> Result<()> {
+fn serve(cluster: &Cluster, name: &str, address: (Ipv4Addr, u16)) -> Result<()> {
     let process = harness::first_process(cluster, name)?;
     let inside = NetNs::open(&PathBuf::from(format!("/proc/{process}/ns/net")))?;
-    let listener = inside.run(|| TcpListener::bind((pod, PORT)))?.context("listening in the pod")?;
+    let listener = inside.run(|| TcpListener::bind(address))?.context("listening in the pod")?;
     for _ in 0..CLIENTS {
         let listener = listener.try_clone().context("a second server")?;
         std::thread::spawn(move || {

@@ -404,7 +404,7 @@ pub(super) const ROWS: &[Row] = &[
         upstream: "1.17 ×",
         unit: Times,
         budget: Below(1.2),
-        command: "connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9000 in turn, from the node",
+        command: "connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9001 in turn, from the node",
     },
     Row {
         name: "service-path-ebpf",
@@ -420,7 +420,7 @@ pub(super) const ROWS: &[Row] = &[
         upstream: "–",
         unit: Times,
         budget: Above(0.8),
-        command: "four clients that connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9000, half a second each",
+        command: "four clients that connect, read one byte, close: CLUSTER-IP:80 and POD-IP:9001, half a second each",
     },
     Row {
         name: "service-rate-ebpf",
