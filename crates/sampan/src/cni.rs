@@ -5,11 +5,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use base_tasks::Tasks;
+use clap::Args;
 use net_cni::{Cni, CniConfig, Dns};
 use node_agent::seams::{self, SeamError, Wiring};
 use tokio::sync::watch;
 
-use crate::config::CniOptions;
+/// Plug-ins in place of the built-in pod network.
+#[derive(Args, Debug, Clone)]
+pub struct CniOptions {
+    /// Where configurations of CNI networks are; plug-ins connect pods by the first one, in place of the built-in pod
+    /// network [default: built-in].
+    #[arg(long, env = "SAMPAN_CNI_CONF_DIR", value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+
+    /// Where the plug-ins' programs are; the first folder that has one counts.
+    #[arg(
+        long,
+        env = "SAMPAN_CNI_BIN_DIR",
+        value_name = "DIRS",
+        value_delimiter = ',',
+        default_value = "/opt/cni/bin,/usr/lib/cni"
+    )]
+    pub cni_bin_dir: Vec<PathBuf>,
+}
 
 /// Where plug-ins and their configurations are.
 #[derive(Clone, Debug)]

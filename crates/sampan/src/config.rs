@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::cni::CniOptions;
+use crate::runtime::RuntimeOptions;
 use base_sys::ip::HostIps;
 use base_sys::route::IpCidr;
 use clap::{Args, Parser, Subcommand};
@@ -244,25 +246,9 @@ pub struct NodeOptions {
 
     #[command(flatten)]
     pub cni: CniOptions,
-}
 
-/// Plug-ins in place of the built-in pod network.
-#[derive(Args, Debug, Clone)]
-pub struct CniOptions {
-    /// Where configurations of CNI networks are; plug-ins connect pods by the first one, in place of the built-in pod
-    /// network [default: built-in].
-    #[arg(long, env = "SAMPAN_CNI_CONF_DIR", value_name = "DIR")]
-    pub cni_conf_dir: Option<PathBuf>,
-
-    /// Where the plug-ins' programs are; the first folder that has one counts.
-    #[arg(
-        long,
-        env = "SAMPAN_CNI_BIN_DIR",
-        value_name = "DIRS",
-        value_delimiter = ',',
-        default_value = "/opt/cni/bin,/usr/lib/cni"
-    )]
-    pub cni_bin_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub runtime: RuntimeOptions,
 }
 
 /// When pulled images that no pod needs are removed; imported ones never are.

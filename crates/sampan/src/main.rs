@@ -5,6 +5,7 @@ mod balanced;
 mod cluster;
 mod cluster_facts;
 mod cni;
+mod cni_plugin;
 mod config;
 mod config_file;
 mod drain;
@@ -20,6 +21,7 @@ mod owned;
 mod pki;
 mod renewing;
 mod run;
+mod runtime;
 mod server;
 mod signer;
 mod token;
@@ -36,8 +38,11 @@ use clap::Parser;
 use crate::config::{Cli, Command};
 
 fn main() -> ExitCode {
-    // Before anything else: the process may be a container's shim or init, or the DNS keeper.
+    // Before anything else: the process may be a container's shim or init, a CNI plug-in, or the DNS keeper.
     if let Some(code) = node_oci::reexec() {
+        return code_of(code);
+    }
+    if let Some(code) = cni_plugin::asked() {
         return code_of(code);
     }
     let mut arguments = std::env::args();

@@ -19,6 +19,7 @@ use node_agent::{
 };
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
+use tokio::sync::mpsc;
 
 use crate::balanced::{self, Balanced, SocketLoadBalancing};
 use crate::cluster_facts::ClusterFacts;
@@ -26,6 +27,7 @@ use crate::cni::{CniNetwork, PlugIns};
 use crate::config::{EvictionOptions, ImageOptions, NodeOptions, ShutdownOptions};
 use crate::host::{self, Names};
 use crate::owned::Owned;
+use crate::runtime::{self, Endpoints, Foreign};
 
 /// The node's own API, as upstream's kubelet.
 pub const KUBELET_PORT: u16 = 10250;
@@ -60,6 +62,8 @@ pub struct Node {
     pub users: UserRanges,
     /// Who connects the pods in place of the built-in network.
     pub cni: Option<PlugIns>,
+    /// Who runs the containers in place of the embedded runtime.
+    pub runtime: Option<Endpoints>,
     pub tls: Arc<rustls::ServerConfig>,
     pub kubelet_port: u16,
 }
@@ -73,9 +77,13 @@ pub struct Clients {
 impl Node {
     /// Starts everything under `tasks`; returns once the node can take pods.
     pub async fn start(self, tasks: &Tasks, clients: Clients) -> Result<()> {
-        let owned = self.own(&clients.agent).await?;
+        let foreign = match &self.runtime {
+            Some(endpoints) => Some(Foreign::find(endpoints, self.cni.is_some()).await?),
+            None => None,
+        };
+        let owned = self.own(&clients.agent, foreign.as_ref()).await?;
         let podnet = owned.podnet(&self.data_dir, &self.names)?;
-        let network = self.network(tasks, &podnet).await?;
+        let (containers, network) = self.containers(tasks, foreign.as_ref(), &podnet).await?;
         let fabric = net_podnet::fabric::start(tasks, clients.network.clone(), self.fabric(&owned)?)
             .context("starting the network between nodes")?;
         if self.socket_load_balancing == SocketLoadBalancing::Off {
@@ -84,7 +92,10 @@ impl Node {
         }
         let proxy =
             net_proxy::start(tasks, clients.network.clone(), self.proxy(&owned)?).context("starting the data plane")?;
-        let network = Arc::new(Balanced { network, namespaces: proxy.namespaces().clone() });
+        let network: Arc<dyn seams::Network> = Arc::new(Balanced { network, namespaces: proxy.namespaces().clone() });
+        if let Some(foreign) = &foreign {
+            foreign.connect_by(tasks, &self.data_dir, Arc::clone(&network))?;
+        }
         let announce = AnnounceConfig { node_name: self.name.clone(), node_ips: self.node_ips.iter().collect() };
         net_podnet::announce::start(tasks, clients.network.clone(), announce, &fabric);
         let (loopback, loaded) = (podnet, proxy.clone());
@@ -114,23 +125,12 @@ impl Node {
             keeper: net_dns::keeper_paths(&self.data_dir, &self.names.cgroup),
         };
         net_dns::start(&tasks.child("dns"), &clients.network, dns).await.context("starting the cluster DNS")?;
-        let config = RuntimeConfig::new(self.data_dir.join("containers"), &*self.names.cgroup);
-        let (runtime, events) = Runtime::open(config).await.context("opening the container runtime")?;
-        let registries =
-            Registries::load(&self.registries).with_context(|| format!("reading {}", self.registries.display()))?;
-        let images = ImageStore::open(&self.data_dir.join("images"), registries).context("opening the image store")?;
-        let runtime = OciRuntime::new(runtime, events, tasks);
         let agent = tasks.clone();
-        let cri = CriConfig {
-            socket: self.cri_socket.clone().unwrap_or_else(|| self.data_dir.join("cri.sock")),
-            images_dir: self.data_dir.join("images"),
-        };
-        let config = self.agent(owned.networks()?.iter().map(|network| network.node_cidr.to_string()).collect());
+        let node_cidrs = owned.networks()?.iter().map(|network| network.node_cidr.to_string()).collect();
+        let config = self.agent(node_cidrs, foreign.as_ref());
         tasks.spawn("agent", async move {
-            let (runtime, events) = runtime;
-            let runtime = Arc::new(runtime);
-            let parts = (Arc::clone(&runtime) as Arc<dyn seams::Runtime>, events, Some((runtime as Arc<_>, cri)));
-            let images = Arc::new(LocalImages(images));
+            let Containers { runtime, images, events, served } = containers;
+            let parts = (runtime, events, served);
             let traffic =
                 (Arc::new(Withdrawn(proxy)) as Arc<dyn seams::Withdrawals>, Arc::new(Allowed(policies)) as Arc<_>);
             let run = node_agent::run(&agent, clients.agent, config, parts, images, network, traffic);
@@ -146,19 +146,22 @@ impl Node {
     }
 
     /// What this node has of the cluster: as an earlier run had it, else as the cluster says once it knows the node.
-    async fn own(&self, client: &Client) -> Result<Owned> {
+    async fn own(&self, client: &Client, foreign: Option<&Foreign>) -> Result<Owned> {
         let node_cidr = match Owned::read(&self.data_dir)? {
             Some(before) => before.node_cidr,
             None => {
-                let blocks = node_agent::register(client, &self.agent(Vec::new())).await;
+                let blocks = node_agent::register(client, &self.agent(Vec::new(), foreign)).await;
                 blocks.context("registering this node")?.join(",")
             }
         };
-        let cni_bin_dirs = self.cni.as_ref().map(|cni| cni.bin_dirs.clone()).unwrap_or_default();
+        // A foreign runtime's plug-ins are its own.
+        let cni = self.cni.as_ref().filter(|_| foreign.is_none());
+        let cni_bin_dirs = cni.map(|cni| cni.bin_dirs.clone()).unwrap_or_default();
         let owned = Owned {
             node_ip: self.node_ips.to_string(),
             node_cidr,
             cni_bin_dirs,
+            runtime: foreign.map(Foreign::owned),
             kubelet_dir: self.kubelet_dir.clone(),
             facts: self.facts.clone(),
         };
@@ -166,12 +169,58 @@ impl Node {
         Ok(owned)
     }
 
-    /// Who connects the pods.
+    /// Who runs the containers, and who connects the pods.
+    async fn containers(
+        &self,
+        tasks: &Tasks,
+        foreign: Option<&Foreign>,
+        podnet: &PodNetConfig,
+    ) -> Result<(Containers, Arc<dyn seams::Network>)> {
+        if let Some(foreign) = foreign {
+            let (runtime, events) = foreign.open(tasks, &self.data_dir, &self.names.cgroup);
+            let network = match &self.cni {
+                Some(_) => {
+                    self.prepare_for_plug_ins(podnet)?;
+                    runtime::network(&runtime)
+                }
+                None => {
+                    let network = PodNet::open(podnet.clone()).context("opening the pod network")?;
+                    let (network, trouble) = (Arc::new(PodNetwork(network)), runtime.trouble());
+                    Arc::new(runtime::Told { network, trouble })
+                }
+            };
+            let (runtime, images) = (Arc::new(runtime), Arc::new(foreign.images()));
+            // It serves itself.
+            return Ok((Containers { runtime, images, events, served: None }, network));
+        }
+        let network = self.network(tasks, podnet).await?;
+        let config = RuntimeConfig::new(self.data_dir.join("containers"), &*self.names.cgroup);
+        let (runtime, events) = Runtime::open(config).await.context("opening the container runtime")?;
+        let registries =
+            Registries::load(&self.registries).with_context(|| format!("reading {}", self.registries.display()))?;
+        let images = ImageStore::open(&self.data_dir.join("images"), registries).context("opening the image store")?;
+        let (runtime, events) = OciRuntime::new(runtime, events, tasks);
+        let runtime = Arc::new(runtime);
+        let cri = CriConfig {
+            socket: self.cri_socket.clone().unwrap_or_else(|| self.data_dir.join("cri.sock")),
+            images_dir: self.data_dir.join("images"),
+        };
+        let served = Some((Arc::clone(&runtime) as Arc<dyn seams::Embedded>, cri));
+        Ok((Containers { runtime, images: Arc::new(LocalImages(images)), events, served }, network))
+    }
+
+    /// Who connects the pods of the embedded runtime.
     async fn network(&self, tasks: &Tasks, podnet: &PodNetConfig) -> Result<Arc<dyn seams::Network>> {
         let Some(cni) = &self.cni else {
             let podnet = PodNet::open(podnet.clone()).context("opening the pod network")?;
             return Ok(Arc::new(PodNetwork(podnet)));
         };
+        self.prepare_for_plug_ins(podnet)?;
+        let network = CniNetwork::start(tasks, cni, &self.data_dir, self.node_ips.primary).await?;
+        Ok(Arc::new(network))
+    }
+
+    fn prepare_for_plug_ins(&self, podnet: &PodNetConfig) -> Result<()> {
         podnet.prepare_node().context("preparing the node for pods")?;
         if let Err(error) = podnet.filter_bridged() {
             tracing::warn!(
@@ -181,9 +230,7 @@ impl Node {
         }
         // Of an earlier run without plug-ins.
         net_podnet::fabric::remove(&self.names.tunnel, &self.facts.cluster_cidrs()?)
-            .context("removing the built-in network between nodes")?;
-        let network = CniNetwork::start(tasks, cni, &self.data_dir, self.node_ips.primary).await?;
-        Ok(Arc::new(network))
+            .context("removing the built-in network between nodes")
     }
 
     fn fabric(&self, owned: &Owned) -> Result<FabricConfig> {
@@ -219,7 +266,7 @@ impl Node {
         })
     }
 
-    fn agent(&self, node_cidrs: Vec<String>) -> AgentConfig {
+    fn agent(&self, node_cidrs: Vec<String>, foreign: Option<&Foreign>) -> AgentConfig {
         let build = env!("CARGO_PKG_VERSION");
         AgentConfig {
             node_name: self.name.clone(),
@@ -245,10 +292,20 @@ impl Node {
             users: self.users,
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),
-                container_runtime: format!("sampan://{build}"),
+                container_runtime: foreign
+                    .map_or_else(|| format!("sampan://{build}"), |foreign| foreign.facts.version.clone()),
             },
         }
     }
+}
+
+/// What the agent runs containers with.
+struct Containers {
+    runtime: Arc<dyn seams::Runtime>,
+    images: Arc<dyn seams::Images>,
+    events: mpsc::UnboundedReceiver<seams::RuntimeEvent>,
+    /// The embedded runtime, and where it is served to others.
+    served: Option<(Arc<dyn seams::Embedded>, CriConfig)>,
 }
 
 /// The data plane's answer to the agent: an address is out of use.

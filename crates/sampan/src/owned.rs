@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster_facts::{self, ClusterFacts};
 use crate::host::Names;
+use crate::runtime::OwnedAtRuntime;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -21,6 +22,9 @@ pub struct Owned {
     /// Where the plug-ins' programs are, where those connect pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cni_bin_dirs: Vec<PathBuf>,
+    /// What is in a foreign container runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<OwnedAtRuntime>,
     /// Where drivers of volumes mount.
     #[serde(default)]
     pub kubelet_dir: PathBuf,

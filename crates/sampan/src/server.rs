@@ -22,6 +22,7 @@ use crate::node::{self, Clients, KUBELET_PORT, Node};
 use crate::pki::{self, Authority};
 use crate::renewing::Renewing;
 use crate::run::{self, Signals};
+use crate::runtime::Endpoints;
 use crate::token;
 use crate::users;
 
@@ -177,6 +178,7 @@ impl Plan {
             pod_manifest_path: node::pod_manifest_path(&options.node)?,
             unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
             cni: PlugIns::of(&options.node.cni)?,
+            runtime: Endpoints::of(&options.node.runtime),
             tls: Arc::new(authority.trust.server(own, &[])?),
             external_ips: options.node.node_external_ip.clone(),
             kubelet_port: KUBELET_PORT,

@@ -31,6 +31,9 @@ pub async fn run(data: DataDir) -> Result<()> {
         let disconnected = Cni::remove_all(&cni::records(&data_dir), &owned.cni_bin_dirs).await;
         disconnected.context("letting CNI plug-ins disconnect the pods")?;
     }
+    if let Some(runtime) = owned.as_ref().and_then(|owned| owned.runtime.as_ref()) {
+        runtime.remove(&data_dir, &names.cgroup).await.context("stopping the pods")?;
+    }
     let containers = data_dir.join("containers");
     {
         let (containers, cgroup) = (containers.clone(), names.cgroup.clone());

@@ -100,6 +100,13 @@ pub struct Versions {
     pub container_runtime: String,
 }
 
+impl Versions {
+    /// What stands before the ids of containers.
+    pub(crate) fn runtime_name(&self) -> &str {
+        self.container_runtime.split_once("://").map_or(&self.container_runtime, |(name, _)| name)
+    }
+}
+
 impl AgentConfig {
     /// Volumes and generated files of one pod.
     pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {

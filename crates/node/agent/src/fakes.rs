@@ -268,15 +268,15 @@ impl Runtime for World {
         Ok(())
     }
 
-    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError> {
-        self.change(|state| {
+    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<String, SeamError> {
+        Ok(self.change(|state| {
             state.calls.push(format!("create {} #{}", spec.name, spec.attempt));
-            let container =
-                Container { id: spec.id.clone(), labels: spec.labels.clone(), state: ContainerState::Created };
+            let (id, labels) = (spec.id.clone(), spec.labels.clone());
+            let container = Container { id: id.clone(), labels, state: ContainerState::Created };
             state.sandboxes.get_mut(sandbox).unwrap().containers.push(container);
-            state.specs.insert(spec.id.clone(), spec);
-        });
-        Ok(())
+            state.specs.insert(id.clone(), spec);
+            id
+        }))
     }
 
     async fn start_container(&self, id: &str) -> Result<Timestamp, SeamError> {

@@ -2,7 +2,8 @@
 //! node's own HTTPS API (logs, exec, attach, port-forward).
 //!
 //! Pod logic is pure ([`plan`], [`status`], [`env`], [`container`], [`files`]); a worker per pod executes it through
-//! the traits in [`seams`], which adapters join to the embedded runtime, the image store and the pod network. See
+//! the traits in [`seams`], which adapters join to the embedded runtime, the image store and the pod network, or to a
+//! foreign runtime. See
 //! README.md for a pod's life. Only the binary depends on this crate.
 
 // A test that unwraps fails where it should.
@@ -57,7 +58,7 @@ use kube::runtime::watcher;
 use machinery_client::informer;
 use tokio::sync::mpsc;
 
-pub use adapter::{LocalImages, OciRuntime, PodNetwork};
+pub use adapter::{LocalImages, OciRuntime, PodNetwork, cri};
 pub use collect::ImagePolicy;
 pub use config::{AgentConfig, SysctlPattern, UnsafeSysctls, Versions};
 pub use credentials::{Providers, ProvidersError};

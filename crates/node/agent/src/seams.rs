@@ -79,6 +79,7 @@ pub fn words(error: &std::io::Error) -> String {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxSpec {
+    /// A name for it that no other had; a runtime may give it another.
     pub id: String,
     pub hostname: String,
     pub labels: BTreeMap<String, String>,
@@ -92,6 +93,10 @@ pub struct SandboxSpec {
     pub cgroup_parent: String,
     /// Of the pod's own cgroup.
     pub resources: Resources,
+    /// Whether a container of it may be privileged.
+    pub privileged: bool,
+    /// What holds all of its containers' logs.
+    pub log_directory: PathBuf,
 }
 
 /// Which processes the containers see.
@@ -256,6 +261,7 @@ pub enum Seccomp {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
+    /// As [`SandboxSpec::id`].
     pub id: String,
     /// The name in the pod's spec, which instance this is, and the image as the user wrote it.
     pub name: String,
@@ -404,7 +410,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError>;
     async fn stop_sandbox(&self, sandbox: &str) -> Result<(), SeamError>;
     async fn remove_sandbox(&self, sandbox: &str) -> Result<(), SeamError>;
-    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError>;
+    /// The id that the container has.
+    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<String, SeamError>;
     /// Returns when the process has been executed.
     async fn start_container(&self, container: &str) -> Result<Timestamp, SeamError>;
     /// Who it runs as, once it was started; `None` where that is not known.

@@ -57,6 +57,8 @@ impl Failure {
 pub struct PodState {
     /// `name_namespace(uid)`, as messages name a pod.
     pub full_name: String,
+    /// Whose ids containers have: `sampan`, `containerd`.
+    pub runtime: String,
     /// When the agent first saw the pod.
     pub started_at: Option<Timestamp>,
     pub volumes: Volumes,

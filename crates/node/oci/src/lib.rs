@@ -20,11 +20,12 @@ mod spec;
 mod status;
 mod wire;
 
-pub use cgroup::Usage;
+pub use cgroup::{Usage, page_size};
 pub use error::Error;
+pub use helper::{MASKED, READ_ONLY};
 pub use reexec::reexec;
 pub use runtime::{
-    ContainerUsage, DiskUsage, Exit, Runtime, SandboxUsage, StreamReader, StreamWriter, Streams, Terminal,
+    ContainerUsage, DiskUsage, Exit, Groups, Runtime, SandboxUsage, StreamReader, StreamWriter, Streams, Terminal,
 };
 pub use spec::{
     Capabilities, ContainerSpec, ExecSpec, IdRange, LogLimit, Mount, Processes, Propagation, Resources, RuntimeConfig,

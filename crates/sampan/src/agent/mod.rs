@@ -33,6 +33,7 @@ use crate::join_token::JoinToken;
 use crate::node::{self, Clients, KUBELET_PORT, Node};
 use crate::owned::Owned;
 use crate::run::{self, Signals};
+use crate::runtime::Endpoints;
 use crate::trust::Trust;
 use crate::users;
 
@@ -82,6 +83,7 @@ pub async fn run(options: Agent) -> Result<()> {
         pod_manifest_path: node::pod_manifest_path(&options.node)?,
         unsafe_sysctls: options.node.allowed_unsafe_sysctls.iter().cloned().collect(),
         cni: PlugIns::of(&options.node.cni)?,
+        runtime: Endpoints::of(&options.node.runtime),
         tls: Arc::new(joined.trust.server(serving.clone(), &[])?),
         kubelet_port: KUBELET_PORT,
     };

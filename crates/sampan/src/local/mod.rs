@@ -25,7 +25,8 @@ use base_tasks::Tasks;
 use serde::{Deserialize, Serialize};
 
 use self::network::Network;
-use crate::config::{CniOptions, Down, IpFamily, Up};
+use crate::cni::CniOptions;
+use crate::config::{Down, IpFamily, Up};
 use crate::host::{self, Names};
 use crate::join_token::JoinToken;
 use crate::pki::{self, Authority};

@@ -1,4 +1,4 @@
-//! One connection: frames in, frames out, and a handler that is given the client's streams.
+//! One connection: frames in, frames out, and a handler that is given the client's streams, or opens them.
 
 mod shared;
 mod stream;
@@ -18,7 +18,7 @@ use crate::decode::{DecodeError, Decoder};
 use crate::encode::Encoder;
 use crate::frame::{Frame, GoAwayStatus, StreamId};
 use shared::Shared;
-pub use stream::{Reader, Stream, Writer};
+pub use stream::{Opener, Reader, Stream, Writer};
 
 /// How much is read or written at once, in bytes.
 const CHUNK: usize = 16 * 1024;
@@ -65,21 +65,65 @@ where
     W: AsyncWrite + Unpin,
     F: Future<Output = ()>,
 {
-    let (outgoing, frames) = mpsc::channel(QUEUE);
     let (streams, incoming) = mpsc::unbounded_channel();
+    run(read, write, Some(streams), |_| handle(Incoming(incoming))).await
+}
+
+/// The same as the client, which opens the streams. The server opens none.
+///
+/// # Errors
+/// When the server breaks the protocol or the connection breaks.
+pub async fn call<R, W, F>(read: R, write: W, handle: impl FnOnce(Opener) -> F) -> Result<(), Error>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    run(read, write, None, |shared| handle(Opener::new(shared))).await
+}
+
+/// `streams`: where those go that the peer opens, if it may.
+async fn run<R, W, F>(
+    read: R,
+    write: W,
+    streams: Option<mpsc::UnboundedSender<Stream>>,
+    handle: impl FnOnce(Arc<Shared>) -> F,
+) -> Result<(), Error>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    let client = streams.is_none();
+    let (outgoing, frames) = mpsc::channel(QUEUE);
     let shared = Arc::new(Shared::new(outgoing));
     let mut sending = pin!(send(write, frames));
     let mut receiving = pin!(receive(read, Arc::clone(&shared), streams));
+    let mut broken = false;
     let ended = {
-        let handled = pin!(handle(Incoming(incoming)));
-        tokio::select! {
-            () = handled => None,
-            result = &mut receiving => Some(result),
-            result = &mut sending => return result.map(drop).map_err(Error::from),
+        let mut handled = pin!(handle(Arc::clone(&shared)));
+        loop {
+            tokio::select! {
+                () = &mut handled => break None,
+                result = &mut receiving => {
+                    if client {
+                        // What the server said before it hung up is still to be read.
+                        shared.hang_up();
+                        handled.await;
+                    }
+                    break Some(result);
+                }
+                result = &mut sending, if !broken => match client {
+                    // Likewise.
+                    true => broken = true,
+                    false => return result.map(drop).map_err(Error::from),
+                }
+            }
         }
     };
     let status = match ended {
         Some(Ok(()) | Err(Error::Io(_))) => return ended.unwrap_or(Ok(())),
+        _ if broken => return ended.unwrap_or(Ok(())),
         Some(Err(_)) => GoAwayStatus::PROTOCOL_ERROR,
         None => GoAwayStatus::OK,
     };
@@ -88,7 +132,7 @@ where
         sent
     };
     let parted = async {
-        if ended.is_some() {
+        if ended.is_some() || client {
             return told.await;
         }
         // Going before the client has read everything would take from it what it has not read yet.
@@ -103,7 +147,11 @@ where
 }
 
 /// Reads until the client hangs up.
-async fn receive<R>(mut read: R, shared: Arc<Shared>, streams: mpsc::UnboundedSender<Stream>) -> Result<(), Error>
+async fn receive<R>(
+    mut read: R,
+    shared: Arc<Shared>,
+    streams: Option<mpsc::UnboundedSender<Stream>>,
+) -> Result<(), Error>
 where
     R: AsyncRead + Unpin,
 {
@@ -111,7 +159,7 @@ where
     let mut buffer = BytesMut::new();
     loop {
         while let Some(frame) = decoder.decode(&mut buffer)? {
-            shared.take(frame, &streams).await?;
+            shared.take(frame, streams.as_ref()).await?;
         }
         buffer.reserve(CHUNK);
         match tokio::time::timeout(IDLE, read.read_buf(&mut buffer)).await {

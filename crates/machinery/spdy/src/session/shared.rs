@@ -75,14 +75,28 @@ impl Shared {
         self.outgoing.send(Some(frame)).await.map_err(|_| Gone)
     }
 
-    /// Acts on what the client has sent.
+    /// Acts on what the peer has sent.
     pub(super) async fn take(
         self: &Arc<Self>,
         frame: Frame,
-        streams: &mpsc::UnboundedSender<Stream>,
+        streams: Option<&mpsc::UnboundedSender<Stream>>,
     ) -> Result<(), Error> {
-        let answer = match frame {
-            Frame::SynStream { stream, fin, headers } => self.open(stream, fin, headers, streams)?,
+        let answer = match (frame, streams) {
+            (Frame::SynStream { stream, .. }, None) => return Err(Error::OutOfTurn(stream)),
+            (Frame::SynStream { stream, fin, headers }, Some(streams)) => self.open(stream, fin, headers, streams)?,
+            (frame, _) => self.act(frame, streams.is_none()).await,
+        };
+        if let Some(answer) = answer {
+            // Nobody is told anything more once we have said that this is the end.
+            let _ = self.send(answer).await;
+        }
+        Ok(())
+    }
+
+    /// Any frame but one that opens a stream. The numbers of a client's pings are odd, those of a server's even.
+    async fn act(&self, frame: Frame, client: bool) -> Option<Frame> {
+        match frame {
+            Frame::SynStream { .. } => None,
             Frame::Data { stream, fin, data } => {
                 let credit = self.data(stream, fin, data).await;
                 credit.map(|delta| Frame::WindowUpdate { stream: 0, delta })
@@ -98,7 +112,7 @@ impl Shared {
                 None
             }
             // Its own come back; ours are never sent.
-            Frame::Ping(id) => (!id.is_multiple_of(2)).then_some(Frame::Ping(id)),
+            Frame::Ping(id) => (id.is_multiple_of(2) == client).then_some(Frame::Ping(id)),
             Frame::Settings { initial_window } => {
                 self.resize(initial_window);
                 None
@@ -109,12 +123,25 @@ impl Shared {
             }
             // It hangs up when it has let go of its streams.
             Frame::GoAway { .. } => None,
-        };
-        if let Some(answer) = answer {
-            // Nobody is told anything more once we have said that this is the end.
-            let _ = self.send(answer).await;
         }
-        Ok(())
+    }
+
+    /// Nothing more will come: readers find the end of what has.
+    pub(super) fn hang_up(&self) {
+        self.state().streams.clear();
+        self.changed.notify_waiters();
+    }
+
+    /// Makes a stream of ours, which the peer is not told of yet.
+    pub(super) fn begin(&self) -> (StreamId, mpsc::UnboundedReceiver<Inbound>) {
+        let (sender, inbound) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        // A client's are odd.
+        let stream = if state.last == 0 { 1 } else { state.last + 2 };
+        state.last = stream;
+        let window = state.initial;
+        state.streams.insert(stream, Open { inbound: Some(sender), writes: true, window });
+        (stream, inbound)
     }
 
     fn open(

@@ -41,7 +41,24 @@ impl Stream {
     }
 }
 
-/// What the client sends.
+/// Opens streams to a server.
+pub struct Opener(Arc<Shared>);
+
+impl Opener {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// What is written may go out before the server has answered; it resets a stream that it refuses.
+    pub async fn open(&self, headers: Headers) -> Result<(Reader, Writer), Gone> {
+        let (id, inbound) = self.0.begin();
+        self.0.send(Frame::SynStream { stream: id, fin: false, headers }).await?;
+        let reader = Reader { id, inbound, ended: false, uncredited: 0, shared: Arc::clone(&self.0) };
+        Ok((reader, Writer { id, shared: Arc::clone(&self.0) }))
+    }
+}
+
+/// What the peer sends.
 pub struct Reader {
     id: StreamId,
     inbound: mpsc::UnboundedReceiver<Inbound>,

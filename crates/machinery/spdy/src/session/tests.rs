@@ -218,3 +218,63 @@ async fn a_reader_that_does_not_read_stops_the_client_and_not_the_server() {
         }
     }
 }
+
+/// A client's session, and the server that answers it.
+async fn called<F>(serve_it: impl FnOnce(Incoming) -> F, handle: impl AsyncFnOnce(Opener)) -> Result<(), Error>
+where
+    F: Future<Output = ()>,
+{
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let ((near_read, near_write), (far_read, far_write)) = (tokio::io::split(near), tokio::io::split(far));
+    let (called, served) = tokio::join!(
+        call(near_read, near_write, async |opener| handle(opener).await),
+        serve(far_read, far_write, serve_it)
+    );
+    served.expect("a session");
+    called
+}
+
+#[tokio::test]
+async fn a_client_opens_streams_and_reads_what_comes_back_to_its_end() {
+    let big = "x".repeat(200 * 1024);
+    let handle = async |opener: Opener| {
+        let headers = [("streamType", "data")].into_iter().collect();
+        let (mut reader, mut writer) = opener.open(headers).await.expect("a stream");
+        let sent = async {
+            writer.send(Bytes::from(big.clone())).await.expect("sent");
+            writer.finish().await;
+        };
+        let read = async {
+            let mut length = 0;
+            while let Ok(Some(piece)) = reader.next().await {
+                length += piece.len();
+            }
+            length
+        };
+        assert_eq!(tokio::join!(sent, read).1, big.len());
+    };
+    called(echo, handle).await.expect("a session");
+}
+
+#[tokio::test]
+async fn what_a_server_says_before_it_hangs_up_is_read() {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (read, write) = tokio::io::split(near);
+    let client = tokio::spawn(call(read, write, |opener| async move {
+        let (mut reader, mut writer) =
+            opener.open([("streamType", "data")].into_iter().collect()).await.expect("a stream");
+        let mut said = String::new();
+        while let Ok(Some(piece)) = reader.next().await {
+            // Slower than the server.
+            tokio::task::yield_now().await;
+            said.push_str(std::str::from_utf8(&piece).expect("text"));
+        }
+        assert_eq!(said, "one two");
+        assert_eq!(writer.send(Bytes::from_static(b"late")).await, Err(Gone));
+    }));
+    let mut peer = Peer::new(far);
+    assert!(matches!(peer.next().await, Some(Frame::SynStream { stream: 1, .. })));
+    peer.send(&[reply(1), data(1, "one "), data(1, "two")]).await;
+    drop(peer);
+    client.await.expect("no panic").expect("a session");
+}

@@ -1,5 +1,6 @@
-//! The seams joined to our own runtime, image store and pod network: one file each, no logic.
+//! The seams joined to our own runtime, image store and pod network: one file each, no logic; and to a foreign runtime.
 
+pub mod cri;
 mod dial;
 mod images;
 mod listening;

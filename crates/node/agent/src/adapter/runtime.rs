@@ -15,8 +15,8 @@ use crate::seams::{
 use crate::stats;
 
 /// Upstream's defaults of containerLogMaxSize and containerLogMaxFiles.
-const LOG_BYTES: u64 = 10 << 20;
-const LOG_FILES: u32 = 5;
+pub(super) const LOG_BYTES: u64 = 10 << 20;
+pub(super) const LOG_FILES: u32 = 5;
 
 pub struct OciRuntime(node_oci::Runtime);
 
@@ -121,7 +121,7 @@ fn sandbox_spec(spec: SandboxSpec) -> node_oci::SandboxSpec {
     }
 }
 
-fn limits(resources: Resources) -> node_oci::Resources {
+pub(super) fn limits(resources: Resources) -> node_oci::Resources {
     node_oci::Resources {
         cpu_shares: Some(resources.cpu_shares),
         cpu_quota: resources.cpu_quota,
@@ -202,7 +202,7 @@ fn container_spec(spec: ContainerSpec) -> node_oci::ContainerSpec {
     }
 }
 
-fn usage(usage: node_oci::Usage) -> Usage {
+pub(super) fn usage(usage: node_oci::Usage) -> Usage {
     Usage {
         cpu: usage.cpu,
         memory: usage.memory,
@@ -293,10 +293,10 @@ impl Runtime for OciRuntime {
         removed.map_err(|error| SeamError::new("remove sandbox", sandbox, error))
     }
 
-    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<(), SeamError> {
+    async fn create_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<String, SeamError> {
         let name = spec.name.clone();
         let created = self.0.create_container(sandbox, container_spec(spec)).await;
-        created.map(drop).map_err(|error| SeamError::new("create container", name, error))
+        created.map(|status| status.id).map_err(|error| SeamError::new("create container", name, error))
     }
 
     async fn start_container(&self, id: &str) -> Result<Timestamp, SeamError> {

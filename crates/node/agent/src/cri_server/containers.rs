@@ -53,8 +53,7 @@ impl Server {
             id: id.clone(),
         };
         let asked = spec::container(config, around)?;
-        self.machine.runtime.create_container(&sandbox.id, asked).await.map_err(failed)?;
-        Ok(id)
+        self.machine.runtime.create_container(&sandbox.id, asked).await.map_err(failed)
     }
 
     pub(super) async fn start_container(&self, id: &str) -> Result<(), Status> {

@@ -72,6 +72,8 @@ pub fn sandbox(id: &str, config: &cri::PodSandboxConfig) -> Result<SandboxSpec, 
         sysctls: linux.sysctls,
         cgroup_parent: String::new(),
         resources: resources(linux.resources.as_ref(), Resources::unbounded())?,
+        privileged: security.privileged,
+        log_directory: config.log_directory.clone().into(),
     })
 }
 

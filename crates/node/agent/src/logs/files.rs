@@ -20,7 +20,7 @@ impl Identity {
 }
 
 /// Oldest first; between two moments of a rotation the last may be missing.
-pub(super) fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
     };
@@ -54,11 +54,46 @@ pub(super) fn after(path: &Path, read: Identity) -> io::Result<Option<PathBuf>> 
     }
 }
 
+/// Moves the file that is written away, for another to be begun, and removes the oldest beyond so many.
+pub fn rotate(path: &Path, keep: u32) -> io::Result<()> {
+    let mut old = list(path)?;
+    old.retain(|file| file != path);
+    let number = |file: &PathBuf| file.extension().and_then(|number| number.to_str()?.parse::<u64>().ok());
+    let next = old.iter().filter_map(number).max().map_or(1, |last| last + 1);
+    let mut moved = path.as_os_str().to_owned();
+    moved.push(format!(".{next}"));
+    std::fs::rename(path, &moved)?;
+    old.push(moved.into());
+    // With the one that is begun.
+    let surplus = (old.len() + 1).saturating_sub(keep as usize);
+    old.into_iter().take(surplus).try_for_each(std::fs::remove_file)
+}
+
 /// Removes all of them; none is no error.
 pub fn remove(path: &Path) {
     for file in list(path).unwrap_or_default() {
         if let Err(error) = std::fs::remove_file(&file) {
             tracing::warn!(file = %file.display(), %error, "old log not removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_moved_away_and_the_oldest_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let names = || -> Vec<_> {
+            list(&path).unwrap().iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        for _ in 0..4 {
+            std::fs::write(&path, "").unwrap();
+            rotate(&path, 3).unwrap();
+        }
+        assert_eq!(names(), ["0.log.3", "0.log.4"]);
+        assert!(rotate(&path, 3).is_err());
     }
 }

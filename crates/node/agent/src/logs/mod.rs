@@ -6,7 +6,7 @@ mod line;
 mod options;
 mod read;
 
-pub use files::remove;
+pub use files::{list, remove, rotate};
 pub use follow::Follower;
 pub use options::LogOptions;
 pub use read::{Reader, tail_text};

@@ -9,7 +9,6 @@ use crate::pods::fold::unknown_exit;
 use crate::pods::worker::Worker;
 use crate::seams::{Container, ContainerState, Exit, Sandbox, chain, label};
 use crate::state::{Ended, Health, Held, ImageRef, Instance, PostStart, Record, Running, SandboxState, Terminal};
-use crate::status::ID_SCHEME;
 
 impl Worker {
     pub(super) async fn adopt(&mut self, mut sandboxes: Vec<Sandbox>) {
@@ -125,10 +124,10 @@ impl Worker {
         });
         let known = known.into_iter().find(|status| status.name == name).cloned();
         let id = match self.state.containers.get(name).map(|record| &record.instance) {
-            Some(Instance::Running(running)) => format!("{ID_SCHEME}{}", running.id),
+            Some(Instance::Running(running)) => running.id.clone(),
             _ => return,
         };
-        let same = known.filter(|status| status.container_id.as_ref() == Some(&id));
+        let same = known.filter(|status| bare_id(status.container_id.as_deref()) == id);
         if same.as_ref().is_some_and(|status| status.started == Some(true)) {
             self.started(name);
         } else {
@@ -158,10 +157,16 @@ fn latest(containers: Vec<Container>) -> BTreeMap<String, Container> {
     latest
 }
 
+/// Without its runtime's name.
+fn bare_id(id: Option<&str>) -> String {
+    let id = id.unwrap_or_default();
+    id.split_once("://").map_or(id, |(_, bare)| bare).to_owned()
+}
+
 /// A container of which the runtime knows nothing any more (a reboot), from its last status.
 fn recall(status: &ContainerStatus, now: jiff::Timestamp) -> Option<Record> {
     let image = ImageRef { name: status.image.clone(), id: status.image_id.clone() };
-    let id = status.container_id.as_deref().unwrap_or_default().trim_start_matches(ID_SCHEME).to_owned();
+    let id = bare_id(status.container_id.as_deref());
     let state = status.state.clone().unwrap_or_default();
     let previous = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let previous = previous.map(|terminated| ended(terminated, &image));
@@ -186,7 +191,7 @@ fn ended(terminated: &ContainerStateTerminated, image: &ImageRef) -> Ended {
     let reason = terminated.reason.clone();
     let finished_at = terminated.finished_at.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0);
     Ended {
-        id: terminated.container_id.as_deref().unwrap_or_default().trim_start_matches(ID_SCHEME).to_owned(),
+        id: bare_id(terminated.container_id.as_deref()),
         image: image.clone(),
         exit: Exit {
             exit_code: terminated.exit_code,

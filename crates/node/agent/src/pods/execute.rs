@@ -6,6 +6,8 @@ use std::time::Duration;
 use base_sys::crash;
 use machinery_client::EventKind::Warning;
 
+use api::pod::containers::all;
+
 use crate::container::{identifier, pod_labels, resources};
 use crate::files;
 use crate::plan::Action;
@@ -20,8 +22,8 @@ const POLICIES: Duration = Duration::from_secs(10);
 /// What a sandbox that could not be made leaves behind.
 enum Left {
     Nothing,
-    /// It is to be removed before another is made.
-    Some,
+    /// A sandbox of this id, which is to be removed before another is made.
+    Sandbox(String),
 }
 
 impl Worker {
@@ -75,15 +77,15 @@ impl Worker {
 
     async fn create_sandbox(&mut self) {
         let uid = self.uid().to_owned();
-        let id = identifier(&[&uid, &self.now().as_nanosecond().to_string()]);
-        self.machine.routes.insert(&id, self.outbox.clone());
+        let proposed = identifier(&[&uid, &self.now().as_nanosecond().to_string()]);
+        self.machine.routes.insert(&proposed, self.outbox.clone());
         let name = files::nodename(&self.pod, &self.machine.config.cluster_domain);
         let made = match name {
-            Ok(name) => self.make_sandbox(&id, name).await.map_err(|(error, left)| (chain(&error), left)),
+            Ok(name) => self.make_sandbox(&proposed, name).await.map_err(|(error, left)| (chain(&error), left)),
             Err(error) => Err((error.to_string(), Left::Nothing)),
         };
         self.state.sandbox = match made {
-            Ok(ips) => {
+            Ok((id, ips)) => {
                 self.state.last_ips.clone_from(&ips);
                 self.state.group = self.spec().map(|spec| resources::of_pod(spec, &self.machine.bounds));
                 SandboxState::Ready { id, ips }
@@ -99,22 +101,26 @@ impl Worker {
                 let failure = Failure::after(previous, bounds, "FailedCreatePodSandBox", message, self.now());
                 match left {
                     Left::Nothing => {
-                        self.machine.routes.remove(&id);
+                        self.machine.routes.remove(&proposed);
                         SandboxState::Failed(failure)
                     }
-                    Left::Some => SandboxState::Stuck { id, failure },
+                    Left::Sandbox(id) => SandboxState::Stuck { id, failure },
                 }
             }
         };
     }
 
-    async fn make_sandbox(&self, id: &str, hostname: String) -> Result<Vec<IpAddr>, (SeamError, Left)> {
+    /// The sandbox's id, and its addresses.
+    async fn make_sandbox(&self, proposed: &str, hostname: String) -> Result<(String, Vec<IpAddr>), (SeamError, Left)> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let cgroup_parent = resources::parent(&spec).to_owned();
         let resources = resources::of_pod(&spec, &self.machine.bounds);
+        let privileged = all(&spec).any(|container| {
+            container.security_context.as_ref().is_some_and(|security| security.privileged == Some(true))
+        });
         let sysctls = spec.security_context.and_then(|security| security.sysctls).unwrap_or_default();
         let mut request = SandboxSpec {
-            id: id.to_owned(),
+            id: proposed.to_owned(),
             hostname,
             labels: pod_labels(&self.pod),
             host_network: spec.host_network == Some(true),
@@ -127,6 +133,8 @@ impl Worker {
             users: None,
             cgroup_parent,
             resources,
+            privileged,
+            log_directory: self.log_dir(),
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
         };
         let created = if spec.host_users == Some(false) {
@@ -143,6 +151,11 @@ impl Worker {
             self.machine.runtime.create_sandbox(request).await
         };
         let sandbox = created.map_err(|error| (error, Left::Nothing))?;
+        let id = &sandbox.id;
+        if id != proposed {
+            self.machine.routes.insert(id, self.outbox.clone());
+            self.machine.routes.remove(proposed);
+        }
         crash::point("sandbox created");
         let connected = self.connect(&sandbox).await;
         crash::point("network attached");
@@ -151,13 +164,20 @@ impl Worker {
             error => error,
         };
         match connected {
-            Ok(ips) => Ok(ips),
+            Ok(ips) => Ok((sandbox.id, ips)),
             Err(error) => {
                 let dismantled = self.dismantle(id).await;
-                if let Err(error) = &dismantled {
-                    tracing::warn!(sandbox = id, error = %chain(error), "half-made sandbox not removed; will retry");
-                }
-                Err((error, if dismantled.is_ok() { Left::Nothing } else { Left::Some }))
+                let left = match dismantled {
+                    Ok(()) => {
+                        self.machine.routes.remove(id);
+                        Left::Nothing
+                    }
+                    Err(error) => {
+                        tracing::warn!(sandbox = id, error = %chain(&error), "half-made sandbox not removed; will retry");
+                        Left::Sandbox(id.clone())
+                    }
+                };
+                Err((error, left))
             }
         }
     }

@@ -190,7 +190,7 @@ impl Worker {
 }
 
 /// Upstream's stand-in for an exit nobody saw.
-pub(super) fn unknown_exit(now: jiff::Timestamp, message: &str) -> Exit {
+pub(crate) fn unknown_exit(now: jiff::Timestamp, message: &str) -> Exit {
     Exit {
         exit_code: 137,
         signal: None,

@@ -43,6 +43,7 @@ use crate::state::ProbeKind;
 use crate::stats::Stats;
 
 pub use create::remove_dir;
+pub(crate) use fold::unknown_exit;
 pub use mount::{Mounts, Unmade};
 pub use supervisor::{Supervisor, project};
 pub use view::{ContainerView, Pods, View};

@@ -67,12 +67,15 @@ impl Worker {
         };
         self.discard_previous(name, attempt).await;
         let runtime = self.machine.runtime.clone();
-        let id = spec.id.clone();
-        if let Err(error) = runtime.create_container(&sandbox, spec).await {
-            // Whatever is left of it would be in the way of the next attempt.
-            let _ = runtime.remove_container(&id).await;
-            return self.not_created(name, "CreateContainerError", chain(&error));
-        }
+        let proposed = spec.id.clone();
+        let id = match runtime.create_container(&sandbox, spec).await {
+            Ok(id) => id,
+            Err(error) => {
+                // Whatever is left of it would be in the way of the next attempt.
+                let _ = runtime.remove_container(&proposed).await;
+                return self.not_created(name, "CreateContainerError", chain(&error));
+            }
+        };
         crash::point("container created");
         self.event(Some(name), Normal, "Created", "Container created");
         let started = runtime.start_container(&id).await;

@@ -54,6 +54,8 @@ async fn strangers_go_pods_start_and_exits_reach_their_worker() {
         sysctls: Default::default(),
         cgroup_parent: String::new(),
         resources: Default::default(),
+        privileged: false,
+        log_directory: Default::default(),
     };
     let mut foreign = SandboxSpec { id: "foreign".into(), ..stranger.clone() };
     foreign.labels.insert(label::FOREIGN.to_owned(), "{}".to_owned());

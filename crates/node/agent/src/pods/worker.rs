@@ -64,7 +64,8 @@ impl Worker {
         let (view, viewer) = watch::channel(View { pod: Arc::clone(&pod), ..View::default() });
         machine.pods.insert(ObjectKey::of(&*pod), viewer, outbox.clone());
         let status = StatusWriter::new(&pod);
-        let state = PodState { full_name, started_at, ..PodState::default() };
+        let runtime = machine.config.versions.runtime_name().to_owned();
+        let state = PodState { full_name, runtime, started_at, ..PodState::default() };
         let (tasks, attached, keepers) = (JoinSet::new(), BTreeMap::new(), Vec::new());
         let (volumes, mounting) = (BTreeMap::new(), None);
         let wanted = Arc::clone(&pod);

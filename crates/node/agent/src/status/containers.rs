@@ -13,8 +13,6 @@ use crate::restart::{Role, again, role};
 use crate::state::{CrashBackoff, Ended, Failure, ImageRef, Instance, PodState, PostStart, Record, Volumes};
 use api::pod::containers::is_sidecar;
 
-pub const ID_SCHEME: &str = "sampan://";
-
 pub(super) fn status(
     spec: &PodSpec,
     container: &Container,
@@ -61,9 +59,9 @@ pub(super) fn status(
         name: container.name.clone(),
         image: image.name,
         image_id: image.id,
-        container_id: id.filter(|id| !id.is_empty()).map(|id| format!("{ID_SCHEME}{id}")),
+        container_id: id.filter(|id| !id.is_empty()).map(|id| format!("{}://{id}", state.runtime)),
         state: Some(current),
-        last_state: Some(ended.map_or_else(ContainerState::default, terminated)),
+        last_state: Some(ended.map_or_else(ContainerState::default, |ended| terminated(ended, &state.runtime))),
         ready,
         started: Some(started).filter(|_| !ephemeral),
         restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
@@ -104,7 +102,7 @@ fn current_state<'a>(
         }
         Instance::Ended(ended) => {
             if !restarts(spec, container, state, ended) {
-                return (terminated(ended), previous);
+                return (terminated(ended, &state.runtime), previous);
             }
             if let Some(failure) = record.waiting_for() {
                 return (waiting(failure.reason, Some(failure.message.clone())), Some(ended));
@@ -116,7 +114,7 @@ fn current_state<'a>(
                 {
                     (waiting("CrashLoopBackOff", Some(ended.message_of_backoff(record, container, state))), Some(ended))
                 }
-                _ => (terminated(ended), previous),
+                _ => (terminated(ended, &state.runtime), previous),
             }
         }
         Instance::None => (not_begun(spec, &state.volumes, record.waiting_for(), init), previous),
@@ -184,7 +182,7 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
     container.volume_mounts.as_ref().map(|mounts| mounts.iter().map(status).collect())
 }
 
-fn terminated(ended: &Ended) -> ContainerState {
+fn terminated(ended: &Ended, runtime: &str) -> ContainerState {
     let exit = &ended.exit;
     let terminated = ContainerStateTerminated {
         exit_code: exit.exit_code,
@@ -193,7 +191,7 @@ fn terminated(ended: &Ended) -> ContainerState {
         message: (!exit.message.is_empty()).then(|| exit.message.clone()),
         started_at: exit.started_at.map(Time),
         finished_at: Some(Time(exit.finished_at)),
-        container_id: (!ended.id.is_empty()).then(|| format!("{ID_SCHEME}{}", ended.id)),
+        container_id: (!ended.id.is_empty()).then(|| format!("{runtime}://{}", ended.id)),
     };
     ContainerState { terminated: Some(terminated), ..ContainerState::default() }
 }

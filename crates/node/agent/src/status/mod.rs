@@ -15,7 +15,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::restart::of_ephemeral;
 use crate::state::PodState;
 
-pub use containers::ID_SCHEME;
 pub use phase::terminal;
 
 /// What a status is computed with, beside pod and state.

@@ -64,7 +64,7 @@ pub(super) fn settings(resources: &Resources, version: &dyn Fn(&str) -> Option<V
 }
 
 /// As the kernel names it in its files: 64KB, 2MB, 1GB.
-fn page_size(bytes: u64) -> String {
+pub fn page_size(bytes: u64) -> String {
     match bytes {
         0..0x10_0000 => format!("{}KB", bytes >> 10),
         0x10_0000..0x4000_0000 => format!("{}MB", bytes >> 20),

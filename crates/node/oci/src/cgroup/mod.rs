@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::spec::Resources;
+pub use limits::page_size;
 pub(crate) use mounts::{Hierarchy, Version};
 pub use usage::Usage;
 

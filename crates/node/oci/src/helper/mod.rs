@@ -26,6 +26,7 @@ use crate::layout::{self, ContainerDir, ContainerRecord, SandboxRecord, ShimReco
 use crate::spec::Processes;
 use crate::status::ContainerState;
 use oci::PidNamespace;
+pub use oci::{MASKED, READ_ONLY};
 use report::Reporter;
 
 /// Why a helper gives up, in words for the user.

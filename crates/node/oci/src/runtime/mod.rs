@@ -1,6 +1,7 @@
 //! The client that the node agent holds: async, one connection per living shim.
 
 mod connection;
+mod groups;
 mod launch;
 mod sandbox;
 mod streams;
@@ -26,6 +27,7 @@ use crate::spec::{ContainerSpec, ExecSpec, Resources, RuntimeConfig, SandboxSpec
 use crate::status::{ContainerState, ContainerStatus, Event, ProcessUser, SandboxState, SandboxStatus};
 use crate::wire::{Operation, Reply, StreamKind};
 use connection::CallError;
+pub use groups::Groups;
 use sandbox::Sandbox;
 use streams::Unfinished;
 pub use streams::{Exit, StreamReader, StreamWriter, Streams, Terminal};
@@ -138,16 +140,7 @@ impl Runtime {
 
     /// Makes a cgroup that pods can share ([`SandboxSpec::cgroup_parent`]), or finds it, and limits it.
     pub async fn limit_group(&self, parent: &str, resources: Resources) -> Result<(), Error> {
-        if parent.split('/').any(|part| !is_valid_id(part)) {
-            return Err(Error::InvalidId { what: "cgroup", id: parent.to_owned() });
-        }
-        let group = Path::new(&self.0.config.cgroup_root).join(parent);
-        blocking(move || {
-            let cgroups = Cgroups::discover()?;
-            cgroups.create(&group)?;
-            cgroups.limit(&group, &resources)
-        })
-        .await
+        self.groups().limit(parent, resources).await
     }
 
     /// Changes the limits of the sandbox as a whole.

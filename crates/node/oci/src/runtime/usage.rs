@@ -38,8 +38,7 @@ pub struct DiskUsage {
 impl Runtime {
     /// Of a cgroup that pods share ([`Self::limit_group`]); `None` while there is no such.
     pub async fn group_usage(&self, group: &str) -> Result<Option<Usage>, Error> {
-        let group = Path::new(&self.0.config.cgroup_root).join(group);
-        blocking(move || Ok(Cgroups::discover()?.usage(&group))).await
+        self.groups().usage(group).await
     }
 
     /// Of all sandboxes; one that goes meanwhile is left out. `walks`: of which to count what the containers have written.
