@@ -15,6 +15,7 @@ test:
 	cargo xtask images
 	cargo build --locked --package sampan
 	cargo nextest run --locked --workspace
+	SAMPAN_TEST_RUNTIME=containerd cargo nextest run --locked --package tests --profile containerd
 
 # The table of docs/architecture.md's budgets, measured here.
 bench: setup images

@@ -3,7 +3,7 @@
 set -euo pipefail
 packages=(pkg-config libseccomp-dev nftables iproute2 conntrack dnsutils curl wrk procps openssl busybox-static docker-registry)
 if [ "${1:-}" = tests ]; then
-    packages+=(containernetworking-plugins iptables)
+    packages+=(containernetworking-plugins iptables containerd runc)
     # For the clients of other languages, unless the machine has them from elsewhere.
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
     command -v npm >/dev/null || packages+=(nodejs npm)
@@ -15,7 +15,7 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing ${missing[*]}" >&2
     apt-get update -qq
-    # The registry is only ever started by the tests.
+    # The registry and containerd are only ever started by the tests.
     mkdir -p /run/systemd 2>/dev/null || true
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi

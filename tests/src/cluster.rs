@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::containerd::{self, Containerd};
 use crate::host::{NODE_IP, NODE_IP6, Namespace, binary, image, run};
 use crate::kubectl::{self, Answer, kubectls};
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub up: Vec<String>,
     /// What is done to the node's host before Sampan comes; the test takes it back.
     pub prepare: Option<fn(&Namespace) -> Result<()>>,
+    /// Runs the containers by a containerd of its own.
+    pub containerd: bool,
 }
 
 impl Options {
@@ -78,6 +81,8 @@ pub struct Cluster {
     directory: TempDir,
     pub kubectl: PathBuf,
     server: Option<Child>,
+    /// Of [`Options::containerd`].
+    pub containerd: Option<Containerd>,
     options: Options,
     /// The point at which the server that is started next ends itself (`base_sys::crash`).
     pub crash_at: Option<&'static str>,
@@ -94,8 +99,17 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix("sampan-test-").tempdir().context("a data directory")?;
         // What is waited for at the start, kubectl 1.20 cannot wait for.
         let kubectl = kubectls().remove(0);
-        let mut cluster =
-            Self { namespace, directory, kubectl, server: None, options, crash_at: None, before, up_took: None };
+        let mut cluster = Self {
+            namespace,
+            directory,
+            kubectl,
+            server: None,
+            containerd: None,
+            options,
+            crash_at: None,
+            before,
+            up_took: None,
+        };
         if let Some(size) = cluster.options.disk {
             let disk = cluster.disk();
             std::fs::create_dir(&disk).with_context(|| format!("creating {}", disk.display()))?;
@@ -106,8 +120,17 @@ impl Cluster {
         if let Some(prepare) = cluster.options.prepare {
             prepare(&cluster.namespace)?;
         }
+        if cluster.options.containerd || (containerd::wanted() && cluster.options.nodes == 0) {
+            let containerd = Containerd::start(&cluster.namespace, cluster.directory.path())?;
+            let socket = containerd.socket().to_string_lossy().into_owned();
+            cluster.options.arguments.extend(["--container-runtime-endpoint".to_owned(), socket]);
+            cluster.containerd = Some(containerd);
+        }
         for name in cluster.options.images.clone() {
-            cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok();
+            match &cluster.containerd {
+                Some(containerd) => containerd.import(name)?,
+                None => drop(cluster.sampan(&["image", "import", &image(name).to_string_lossy()])?.ok()),
+            }
         }
         if cluster.options.nodes > 0 {
             cluster.up()?;
@@ -332,6 +355,11 @@ impl Cluster {
         command
     }
 
+    /// What the command line of the process says that holds a pod's namespaces.
+    pub fn pause(&self) -> &'static str {
+        if self.containerd.is_some() { "sleep infinity" } else { "sampan-pause" }
+    }
+
     /// Another subcommand of the binary, with this cluster's data directory.
     pub fn sampan(&self, arguments: &[&str]) -> Result<Answer> {
         let mut command = self.namespace.command(self.binary());
@@ -371,6 +399,10 @@ impl Cluster {
         }
         let answer = self.sampan(&[self.removal()])?;
         ensure!(answer.success, "{} failed: {}", self.removal(), answer.stderr);
+        if let Some(containerd) = &mut self.containerd {
+            ensure!(containerd.ctr(&["containers", "ls", "-q"])?.is_empty(), "containers are left at containerd");
+            containerd.stop()?;
+        }
         let after = self.namespace.kernel_state()?;
         ensure!(after == self.before, "changed in the kernel:\n{}", difference(&self.before, &after));
         let data = self.data_dir();
@@ -398,14 +430,15 @@ fn difference(before: &str, after: &str) -> String {
     only("-", before, after) + &only("+", after, before)
 }
 
-/// Command lines that name a directory.
-fn processes_with(text: &str) -> Result<Vec<String>> {
+/// Processes whose command lines name a directory, and those.
+pub fn processes_with(text: &str) -> Result<Vec<(Pid, String)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let line = std::fs::read(Path::new(&entry.path()).join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         if line.contains(text) {
-            found.push(line);
+            found.push((Pid::from_raw(pid), line));
         }
     }
     Ok(found)

@@ -6,6 +6,7 @@
 mod api;
 mod backend;
 mod cluster;
+mod containerd;
 mod cri;
 mod dns;
 mod driver;
@@ -28,6 +29,7 @@ mod wire;
 pub use api::{Api, Reply};
 pub use backend::{Asked, Backend, Trust, authority};
 pub use cluster::{Cluster, Node, Options, with_every_kubectl};
+pub use containerd::Containerd;
 pub use dns::{Dig, Resolver};
 pub use driver::{Driver, Fault, Options as DriverOptions};
 pub use echo::{Echo, Transport};

@@ -41,7 +41,7 @@ fn processes_of_the_pod(cluster: &Cluster) -> Result<()> {
     reaches(cluster, "together", "status.phase", "Running")?;
     eventually("the other's processes", || {
         let seen = exec(cluster, "together", "one", "ps -o args; cat /proc/1/cmdline | tr '\\0' ' '")?;
-        ensure!(seen.contains("sleep 7001") && seen.contains("sampan-pause"), "{seen}");
+        ensure!(seen.contains("sleep 7001") && seen.contains(cluster.pause()), "{seen}");
         Ok(())
     });
     exec(cluster, "together", "one", "ps -o pid,args | grep '[t]rap' | while read pid rest; do kill -TERM $pid; done")?;

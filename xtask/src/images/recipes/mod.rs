@@ -3,6 +3,7 @@
 mod busybox;
 mod curl;
 mod nginx;
+mod pause;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub struct Recipe {
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub fn all() -> Vec<Recipe> {
-    vec![nginx::recipe(), busybox::recipe(), curl::recipe()]
+    vec![nginx::recipe(), busybox::recipe(), curl::recipe(), pause::recipe()]
 }
 
 impl Recipe {

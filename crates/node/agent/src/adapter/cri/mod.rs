@@ -274,6 +274,7 @@ impl Core {
             created_at: known.created_at,
             containers: own,
             labels: listed.labels,
+            users: None,
             id: listed.id,
         })
     }
@@ -341,7 +342,7 @@ impl Runtime for CriRuntime {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
         let core = &self.core;
         let name = spec.labels.get(label::POD_NAME).cloned().unwrap_or_default();
-        if spec.own_users {
+        if spec.users.is_some() {
             let why = "hostUsers: false is not supported by this node's runtime";
             return Err(SeamError::new("create sandbox", name, why));
         }
