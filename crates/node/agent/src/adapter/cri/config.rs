@@ -248,7 +248,7 @@ mod tests {
             host_network: false,
             host_ipc: true,
             processes: Processes::Own,
-            own_users: false,
+            users: None,
             sysctls: BTreeMap::new(),
             cgroup_parent: "kubepods/burstable".into(),
             resources: Resources::default(),
