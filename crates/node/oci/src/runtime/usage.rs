@@ -48,7 +48,6 @@ impl Runtime {
             let cgroups = Cgroups::discover()?;
             let of = |sandbox: Arc<super::Sandbox>| {
                 let pod = sandbox.record.cgroup();
-                let usage = cgroups.usage(&pod)?;
                 let status = sandbox.status();
                 let containers = status.containers.into_iter().filter_map(|container| {
                     let ContainerState::Running { pid, .. } = container.state else { return None };
@@ -59,7 +58,9 @@ impl Runtime {
                     });
                     Some(ContainerUsage { id: container.id, pid, usage, disk })
                 });
-                Some(SandboxUsage { id: sandbox.id.clone(), usage, containers: containers.collect() })
+                // Before the whole: no part has used more than that.
+                let containers = containers.collect();
+                Some(SandboxUsage { id: sandbox.id.clone(), usage: cgroups.usage(&pod)?, containers })
             };
             Ok(sandboxes.into_iter().filter_map(of).collect())
         })

@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, watch as value};
 use crate::adapter::runtime::{limits, usage};
 use crate::adapter::{dial, listening};
 use crate::seams::{
-    Connection, ContainerSpec, ContainerState, ContainerUsage, DiskUsage, ExecSpec, Resources, Runtime, RuntimeEvent,
-    Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, Usage, Walk, label,
+    Connection, ContainerSpec, ContainerState, ContainerUsage, ContainerUser, DiskUsage, ExecSpec, Resources, Runtime,
+    RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, Usage, Walk, label,
 };
 use crate::stats;
 pub use images::CriImages;
@@ -449,6 +449,11 @@ impl Runtime for CriRuntime {
         gone_is_done(removed)?;
         locked(&core.states).remove(id);
         Ok(())
+    }
+
+    async fn container_user(&self, id: &str) -> Result<Option<ContainerUser>, SeamError> {
+        let status = self.core.container_status(id).await?.status.unwrap_or_default();
+        Ok(state::user(&status))
     }
 
     async fn resize_container(&self, id: &str, resources: &Resources) -> Result<(), SeamError> {

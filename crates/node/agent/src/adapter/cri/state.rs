@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use node_grpc::messages::cri;
 use serde_json::Value;
 
-use crate::seams::{ContainerState, Exit};
+use crate::seams::{ContainerState, ContainerUser, Exit};
 
 pub(super) fn timestamp(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or_default()
@@ -39,6 +39,14 @@ fn exit(status: &cri::ContainerStatus) -> Exit {
         reason: Some(reason.to_owned()).filter(|reason| !matches!(&**reason, "" | "Completed" | "Error" | "OOMKilled")),
         message: status.message.clone(),
     }
+}
+
+/// Who it runs as. Runtimes tell it from v1.31 of the interface on.
+pub(super) fn user(status: &cri::ContainerStatus) -> Option<ContainerUser> {
+    let linux = status.user.as_ref()?.linux.as_ref()?;
+    let id = |id: i64| u32::try_from(id).ok();
+    let groups = linux.supplemental_groups.iter().filter_map(|group| id(*group)).collect();
+    Some(ContainerUser { uid: id(linux.uid)?, gid: id(linux.gid)?, groups })
 }
 
 /// Whether a listed state is the one that was seen before.
@@ -106,6 +114,15 @@ mod tests {
 
     fn info(json: &str) -> BTreeMap<String, String> {
         [("info".to_owned(), json.to_owned())].into()
+    }
+
+    #[test]
+    fn who_a_container_runs_as_is_told_by_newer_runtimes() {
+        assert_eq!(user(&cri::ContainerStatus::default()), None);
+        let linux = cri::LinuxContainerUser { uid: 7, gid: 8, supplemental_groups: vec![8, 9] };
+        let told = cri::ContainerUser { linux: Some(linux) };
+        let status = cri::ContainerStatus { user: Some(told), ..Default::default() };
+        assert_eq!(user(&status), Some(ContainerUser { uid: 7, gid: 8, groups: vec![8, 9] }));
     }
 
     #[test]
