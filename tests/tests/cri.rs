@@ -39,6 +39,7 @@ fn containers_are_at_containerd_and_outlive_everybody() {
     on_containerd(|cluster| {
         let version = field(cluster, "node", "one", ".status.nodeInfo.containerRuntimeVersion")?;
         ensure!(version.starts_with("containerd://1."), "{version}");
+        assert_eq!(field(cluster, "node", "one", ".status.runtimeHandlers[0].features.userNamespaces")?, "false");
         pod(cluster, "web", "echo up; while [ ! -e /end ]; do sleep 0.1; done; exit 3")?;
         let id = field(cluster, "pod", "web", ".status.containerStatuses[0].containerID")?;
         let bare = id.strip_prefix("containerd://").with_context(|| format!("{id} is not containerd's"))?;

@@ -15,7 +15,7 @@ use net_podnet::{PodNet, PodNetConfig};
 use net_proxy::{Links, Proxy, ProxyConfig, SocketConfig, Tunnel};
 use node_agent::{
     AgentConfig, CriConfig, EvictionPolicy, ImagePolicy, LocalImages, OciRuntime, PodNetwork, Providers, Reserved,
-    ShutdownPolicy, UnsafeSysctls, UserRanges, Versions, seams,
+    RuntimeFeatures, ShutdownPolicy, UnsafeSysctls, UserRanges, Versions, seams,
 };
 use node_images::{ImageStore, Registries};
 use node_oci::{Runtime, RuntimeConfig};
@@ -289,7 +289,7 @@ impl Node {
             shutdown: self.shutdown.clone(),
             credential_providers: Arc::clone(&self.credential_providers),
             unsafe_sysctls: self.unsafe_sysctls.clone(),
-            users: self.users,
+            features: foreign.map_or_else(|| RuntimeFeatures::embedded(self.users), |foreign| foreign.facts.features),
             versions: Versions {
                 kubelet: format!("v1.36.2+sampan-{build}"),
                 container_runtime: foreign
@@ -368,7 +368,6 @@ pub fn credential_providers(options: &NodeOptions) -> Result<Arc<Providers>> {
     Ok(Arc::new(Providers::load(config, programs).context("--image-credential-provider-config")?))
 }
 
-/// Static pods' directory, which must be one.
 /// Drivers' manifests say `/var/lib/kubelet`; a second Sampan of the host must not share it with the first.
 pub fn kubelet_dir(options: &NodeOptions, data_dir: &Path) -> PathBuf {
     match &options.kubelet_dir {
@@ -378,6 +377,7 @@ pub fn kubelet_dir(options: &NodeOptions, data_dir: &Path) -> PathBuf {
     }
 }
 
+/// Static pods' directory, which must be one.
 pub fn pod_manifest_path(options: &NodeOptions) -> Result<Option<PathBuf>> {
     let Some(path) = &options.pod_manifest_path else { return Ok(None) };
     if !path.is_dir() {

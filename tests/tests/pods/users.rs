@@ -14,6 +14,8 @@ use super::{create, has_event, log, on_a_cluster, reaches, script, with};
 #[test]
 fn pods_have_users_of_their_own() {
     on_a_cluster(|cluster| {
+        let can = cluster.object(&["node", "one"])?["status"]["runtimeHandlers"][0]["features"].clone();
+        assert_eq!(can, json!({"recursiveReadOnlyMounts": true, "userNamespaces": true}));
         let first = files_and_rights(cluster)?;
         ranges_are_apart_and_given_back(cluster, first)?;
         one_namespace_for_all_processes(cluster)?;

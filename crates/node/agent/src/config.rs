@@ -47,9 +47,25 @@ pub struct AgentConfig {
     pub pod_max_pids: Option<u32>,
     pub credential_providers: Arc<Providers>,
     pub unsafe_sysctls: UnsafeSysctls,
-    /// Which users pods get that have their own.
-    pub users: UserRanges,
+    pub features: RuntimeFeatures,
     pub versions: Versions,
+}
+
+/// What the container runtime can do beside what every one can.
+#[derive(Clone, Copy, Debug)]
+pub struct RuntimeFeatures {
+    pub recursive_read_only_mounts: bool,
+    pub supplemental_groups_policy: bool,
+    /// Which users pods get that have their own; `None` where there can be no such pods.
+    pub users: Option<UserRanges>,
+}
+
+impl RuntimeFeatures {
+    /// The embedded one's, on a kernel that has user namespaces or has none.
+    pub fn embedded(users: UserRanges) -> Self {
+        let users = UserRanges::supported().then_some(users);
+        Self { recursive_read_only_mounts: true, supplemental_groups_policy: true, users }
+    }
 }
 
 /// The kernel's settings that pods may have beyond the safe ones.

@@ -60,7 +60,7 @@ use tokio::sync::mpsc;
 
 pub use adapter::{LocalImages, OciRuntime, PodNetwork, cri};
 pub use collect::ImagePolicy;
-pub use config::{AgentConfig, SysctlPattern, UnsafeSysctls, Versions};
+pub use config::{AgentConfig, RuntimeFeatures, SysctlPattern, UnsafeSysctls, Versions};
 pub use credentials::{Providers, ProvidersError};
 pub use cri_server::CriConfig;
 pub use csi::remove_all as remove_driver_volumes;

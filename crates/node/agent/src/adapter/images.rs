@@ -26,6 +26,11 @@ fn image(image: node_images::Image) -> Image {
     }
 }
 
+/// Whether that is the name of an image at all.
+pub(super) fn valid(reference: &str) -> Result<(), PullError> {
+    Name::parse(reference).map(drop).map_err(|invalid| PullError::InvalidReference(invalid.to_string()))
+}
+
 #[async_trait]
 impl Images for LocalImages {
     async fn list(&self) -> Vec<Image> {
@@ -38,10 +43,8 @@ impl Images for LocalImages {
 
     async fn get(&self, reference: &str) -> Result<Option<Image>, PullError> {
         let found = self.0.get(reference);
-        if found.is_none()
-            && let Err(invalid) = Name::parse(reference)
-        {
-            return Err(PullError::InvalidReference(invalid.to_string()));
+        if found.is_none() {
+            valid(reference)?;
         }
         Ok(found.map(image))
     }

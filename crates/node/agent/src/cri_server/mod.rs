@@ -36,7 +36,6 @@ use node_grpc::{Code, Message, Status, server};
 
 use crate::pods::Machine;
 use crate::seams::{Embedded, SeamError, chain};
-use crate::users::UserRanges;
 use streaming::Streaming;
 
 /// Where the runtime is served, and what it keeps images in.
@@ -181,14 +180,20 @@ impl Server {
                 message,
             },
         };
-        let features =
-            cri::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: UserRanges::supported() };
+        let can = self.machine.config.features;
+        let features = cri::RuntimeHandlerFeatures {
+            recursive_read_only_mounts: can.recursive_read_only_mounts,
+            user_namespaces: can.users.is_some(),
+        };
         let config = serde_json::json!({ "socket": self.config.socket, "imagesDir": self.config.images_dir });
         cri::StatusResponse {
             status: Some(cri::RuntimeStatus { conditions: vec![ready(cri::RUNTIME_READY), network] }),
             info: info(verbose, "config", &config),
             runtime_handlers: vec![cri::RuntimeHandler { name: String::new(), features: Some(features) }],
-            features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+            features: Some(cri::RuntimeFeatures {
+                supplemental_groups_policy: can.supplemental_groups_policy,
+                ..Default::default()
+            }),
         }
     }
 

@@ -34,7 +34,7 @@ pub fn config(data_dir: &Path) -> AgentConfig {
         pod_max_pids: None,
         credential_providers: Arc::default(),
         unsafe_sysctls: Default::default(),
-        users: crate::users::UserRanges::block(0, 110),
+        features: crate::config::RuntimeFeatures::embedded(crate::users::UserRanges::block(0, 110)),
         versions: Versions { kubelet: "v1.36.0+sampan".into(), container_runtime: "sampan://0.1.0".into() },
     }
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::users::UserRanges;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -18,8 +17,6 @@ pub struct Facts {
     pub storage: i64,
     /// How many processes there may be at once.
     pub pid_max: i64,
-    /// Whether the kernel makes user namespaces.
-    pub user_namespaces: bool,
     pub kernel: String,
     pub os_image: String,
     pub machine_id: String,
@@ -45,7 +42,6 @@ impl Facts {
             huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
             storage: i64::try_from(storage.blocks() * storage.fragment_size()).unwrap_or(i64::MAX),
             pid_max: line("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX),
-            user_namespaces: UserRanges::supported(),
             kernel: line("/proc/sys/kernel/osrelease"),
             os_image: os_image(&release),
             machine_id: line("/etc/machine-id"),

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, RuntimeFeatures};
 use crate::container::resources;
 use crate::eviction::Signal;
 use crate::node::Facts;
@@ -109,17 +109,17 @@ pub(super) fn status(
             system_uuid: facts.machine_id.clone(),
             ..NodeSystemInfo::default()
         }),
-        runtime_handlers: Some(vec![handler(facts)]),
-        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
+        runtime_handlers: Some(vec![handler(config.features)]),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(config.features.supplemental_groups_policy) }),
         ..NodeStatus::default()
     }
 }
 
 /// What the one runtime can do, which has no name.
-fn handler(facts: &Facts) -> NodeRuntimeHandler {
+fn handler(features: RuntimeFeatures) -> NodeRuntimeHandler {
     let features = NodeRuntimeHandlerFeatures {
-        recursive_read_only_mounts: Some(true),
-        user_namespaces: Some(facts.user_namespaces),
+        recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+        user_namespaces: Some(features.users.is_some()),
     };
     NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }
 }

@@ -183,8 +183,11 @@ impl Worker {
     }
 
     async fn free_users(&self) -> Result<IdRange, SeamError> {
+        let none =
+            || SeamError::new("find", "users for the pod", "this node's kernel or runtime has no user namespaces");
+        let users = self.machine.config.features.users.ok_or_else(none)?;
         let sandboxes = self.machine.runtime.list().await?;
-        self.machine.config.users.free(sandboxes.into_iter().filter_map(|sandbox| sandbox.users))
+        users.free(sandboxes.into_iter().filter_map(|sandbox| sandbox.users))
     }
 
     /// No container of the pod starts before: its first packet is already one that the policies allow.

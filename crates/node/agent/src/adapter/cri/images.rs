@@ -5,10 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use node_grpc::messages::cri;
 use node_grpc::{Code, Status};
-use node_images::Name;
 use serde_json::Value;
 
 use super::{Endpoint, REQUEST, gone_is_done, state};
+use crate::adapter::images::valid;
 use crate::seams::{Credentials, Image, Images, PullError, SeamError, chain};
 
 /// A large image over a slow line.
@@ -91,9 +91,7 @@ impl Images for CriImages {
     }
 
     async fn get(&self, reference: &str) -> Result<Option<Image>, PullError> {
-        if let Err(invalid) = Name::parse(reference) {
-            return Err(PullError::InvalidReference(invalid.to_string()));
-        }
+        valid(reference)?;
         self.status(reference).await.map_err(|error| PullError::Failed(error.into()))
     }
 
@@ -103,9 +101,7 @@ impl Images for CriImages {
         credentials: &[Credentials],
         stand_in: Option<&Image>,
     ) -> Result<Image, PullError> {
-        if let Err(invalid) = Name::parse(reference) {
-            return Err(PullError::InvalidReference(invalid.to_string()));
-        }
+        valid(reference)?;
         let login = |login: &Credentials| cri::AuthConfig {
             username: login.username.clone(),
             password: login.password.clone(),

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch as value};
 
 use crate::adapter::runtime::{limits, usage};
 use crate::adapter::{dial, listening};
+use crate::config::RuntimeFeatures;
 use crate::seams::{
     Connection, ContainerSpec, ContainerState, ContainerUsage, ContainerUser, DiskUsage, ExecSpec, Resources, Runtime,
     RuntimeEvent, Sandbox, SandboxSpec, SandboxUsage, SeamError, Seccomp, Streams, Usage, Walk, label,
@@ -80,6 +81,7 @@ pub struct Facts {
     pub version: String,
     /// Where it reads which CNI plug-ins it calls, and where they are; `None` where it does not tell.
     pub cni: Option<(PathBuf, PathBuf)>,
+    pub features: RuntimeFeatures,
 }
 
 /// What of a sandbox does not change.
@@ -143,7 +145,11 @@ pub async fn facts(endpoint: &Endpoint) -> Result<Facts, SeamError> {
     let cri::VersionResponse { runtime_name, runtime_version, .. } = version;
     // Some say it with Go's `v`.
     let runtime_version = runtime_version.trim_start_matches('v');
-    Ok(Facts { version: format!("{runtime_name}://{runtime_version}"), cni: state::cni(&status.info) })
+    Ok(Facts {
+        version: format!("{runtime_name}://{runtime_version}"),
+        cni: state::cni(&status.info),
+        features: state::features(&status),
+    })
 }
 
 impl CriRuntime {
@@ -342,10 +348,6 @@ impl Runtime for CriRuntime {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, SeamError> {
         let core = &self.core;
         let name = spec.labels.get(label::POD_NAME).cloned().unwrap_or_default();
-        if spec.users.is_some() {
-            let why = "hostUsers: false is not supported by this node's runtime";
-            return Err(SeamError::new("create sandbox", name, why));
-        }
         let uid = spec.labels.get(label::POD_UID).cloned().unwrap_or_default();
         let before = core.sandboxes_of([(label::POD_UID.to_owned(), uid)].into()).await?;
         let before = before.iter().filter_map(|sandbox| Some(sandbox.metadata.as_ref()?.attempt)).max();
@@ -518,8 +520,6 @@ impl Runtime for CriRuntime {
         for sandbox in self.list().await? {
             let known = core.known(&sandbox.id).await?;
             let group = known.group();
-            // One that has ended has used nothing.
-            let Some(usage) = core.used(&group).await? else { continue };
             let walked = walk.has(&sandbox.id);
             let dev = known.pid.filter(|_| walked && known.netns.is_some());
             let dev = dev.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok());
@@ -530,6 +530,8 @@ impl Runtime for CriRuntime {
                 let disk = walked.then(|| (layers.get(&container.id).copied().unwrap_or_default(), logs()));
                 containers.push(ContainerUsage { id: container.id.clone(), usage, disk });
             }
+            // After its parts: none has used more. One that has ended has used nothing.
+            let Some(usage) = core.used(&group).await? else { continue };
             let network = stats::interfaces(&dev.unwrap_or_default());
             all.push(SandboxUsage { id: sandbox.id, usage, network, containers });
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use node_grpc::messages::cri;
 use serde_json::Value;
 
+use crate::config::RuntimeFeatures;
 use crate::seams::{ContainerState, ContainerUser, Exit};
 
 pub(super) fn timestamp(nanoseconds: i64) -> Timestamp {
@@ -95,6 +96,17 @@ pub(super) fn image_config(info: &BTreeMap<String, String>) -> Value {
     told(info).map(|mut told| told["imageSpec"]["config"].take()).unwrap_or_default()
 }
 
+/// What its handler without a name can do. Pods with users of their own are not asked of it, whatever it says.
+pub(super) fn features(status: &cri::StatusResponse) -> RuntimeFeatures {
+    let handler = status.runtime_handlers.iter().find(|handler| handler.name.is_empty());
+    let mounts = handler.and_then(|handler| handler.features).unwrap_or_default();
+    RuntimeFeatures {
+        recursive_read_only_mounts: mounts.recursive_read_only_mounts,
+        supplemental_groups_policy: status.features.unwrap_or_default().supplemental_groups_policy,
+        users: None,
+    }
+}
+
 /// Why the runtime cannot run pods, or not connect them.
 pub(super) fn trouble(status: &cri::RuntimeStatus) -> Option<String> {
     let unmet = |kind: &str| {
@@ -114,6 +126,24 @@ mod tests {
 
     fn info(json: &str) -> BTreeMap<String, String> {
         [("info".to_owned(), json.to_owned())].into()
+    }
+
+    #[test]
+    fn a_runtime_can_do_what_it_says() {
+        let older = features(&cri::StatusResponse::default());
+        assert!(!older.recursive_read_only_mounts && !older.supplemental_groups_policy);
+        let can = cri::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };
+        let handler = |name: &str| cri::RuntimeHandler { name: name.into(), features: Some(can) };
+        let other = cri::StatusResponse { runtime_handlers: vec![handler("kata")], ..Default::default() };
+        assert!(!features(&other).recursive_read_only_mounts);
+        let groups = cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() };
+        let newer = cri::StatusResponse {
+            runtime_handlers: vec![handler("kata"), handler("")],
+            features: Some(groups),
+            ..Default::default()
+        };
+        let newer = features(&newer);
+        assert!(newer.recursive_read_only_mounts && newer.supplemental_groups_policy && newer.users.is_none());
     }
 
     #[test]

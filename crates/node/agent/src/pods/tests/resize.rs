@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::pods::capacity::Units;
 use crate::resize::{IN_PROGRESS, PENDING};
 
 fn sized(cpu: &str, memory: &str, policy: Value, generation: i64) -> Arc<Pod> {
@@ -72,14 +73,24 @@ async fn a_container_whose_policy_says_so_restarts_with_what_it_was_given() {
     assert!(limits.contains(&Some(200)), "{limits:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_resize_waits_for_room_or_is_told_that_there_never_will_be() {
+/// What a pod of one unit is taken to need, beside its place.
+fn units(cpu: i64) -> Units {
+    [("cpu".to_owned(), cpu), ("pods".to_owned(), 1)].into()
+}
+
+/// A pod of one processor that asks for half of one more, which another pod has.
+async fn deferred() -> Bench {
     let mut bench = Bench::new(sized("1", "100", json!([]), 1), |_| {}).await;
     bench.ready().await;
-    let units = |cpu| [("cpu".to_owned(), cpu), ("pods".to_owned(), 1)].into();
     bench.machine.capacity.take("another", &units(900)).unwrap();
     bench.change(sized("1500m", "100", json!([]), 2));
     bench.world.until("deferred", |state| reason(state, PENDING).is_some()).await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_waits_for_room_or_is_told_that_there_never_will_be() {
+    let mut bench = deferred().await;
     let wanted = "Node didn't have enough resource: cpu, requested: 1500, used: 900, capacity: 2000";
     let found = reason(&bench.world.state.lock().unwrap(), PENDING);
     assert_eq!(found, Some(("Deferred".into(), wanted.into())));
@@ -104,12 +115,7 @@ async fn a_resize_waits_for_room_or_is_told_that_there_never_will_be() {
 
 #[tokio::test(start_paused = true)]
 async fn who_no_longer_asks_is_given_nothing() {
-    let mut bench = Bench::new(sized("1", "100", json!([]), 1), |_| {}).await;
-    bench.ready().await;
-    let units = |cpu| [("cpu".to_owned(), cpu), ("pods".to_owned(), 1)].into();
-    bench.machine.capacity.take("another", &units(900)).unwrap();
-    bench.change(sized("1500m", "100", json!([]), 2));
-    bench.world.until("deferred", |state| reason(state, PENDING).is_some()).await;
+    let mut bench = deferred().await;
     bench.change(sized("1", "100", json!([]), 3));
     bench.world.until("nothing asked", |state| reason(state, PENDING).is_none()).await;
     bench.machine.capacity.release("another");
