@@ -13,7 +13,7 @@ use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::tty::setup_console;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl::set_no_new_privs;
+use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, fork, setsid};
 
 use super::executor::become_command;
@@ -55,6 +55,8 @@ impl Entry {
     /// Makes the process, whose pid in our own namespace is answered, with its terminal if it has one. How it fares from
     /// there on it reports itself.
     pub(super) fn start(self, reporter: Reporter) -> Result<(i32, Option<OwnedFd>), HelperError> {
+        // Until it has become the command, nobody in the container may look into it or take its descriptors.
+        set_dumpable(false).map_err(step("hide from the container"))?;
         setns(&self.namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP).map_err(step("enter the cgroup namespace"))?;
         setns(&self.namespaces.processes, CloneFlags::CLONE_NEWPID).map_err(step("enter the pid namespace"))?;
         let terminal = self.process.terminal() == Some(true);
