@@ -80,9 +80,6 @@ pub fn processes(cluster: &Cluster, pod: &str) -> Result<Vec<Pid>> {
     Ok(found)
 }
 
-/// What a foreign runtime holds a sandbox with: `xtask/src/images/recipes/pause.rs`.
-const HOLDER: &str = "sleep\0infinity\0";
-
 /// The first process of a one-container pod: number 1 in its own process namespace.
 pub fn first_process(cluster: &Cluster, pod: &str) -> Result<Pid> {
     let firsts: Vec<Pid> = processes(cluster, pod)?
@@ -92,8 +89,8 @@ pub fn first_process(cluster: &Cluster, pod: &str) -> Result<Pid> {
             let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
             let numbers: Vec<&str> = numbers.split_whitespace().collect();
             let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let holds = cluster.containerd.is_some() && command.ends_with(HOLDER);
-            numbers.len() > 1 && numbers.last() == Some(&"1") && !holds
+            let holds_pod = command.replace('\0', " ").contains(cluster.pause());
+            numbers.len() > 1 && numbers.last() == Some(&"1") && !holds_pod
         })
         .collect();
     ensure!(firsts.len() == 1, "pod {pod} has the first processes {firsts:?}");
